@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Shared by the files that implement dm-remap-metadata.h, and by no one else. */
+#ifndef DM_REMAP_INTERNAL_H
+#define DM_REMAP_INTERNAL_H
+
+#include "dm-remap-metadata.h"
+
+/* Blocks read or written at once where many follow one another. */
+#define DM_REMAP_BATCH_BLOCKS 64u
+
+#define DM_REMAP_HALF_FORMATTED \
+	"spare was left half formatted; run dm-remapctl format --force on it again"
+
+#define dm_remap_log(md, level, ...) ((md)->ops->log((md)->ctx, level, __VA_ARGS__))
+
+/* A failed commit that may yet be found on the disk. */
+struct dm_remap_doubt {
+	struct dm_remap_doubt *next;
+	u64 sequence;
+	bool abandoned;		/* its spare ranges are nobody's: free them when it is settled */
+	unsigned int n;
+	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
+};
+
+static inline int dm_remap_blocks_read(struct dm_remap_metadata *md, u64 block, u32 n, void *buf)
+{
+	return md->ops->read(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+			     n * DM_REMAP_BLOCK_SECTORS, buf);
+}
+
+static inline int dm_remap_blocks_write(struct dm_remap_metadata *md, u64 block, u32 n,
+					const void *buf, unsigned int flags)
+{
+	return md->ops->write(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+			      n * DM_REMAP_BLOCK_SECTORS, buf, flags);
+}
+
+/*
+ * What a journal entry does to the tables: the one place that says so, for commit
+ * and for replay. 0 or -ENOMEM. commit_lock held, or loading.
+ */
+int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_record *r,
+			   struct dm_remap_update *records, struct dm_remap_update *retired);
+
+/* A checkpoint that starts after them is durable on both ends. commit_lock held. */
+void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);
+
+/* Sets the mode and says so in the log. commit_lock held, or not yet active. */
+void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);
+
+#endif /* DM_REMAP_INTERNAL_H */

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Commits: one journal block, on both replicas, or it did not happen.
+ *
+ * What makes that hold when it goes wrong: a commit that failed may have reached
+ * one replica all the same, and a replay would find it there. Its sequence is
+ * therefore never used again (it is burnt), its ranges are in doubt, and the next
+ * commit waits for a checkpoint that starts behind it.
+ */
+#include "dm-remap-internal.h"
+
+/* One try, and one more for each slot that turns out bad; then the spare is given up. */
+#define COMMIT_TRIES 3
+
+/* A table must never outgrow its place: setting stops where clearing still can. */
+#define CLEAR_RESERVE (2 * DM_REMAP_ENTRIES_PER_BLOCK)
+
+static bool on_main(const struct dm_remap_record *r)
+{
+	return r->kind == DM_REMAP_MAPPED || r->kind == DM_REMAP_PENDING ||
+	       r->kind == DM_REMAP_CLEAR;
+}
+
+int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_record *r,
+			   struct dm_remap_update *records, struct dm_remap_update *retired)
+{
+	struct dm_remap_record key = *r;
+
+	switch (r->kind) {
+	case DM_REMAP_MAPPED:
+	case DM_REMAP_PENDING:
+		return dm_remap_update_set(&md->table, records, r);
+	case DM_REMAP_CLEAR:
+		return dm_remap_update_clear(&md->table, records, r->main, r->length);
+	case DM_REMAP_RETIRED:
+		key.main = r->spare;
+		key.spare = 0;
+		return dm_remap_update_set(&md->retired, retired, &key);
+	default:
+		return 0;
+	}
+}
+
+/* ---- doubts ---- */
+
+/* Gives up what a failed commit held. False: no memory to clear the flags, try again later. */
+static bool doubt_settle(struct dm_remap_metadata *md, const struct dm_remap_doubt *d)
+{
+	struct dm_remap_update u;
+	unsigned int i;
+
+	dm_remap_update_init(&u);
+	for (i = 0; i < d->n; i++) {
+		if (on_main(&d->entry[i]) &&
+		    dm_remap_update_flags(&md->table, &u, d->entry[i].main, d->entry[i].length,
+					  0, DM_REMAP_F_DOUBT)) {
+			dm_remap_update_abandon(&u);
+			return false;
+		}
+	}
+	dm_remap_update_publish(&md->table, &u);
+	for (i = 0; d->abandoned && i < d->n; i++)
+		if (d->entry[i].kind == DM_REMAP_MAPPED)
+			dm_remap_alloc_release(&md->alloc, d->entry[i].spare, d->entry[i].length);
+	return true;
+}
+
+void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start)
+{
+	struct dm_remap_doubt **link = &md->doubt;
+
+	lockdep_assert_held(&md->commit_lock);
+	while (*link) {
+		struct dm_remap_doubt *d = *link;
+
+		if (d->sequence < start && doubt_settle(md, d)) {
+			*link = d->next;
+			dm_remap_free(d);
+		} else {
+			link = &d->next;
+		}
+	}
+}
+
+/* The caller of the commit has given up on @sequence. */
+static void doubt_abandon(struct dm_remap_metadata *md, u64 sequence)
+{
+	struct dm_remap_doubt *d;
+
+	mutex_lock(&md->commit_lock);
+	for (d = md->doubt; d; d = d->next)
+		if (d->sequence == sequence)
+			d->abandoned = true;
+	mutex_unlock(&md->commit_lock);
+}
+
+static bool doubt_stands(struct dm_remap_metadata *md, u64 sequence)
+{
+	struct dm_remap_doubt *d;
+
+	mutex_lock(&md->commit_lock);
+	for (d = md->doubt; d && d->sequence != sequence; d = d->next)
+		;
+	mutex_unlock(&md->commit_lock);
+	return d;
+}
+
+/* ---- one commit ---- */
+
+/* Everything that publishing, or failing, will need. */
+struct commit {
+	struct dm_remap_update records;
+	struct dm_remap_update retired;
+	struct dm_remap_update in_doubt;
+};
+
+static void commit_abandon(struct commit *c)
+{
+	dm_remap_update_abandon(&c->records);
+	dm_remap_update_abandon(&c->retired);
+	dm_remap_update_abandon(&c->in_doubt);
+}
+
+static int commit_prepare(struct dm_remap_metadata *md, struct commit *c,
+			  const struct dm_remap_record *entry, unsigned int n)
+{
+	unsigned int i;
+	int ret = 0;
+
+	dm_remap_update_init(&c->records);
+	dm_remap_update_init(&c->retired);
+	dm_remap_update_init(&c->in_doubt);
+	if (!md->doubt_reserve)
+		md->doubt_reserve = dm_remap_zalloc(sizeof(*md->doubt_reserve));
+	if (!md->doubt_reserve)
+		return -ENOMEM;
+	for (i = 0; !ret && i < n; i++) {
+		ret = dm_remap_entry_prepare(md, &entry[i], &c->records, &c->retired);
+		if (!ret && on_main(&entry[i]))
+			ret = dm_remap_update_flags(&md->table, &c->in_doubt, entry[i].main,
+						    entry[i].length, DM_REMAP_F_DOUBT, 0);
+	}
+	if (ret)
+		commit_abandon(c);
+	return ret;
+}
+
+static int journal_write(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			 unsigned int n, u32 *chain)
+{
+	struct dm_remap_disk_block *block = md->journal_buf;
+	u64 sequence = md->next_sequence, at;
+	unsigned int i;
+	int r, ret;
+
+	memset(block, 0, sizeof(*block));
+	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain, n);
+	for (i = 0; i < n; i++)
+		dm_remap_entry_encode(&block->entry[i], &entry[i]);
+	*chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0, sequence));
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		at = dm_remap_journal_at(&md->sb.layout, r, sequence);
+		dm_remap_block_seal(block, at);
+		/* One flush covers both: the data was written before either block. */
+		ret = dm_remap_blocks_write(md, at, 1, block,
+					    r ? DM_REMAP_FUA : DM_REMAP_PREFLUSH | DM_REMAP_FUA);
+		if (ret) {
+			dm_remap_log(md, DM_REMAP_LOG_ERR,
+				     "journal sequence %llu: replica %d cannot be written (%d)",
+				     (unsigned long long)sequence, r, ret);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+/* Sequence is burnt: whoever replays may find it or not. */
+static void commit_failed(struct dm_remap_metadata *md, struct commit *c,
+			  const struct dm_remap_record *entry, unsigned int n)
+{
+	struct dm_remap_doubt *d = md->doubt_reserve;
+
+	md->doubt_reserve = NULL;
+	d->sequence = md->next_sequence - 1;
+	d->n = n;
+	memcpy(d->entry, entry, n * sizeof(*entry));
+	d->next = md->doubt;
+	md->doubt = d;
+	md->burnt = true;
+	dm_remap_update_publish(&md->table, &c->in_doubt);
+	commit_abandon(c);
+}
+
+static int table_has_room(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			  unsigned int n)
+{
+	struct dm_remap_totals records, retired;
+	u64 want = n;
+	unsigned int i;
+
+	/* An entry that sets may split a record in two besides; one that clears may split one. */
+	for (i = 0; i < n; i++)
+		if (entry[i].kind != DM_REMAP_CLEAR && entry[i].kind != DM_REMAP_COUNTER)
+			want = 2 * n + CLEAR_RESERVE;
+	dm_remap_table_totals(&md->table, &records);
+	dm_remap_table_totals(&md->retired, &retired);
+	return records.records + retired.records + want <= dm_remap_max_records(&md->sb.layout);
+}
+
+static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			 unsigned int n)
+{
+	struct commit c;
+	int ret;
+
+	lockdep_assert_held(&md->commit_lock);
+	if (!table_has_room(md, entry, n))
+		return -ENOSPC;
+	ret = commit_prepare(md, &c, entry, n);
+	if (ret)
+		return ret;
+	ret = journal_write(md, entry, n, &md->chain);
+	WRITE_ONCE(md->next_sequence, md->next_sequence + 1);
+	if (ret) {
+		commit_failed(md, &c, entry, n);
+		return -EUCLEAN;
+	}
+	dm_remap_update_publish(&md->table, &c.records);
+	dm_remap_update_publish(&md->retired, &c.retired);
+	dm_remap_update_abandon(&c.in_doubt);
+	return 0;
+}
+
+/* Takes commit_lock with room in the journal for one more block; or fails, without it. */
+static int commit_begin(struct dm_remap_metadata *md)
+{
+	for (;;) {
+		int ret = 0;
+
+		mutex_lock(&md->commit_lock);
+		if (!md->active || md->mode >= DM_REMAP_MODE_RO)
+			ret = -EROFS;
+		else if (!md->burnt &&
+			 md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks)
+			return 0;
+		mutex_unlock(&md->commit_lock);
+		ret = ret ?: dm_remap_checkpoint(md, DM_REMAP_STATE_DIRTY);
+		if (ret)
+			return ret;
+	}
+}
+
+int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+		    unsigned int n)
+{
+	u64 sequence = 0;
+	unsigned int tries;
+	int ret = 0;
+
+	for (tries = 0; tries < COMMIT_TRIES; tries++) {
+		/* After a failed try this is what passes the bad slot, and settles the doubt. */
+		ret = commit_begin(md);
+		if (ret)
+			break;
+		ret = commit_locked(md, entry, n);
+		sequence = md->next_sequence - 1;
+		mutex_unlock(&md->commit_lock);
+		if (ret != -EUCLEAN)
+			return ret;
+	}
+	if (tries && doubt_stands(md, sequence)) {
+		doubt_abandon(md, sequence);
+		if (tries == COMMIT_TRIES) {
+			mutex_lock(&md->commit_lock);
+			dm_remap_mode_set(md, DM_REMAP_MODE_RO);
+			mutex_unlock(&md->commit_lock);
+		}
+		return -EUCLEAN;
+	}
+	return ret;
+}
+
+/* ---- soft state ---- */
+
+bool dm_remap_dirty(const struct dm_remap_metadata *md)
+{
+	unsigned int i;
+
+	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
+		if ((u64)atomic64_read(&md->counter[i]) != READ_ONCE(md->counter_saved[i]))
+			return true;
+	return false;
+}
+
+u64 dm_remap_journal_used(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->next_sequence) - READ_ONCE(md->oldest_start);
+}
+
+static int counters_commit(struct dm_remap_metadata *md)
+{
+	struct dm_remap_record entry[DM_REMAP_NR_COUNTERS] = { };
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++) {
+		entry[i].kind = DM_REMAP_COUNTER;
+		entry[i].length = i;
+		entry[i].main = atomic64_read(&md->counter[i]);
+	}
+	ret = dm_remap_commit(md, entry, DM_REMAP_NR_COUNTERS);
+	for (i = 0; !ret && i < DM_REMAP_NR_COUNTERS; i++)
+		WRITE_ONCE(md->counter_saved[i], entry[i].main);
+	return ret;
+}
+
+static int save_count(struct dm_remap_metadata *md, int ret)
+{
+	WRITE_ONCE(md->save_failed, !!ret);
+	if (ret) {
+		WRITE_ONCE(md->save_errors, md->save_errors + 1);
+	} else {
+		WRITE_ONCE(md->saves, md->saves + 1);
+		WRITE_ONCE(md->last_save, md->ops->now(md->ctx));
+	}
+	return ret;
+}
+
+int dm_remap_save(struct dm_remap_metadata *md)
+{
+	return save_count(md, dm_remap_checkpoint(md, DM_REMAP_STATE_DIRTY));
+}
+
+int dm_remap_autosave(struct dm_remap_metadata *md)
+{
+	u64 used = dm_remap_journal_used(md);
+
+	if (md->save_failed || md->burnt || md->mode == DM_REMAP_MODE_RO ||
+	    used * 2 >= md->sb.layout.journal_blocks)
+		return dm_remap_save(md);
+	if (dm_remap_dirty(md))
+		return save_count(md, counters_commit(md));
+	return 0;
+}
+
+void dm_remap_count(struct dm_remap_metadata *md, enum dm_remap_counter counter, u64 n)
+{
+	atomic64_add(n, &md->counter[counter]);
+}

@@ -1,0 +1,602 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reading a spare's metadata. The one question everywhere here: is it proved that
+ * this is all of the table, as it was last acknowledged? If not, refuse, and say
+ * what would help.
+ */
+#include "dm-remap-internal.h"
+
+/* A journal block of one replica, as read. */
+struct slot {
+	enum dm_remap_verdict verdict;	/* VALID: at its place in this ring */
+	u64 sequence;
+	u64 activation;
+};
+
+struct loader {
+	struct dm_remap_metadata *md;
+	struct dm_remap_report *report;
+	u64 spare_blocks;			/* the device as it is now */
+	struct dm_remap_super sb[DM_REMAP_REPLICAS];
+	void *buf[DM_REMAP_REPLICAS];		/* a batch of table blocks */
+	u8 *unreadable[DM_REMAP_REPLICAS];	/* a flag for each block of the batch */
+	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
+	struct slot *slot[DM_REMAP_REPLICAS];
+};
+
+static int refuse(struct loader *l, int error, const char *why)
+{
+	l->report->refusal = why;
+	return error;
+}
+
+/* Reads @n blocks; where that fails, one by one, so that one bad block costs only itself. */
+static void read_blocks(struct dm_remap_metadata *md, u64 block, u32 n, void *buf, u8 *unreadable)
+{
+	u32 i;
+
+	memset(unreadable, 0, n);
+	if (!dm_remap_blocks_read(md, block, n, buf))
+		return;
+	for (i = 0; i < n; i++)
+		unreadable[i] = !!dm_remap_blocks_read(md, block + i, 1,
+						       (u8 *)buf + (size_t)i * DM_REMAP_BLOCK_SIZE);
+}
+
+/* ---- superblocks ---- */
+
+static enum dm_remap_verdict read_super(struct loader *l, int replica, u64 at)
+{
+	u8 unreadable;
+
+	if (at >= l->spare_blocks)
+		return DM_REMAP_UNREADABLE;
+	read_blocks(l->md, at, 1, l->buf[0], &unreadable);
+	if (unreadable)
+		return DM_REMAP_UNREADABLE;
+	return dm_remap_super_decode(&l->sb[replica], l->buf[0], at);
+}
+
+/*
+ * Where the spare ended when it was formatted, if superblock 0 can't tell: every
+ * journal block says it, and the first one is next to the superblock. 0: unknown.
+ */
+static u64 end_from_journal(struct loader *l)
+{
+	const struct dm_remap_disk_block *block = l->buf[0];
+	u8 unreadable;
+
+	read_blocks(l->md, 1, 1, l->buf[0], &unreadable);
+	if (unreadable || le32_to_cpu(block->header.magic) != DM_REMAP_MAGIC ||
+	    le32_to_cpu(block->header.crc) != dm_remap_block_crc(block, sizeof(*block)) ||
+	    block->header.type != DM_REMAP_JOURNAL || le64_to_cpu(block->header.block) != 1)
+		return 0;
+	return le64_to_cpu(block->header.device_blocks);
+}
+
+static void read_supers(struct loader *l)
+{
+	enum dm_remap_verdict head = read_super(l, 0, 0), tail;
+	u64 end = head == DM_REMAP_VALID ? l->sb[0].layout.device_blocks : l->spare_blocks;
+
+	tail = read_super(l, 1, end - 1);
+	/* The device may have grown since: its end is then not where the tail is. */
+	if (head != DM_REMAP_VALID && tail != DM_REMAP_VALID) {
+		end = end_from_journal(l);
+		if (end > 1 && end < l->spare_blocks)
+			tail = read_super(l, 1, end - 1);
+	}
+	l->report->replica[0].superblock = head;
+	l->report->replica[1].superblock = tail;
+}
+
+/* Neither superblock is valid. */
+static int refuse_supers(struct loader *l)
+{
+	enum dm_remap_verdict head = l->report->replica[0].superblock;
+	enum dm_remap_verdict tail = l->report->replica[1].superblock;
+
+	if (head == DM_REMAP_NEWER || tail == DM_REMAP_NEWER)
+		return refuse(l, -EPROTONOSUPPORT,
+			      "spare has a newer metadata version; update dm-remap");
+	if (head == DM_REMAP_BLANK && tail == DM_REMAP_BLANK)
+		return refuse(l, -ENODATA,
+			      "spare is blank: format it with dm-remapctl format, or find out who wiped it");
+	if (head == DM_REMAP_DAMAGED || tail == DM_REMAP_DAMAGED)
+		return refuse(l, -EUCLEAN,
+			      "both superblocks of the spare are lost; see dm-remapctl check");
+	if (head == DM_REMAP_UNREADABLE || tail == DM_REMAP_UNREADABLE)
+		return refuse(l, -EIO,
+			      "no superblock of the spare can be read; check the device and its cabling");
+	return refuse(l, -EINVAL,
+		      "spare holds no dm-remap metadata; is it the right device? dm-remapctl format writes it");
+}
+
+static bool same_content(const struct dm_remap_super *a, const struct dm_remap_super *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+/* Both superblocks are valid: do they belong together? Returns the newer's index, or an error. */
+static int pair_supers(struct loader *l)
+{
+	const struct dm_remap_super *a = &l->sb[0], *b = &l->sb[1];
+	int newer = b->generation > a->generation;
+	u64 apart = newer ? b->generation - a->generation : a->generation - b->generation;
+
+	if (memcmp(a->uuid, b->uuid, sizeof(a->uuid))) {
+		if (a->state == DM_REMAP_STATE_FORMATTING || b->state == DM_REMAP_STATE_FORMATTING)
+			return refuse(l, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
+		return refuse(l, -EUCLEAN,
+			      "the two ends of the spare carry different UUIDs; see dm-remapctl check");
+	}
+	if (apart > 1 || memcmp(&a->layout, &b->layout, sizeof(a->layout)))
+		return refuse(l, -EUCLEAN,
+			      "the superblocks of the spare are from different times; see dm-remapctl check");
+	if (!apart && !same_content(a, b))
+		return refuse(l, -EUCLEAN,
+			      "the superblocks of the spare contradict each other; see dm-remapctl check");
+	l->report->lagging = apart;
+	return newer;
+}
+
+static int choose_super(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	bool head = l->report->replica[0].superblock == DM_REMAP_VALID;
+	bool tail = l->report->replica[1].superblock == DM_REMAP_VALID;
+	int chosen;
+
+	if (!head && !tail)
+		return refuse_supers(l);
+	if ((head && l->sb[0].incompat) || (tail && l->sb[1].incompat))
+		return refuse(l, -EPROTONOSUPPORT,
+			      "spare uses metadata features unknown to this version; update dm-remap");
+	if (l->report->replica[0].superblock == DM_REMAP_NEWER ||
+	    l->report->replica[1].superblock == DM_REMAP_NEWER)
+		return refuse(l, -EPROTONOSUPPORT,
+			      "one end of the spare has a newer metadata version; update dm-remap");
+	chosen = head && tail ? pair_supers(l) : tail;
+	if (chosen < 0)
+		return chosen;
+
+	md->sb = l->sb[chosen];
+	md->sb_holders = head && tail && !l->report->lagging ? 3 : 1 << chosen;
+	md->oldest_start = head && tail ? min_t(u64, l->sb[0].journal_start, l->sb[1].journal_start) :
+			   md->sb.journal_start;
+	md->write_nothing = md->sb.compat_ro;
+	if (md->sb.state == DM_REMAP_STATE_FORMATTING)
+		return refuse(l, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
+	if (md->sb.layout.device_blocks > l->spare_blocks)
+		return refuse(l, -EUCLEAN,
+			      "spare is smaller than when it was formatted: part of it is missing");
+	return 0;
+}
+
+/* ---- table ---- */
+
+/* The block to believe at index @i of the batch, or NULL; counts the bad ones. */
+static const struct dm_remap_disk_block *table_block(struct loader *l, u32 first, u32 i)
+{
+	const struct dm_remap_super *sb = &l->md->sb;
+	const struct dm_remap_disk_block *best = NULL;
+	int r;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		const struct dm_remap_disk_block *block =
+			(const struct dm_remap_disk_block *)l->buf[r] + i;
+		u64 at = dm_remap_table_at(&sb->layout, r, sb->active_table) + first + i;
+
+		if (!(sb->table_copies & (1 << r)))
+			continue;
+		if (l->unreadable[r][i] ||
+		    dm_remap_block_verdict(block, DM_REMAP_TABLE, sb, at) != DM_REMAP_VALID ||
+		    le64_to_cpu(block->header.sequence) != sb->table_generation ||
+		    le32_to_cpu(block->header.chain) != first + i)
+			l->report->replica[r].bad_table_blocks++;
+		else if (!best)
+			best = block;
+	}
+	return best;
+}
+
+/* The two tables a record can go to while loading. */
+struct builds {
+	struct dm_remap_build records;
+	struct dm_remap_build retired;
+};
+
+static int load_record(struct loader *l, struct builds *b, const struct dm_remap_disk_entry *entry)
+{
+	struct dm_remap_metadata *md = l->md;
+	struct dm_remap_record r;
+	const char *wrong;
+	int ret;
+
+	dm_remap_entry_decode(&r, entry);
+	wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, false);
+	if (wrong) {
+		dm_remap_log(md, DM_REMAP_LOG_ERR, "record at main sector %llu, spare sector %llu: %s",
+			     (unsigned long long)r.main, (unsigned long long)r.spare, wrong);
+		return refuse(l, -EUCLEAN,
+			      "the table holds a record that is not possible here; see dm-remapctl check");
+	}
+	if (r.kind == DM_REMAP_RETIRED) {
+		r.main = r.spare;
+		r.spare = 0;
+		ret = dm_remap_build_add(&b->retired, &r);
+	} else {
+		ret = dm_remap_build_add(&b->records, &r);
+	}
+	if (ret == -EINVAL)
+		return refuse(l, -EUCLEAN, "the table is out of order; see dm-remapctl check");
+	return ret;
+}
+
+static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 *crc)
+{
+	struct dm_remap_super *sb = &l->md->sb;
+	u64 at = dm_remap_table_at(&sb->layout, 0, sb->active_table) + first;
+	u32 i, k;
+	int r, ret;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		if (sb->table_copies & (1 << r))
+			read_blocks(l->md, dm_remap_table_at(&sb->layout, r, sb->active_table) + first,
+				    n, l->buf[r], l->unreadable[r]);
+	for (i = 0; i < n; i++) {
+		const struct dm_remap_disk_block *block = table_block(l, first, i);
+		__le32 chain;
+
+		if (!block)
+			return refuse(l, -EUCLEAN,
+				      "a block of the table is lost in every copy; see dm-remapctl check");
+		chain = cpu_to_le32(dm_remap_chain_value(block, at + i));
+		*crc = dm_remap_crc32(*crc, (const u8 *)&chain, sizeof(chain));
+		for (k = 0; k < le16_to_cpu(block->header.count); k++) {
+			ret = load_record(l, b, &block->entry[k]);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+static int load_blocks(struct loader *l, struct builds *b)
+{
+	const struct dm_remap_super *sb = &l->md->sb;
+	u32 first, n, crc = 0;
+	int ret;
+
+	for (first = 0; first < sb->table_count; first += n) {
+		n = min_t(u32, sb->table_count - first, DM_REMAP_BATCH_BLOCKS);
+		ret = load_batch(l, b, first, n, &crc);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	if (crc != sb->table_crc)
+		return refuse(l, -EUCLEAN,
+			      "the table is not the one that the superblock names; see dm-remapctl check");
+	return 0;
+}
+
+static int load_table(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	struct builds b;
+	int ret, end;
+
+	ret = dm_remap_table_init(&md->table, md->main_sectors);
+	if (ret)
+		return ret;
+	ret = dm_remap_table_init(&md->retired, dm_remap_data_end(&md->sb.layout));
+	if (ret)
+		return ret;
+	ret = dm_remap_build_begin(&b.records, &md->table);
+	if (ret)
+		return ret;
+	ret = dm_remap_build_begin(&b.retired, &md->retired);
+	if (!ret)
+		ret = load_blocks(l, &b);
+	end = dm_remap_build_end(&b.records);
+	ret = ret ?: end;
+	end = dm_remap_build_end(&b.retired);
+	return ret ?: end;
+}
+
+/* ---- journal ---- */
+
+/* Reads one replica's ring and notes what each slot holds. */
+static void read_ring(struct loader *l, int r)
+{
+	const struct dm_remap_super *sb = &l->md->sb;
+	u32 n = sb->layout.journal_blocks, first, batch, i, place;
+	u64 at = dm_remap_journal_at(&sb->layout, r, 0);
+
+	for (first = 0; first < n; first += batch) {
+		batch = min_t(u32, n - first, DM_REMAP_BATCH_BLOCKS);
+		read_blocks(l->md, at + first, batch, l->ring[r] + first, l->unreadable[r]);
+		for (i = first; i < first + batch; i++) {
+			const struct dm_remap_disk_block *block = &l->ring[r][i];
+			struct slot *slot = &l->slot[r][i];
+
+			slot->sequence = le64_to_cpu(block->header.sequence);
+			slot->activation = le64_to_cpu(block->header.activation);
+			div_u64_rem(slot->sequence, n, &place);
+			if (l->unreadable[r][i - first])
+				slot->verdict = DM_REMAP_UNREADABLE;
+			else
+				slot->verdict = dm_remap_block_verdict(block, DM_REMAP_JOURNAL, sb,
+								       at + i);
+			if (slot->verdict == DM_REMAP_VALID && place != i)
+				slot->verdict = DM_REMAP_MISPLACED;
+		}
+		cond_resched();
+	}
+}
+
+static bool slot_holds(const struct slot *slot, u64 sequence)
+{
+	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence;
+}
+
+/*
+ * Which replica's copy of @sequence counts: of two valid ones that of the higher
+ * activation. -ENOENT: neither is valid, and at least one could be read, so the
+ * commit was never acknowledged: here the journal ends.
+ */
+static int pick_copy(struct loader *l, u64 sequence, u32 i)
+{
+	const struct slot *a = &l->slot[0][i], *b = &l->slot[1][i];
+	bool in_a = slot_holds(a, sequence), in_b = slot_holds(b, sequence);
+
+	if (in_a && in_b) {
+		u64 at = dm_remap_journal_at(&l->md->sb.layout, 0, sequence);
+
+		if (a->activation != b->activation)
+			return b->activation > a->activation;
+		if (dm_remap_chain_value(&l->ring[0][i], at) !=
+		    dm_remap_chain_value(&l->ring[1][i], at))
+			return refuse(l, -EUCLEAN,
+				      "the journal copies contradict each other; see dm-remapctl check");
+		return 0;
+	}
+	if (in_a || in_b)
+		return in_b;
+	if (a->verdict == DM_REMAP_UNREADABLE && b->verdict == DM_REMAP_UNREADABLE)
+		return refuse(l, -EIO,
+			      "a journal block can be read in neither copy; see dm-remapctl check");
+	return -ENOENT;
+}
+
+static int replay_entry(struct dm_remap_metadata *md, const struct dm_remap_record *r)
+{
+	struct dm_remap_update records, retired;
+	int ret;
+
+	if (r->kind == DM_REMAP_COUNTER) {
+		if (r->length < DM_REMAP_NR_COUNTERS)
+			atomic64_set(&md->counter[r->length], r->main);
+		return 0;
+	}
+	dm_remap_update_init(&records);
+	dm_remap_update_init(&retired);
+	ret = dm_remap_entry_prepare(md, r, &records, &retired);
+	if (ret) {
+		dm_remap_update_abandon(&records);
+		dm_remap_update_abandon(&retired);
+		return ret;
+	}
+	dm_remap_update_publish(&md->table, &records);
+	dm_remap_update_publish(&md->retired, &retired);
+	return 0;
+}
+
+static int replay_block(struct loader *l, const struct dm_remap_disk_block *block)
+{
+	struct dm_remap_metadata *md = l->md;
+	u32 k;
+
+	for (k = 0; k < le16_to_cpu(block->header.count); k++) {
+		struct dm_remap_record r;
+		const char *wrong;
+		int ret;
+
+		dm_remap_entry_decode(&r, &block->entry[k]);
+		wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true);
+		if (wrong) {
+			dm_remap_log(md, DM_REMAP_LOG_ERR, "journal sequence %llu, entry %u: %s",
+				     (unsigned long long)le64_to_cpu(block->header.sequence), k,
+				     wrong);
+			return refuse(l, -EUCLEAN,
+				      "the journal holds an entry that is not possible here; see dm-remapctl check");
+		}
+		ret = replay_entry(md, &r);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Notes which replica misses @sequence, which counts as @winner's. */
+static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
+{
+	const struct slot *other = &l->slot[!winner][i];
+
+	l->report->one_sided = !slot_holds(other, sequence) ||
+			       other->activation != l->slot[winner][i].activation;
+	if (l->report->one_sided)
+		l->report->replica[!winner].bad_journal_blocks++;
+}
+
+/*
+ * A block behind the end would mean that the end itself had been acknowledged:
+ * one commit is in flight at a time. Then the journal has a hole, not an end.
+ */
+static int check_behind_end(struct loader *l, u64 end)
+{
+	u32 i;
+	int r;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		for (i = 0; i < l->md->sb.layout.journal_blocks; i++)
+			if (l->slot[r][i].verdict == DM_REMAP_VALID &&
+			    l->slot[r][i].sequence > end)
+				return refuse(l, -EUCLEAN,
+					      "acknowledged journal blocks are lost in both copies; see dm-remapctl check");
+	return 0;
+}
+
+static int replay(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	u64 sequence = md->sb.journal_start, activation = 0;
+	u32 n = md->sb.layout.journal_blocks, chain = md->sb.journal_chain;
+	int winner = -ENOENT, ret;
+
+	for (; sequence < md->sb.journal_start + n; sequence++) {
+		const struct dm_remap_disk_block *block;
+		u32 i;
+
+		div_u64_rem(sequence, n, &i);
+		winner = pick_copy(l, sequence, i);
+		if (winner < 0)
+			break;
+		block = &l->ring[winner][i];
+		if (le32_to_cpu(block->header.chain) != chain ||
+		    l->slot[winner][i].activation < activation ||
+		    l->slot[winner][i].activation > md->sb.activation)
+			return refuse(l, -EUCLEAN,
+				      "the journal's chain is broken; see dm-remapctl check");
+		ret = replay_block(l, block);
+		if (ret)
+			return ret;
+		note_copies(l, sequence, i, winner);
+		activation = l->slot[winner][i].activation;
+		chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0, sequence));
+	}
+	if (winner < 0 && winner != -ENOENT)
+		return winner;
+	l->report->replayed = sequence - md->sb.journal_start;
+	md->next_sequence = sequence;
+	md->chain = chain;
+	return check_behind_end(l, sequence);
+}
+
+static int load_journal(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	u32 n = md->sb.layout.journal_blocks;
+	int r, i;
+
+	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
+		atomic64_set(&md->counter[i], md->sb.counter[i]);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		l->ring[r] = dm_remap_zalloc((size_t)n * DM_REMAP_BLOCK_SIZE);
+		l->slot[r] = dm_remap_zalloc(n * sizeof(*l->slot[r]));
+		if (!l->ring[r] || !l->slot[r])
+			return -ENOMEM;
+		read_ring(l, r);
+	}
+	return replay(l);
+}
+
+/* ---- allocator ---- */
+
+/* Every spare sector of a record is taken, and by that record alone. */
+static int mark_taken(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	const struct dm_remap_layout *layout = &md->sb.layout;
+	struct dm_remap_record r;
+	u64 from;
+	int ret;
+
+	ret = dm_remap_alloc_init(&md->alloc, dm_remap_data_start(layout),
+				  dm_remap_data_end(layout), layout->granularity);
+	for (from = 0; !ret && dm_remap_table_next(&md->table, from, &r); from = r.main + r.length)
+		if (r.kind == DM_REMAP_MAPPED)
+			ret = dm_remap_alloc_mark(&md->alloc, r.spare, r.length);
+	for (from = 0; !ret && dm_remap_table_next(&md->retired, from, &r); from = r.main + r.length)
+		ret = dm_remap_alloc_mark(&md->alloc, r.main, r.length);
+	if (ret == -EEXIST)
+		return refuse(l, -EUCLEAN,
+			      "two records claim the same sectors of the spare; see dm-remapctl check");
+	return ret;
+}
+
+/* ---- all of it ---- */
+
+static int load_all(struct loader *l, u64 main_sectors)
+{
+	struct dm_remap_metadata *md = l->md;
+	int i, ret;
+
+	read_supers(l);
+	ret = choose_super(l);
+	if (ret)
+		return ret;
+	md->main_sectors = main_sectors ?: md->sb.main.sectors - md->sb.main.start;
+	ret = load_table(l);
+	ret = ret ?: load_journal(l);
+	ret = ret ?: mark_taken(l);
+	if (ret)
+		return ret;
+	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
+		md->counter_saved[i] = atomic64_read(&md->counter[i]);
+	md->loaded = true;
+	return 0;
+}
+
+int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+		  struct dm_remap_report *report)
+{
+	struct loader l = {
+		.md = md,
+		.report = report,
+		.spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS,
+	};
+	int r, ret = 0;
+
+	memset(report, 0, sizeof(*report));
+	if (l.spare_blocks < 2)
+		return refuse(&l, -ENOSPC, "spare is too small to hold any metadata");
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		l.buf[r] = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
+		l.unreadable[r] = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS);
+		if (!l.buf[r] || !l.unreadable[r])
+			ret = -ENOMEM;
+	}
+	ret = ret ?: load_all(&l, main_sectors);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		dm_remap_free(l.buf[r]);
+		dm_remap_free(l.unreadable[r]);
+		dm_remap_free(l.ring[r]);
+		dm_remap_free(l.slot[r]);
+	}
+	if (ret && !report->refusal)
+		report->refusal = ret == -ENOMEM ? "not enough memory to load the metadata" :
+				  "the metadata cannot be read";
+	return ret;
+}
+
+/* ---- main's identity ---- */
+
+int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+			struct dm_remap_report *report)
+{
+	const struct dm_remap_main_id *known = &md->sb.main;
+
+	report->refusal = NULL;
+	if (known->start != main->start)
+		report->refusal = "spare was made for another start sector on the main device";
+	else if (known->id_type && main->id_type &&
+		 (known->id_type != main->id_type || known->partition != main->partition ||
+		  memcmp(known->id, main->id, sizeof(known->id))))
+		report->refusal = "spare belongs to another main device";
+	else if (!(known->id_type && main->id_type) && known->sectors != main->sectors)
+		report->refusal =
+			"spare was made for a main device of another size; is it the right one?";
+	return report->refusal ? -ENODEV : 0;
+}

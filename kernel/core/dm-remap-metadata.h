@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The metadata of one spare: loaded, activated, changed by commits, written out
+ * by checkpoints. The protocol and the reason for each of its rules is in
+ * docs/on-disk-format.md.
+ *
+ * Life of a struct dm_remap_metadata:
+ *
+ *	init -> load -> activate -> commit, checkpoint, restore ... -> deactivate
+ *	                   ^                                              |
+ *	                   +----------------- resume --------------------+-> exit
+ *
+ * load only reads; activate is the first that writes. All functions may sleep and
+ * do I/O through the operations unless they say otherwise.
+ *
+ * Locks, outermost first: move_lock, checkpoint_lock, commit_lock, then those of table and
+ * allocator. The functions here take what they need.
+ */
+#ifndef DM_REMAP_METADATA_H
+#define DM_REMAP_METADATA_H
+
+#include "dm-remap-alloc.h"
+#include "dm-remap-table.h"
+
+enum dm_remap_dev {
+	DM_REMAP_MAIN,			/* sectors count from the start of the mapped device */
+	DM_REMAP_SPARE,			/* from the start of the spare */
+};
+
+/* Flags of a write. */
+#define DM_REMAP_PREFLUSH	0x1	/* all that was written before is durable first */
+#define DM_REMAP_FUA		0x2	/* durable when the call returns */
+
+enum dm_remap_level {
+	DM_REMAP_LOG_ERR,
+	DM_REMAP_LOG_WARN,
+	DM_REMAP_LOG_INFO,
+};
+
+/*
+ * How the core reaches the world. I/O is synchronous; it returns 0 or a negative
+ * errno. Buffers come from dm_remap_zalloc. @sectors is a multiple of the logical
+ * block of the device.
+ */
+struct dm_remap_ops {
+	int (*read)(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, void *buf);
+	int (*write)(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, const void *buf,
+		     unsigned int flags);
+	int (*flush)(void *ctx, enum dm_remap_dev dev);
+	u64 (*now)(void *ctx);		/* seconds since 1970 UTC */
+	void (*log)(void *ctx, enum dm_remap_level level, const char *fmt, ...) __printf(3, 4);
+
+	/*
+	 * The rest is for moving data (dm-remap-relocate.h); who only deals with
+	 * metadata leaves it NULL.
+	 *
+	 * drain: returns when every write to main, and all I/O to the spare, that
+	 * was mapped before the call has completed. 0, or -EINTR: a fatal signal, or
+	 * the device is being suspended.
+	 * released: ranges are no longer held; whatever waits for one looks again.
+	 * stop: asked between the steps of long work: -EINTR or -EAGAIN ends it.
+	 */
+	int (*drain)(void *ctx);
+	void (*released)(void *ctx);
+	int (*stop)(void *ctx);
+};
+
+enum dm_remap_mode {
+	DM_REMAP_MODE_RW,
+	DM_REMAP_MODE_DEGRADED,		/* one table copy is known bad, and said so on disk */
+	DM_REMAP_MODE_RO,		/* no record can be made durable */
+	DM_REMAP_MODE_FAIL,		/* not loaded */
+};
+
+/* What was found wrong with one replica when it was read. */
+struct dm_remap_replica_report {
+	enum dm_remap_verdict superblock;
+	u32 bad_table_blocks;
+	u32 bad_journal_blocks;		/* of those that replay needed */
+};
+
+struct dm_remap_report {
+	struct dm_remap_replica_report replica[DM_REMAP_REPLICAS];
+	bool lagging;			/* the superblocks are one generation apart */
+	bool one_sided;			/* the last commit had reached one replica alone */
+	u64 replayed;			/* journal blocks */
+	/*
+	 * Why load or format refused, for a person, with what to do about it; it
+	 * stays valid for ever. NULL: it did not.
+	 */
+	const char *refusal;
+};
+
+struct dm_remap_doubt;
+
+struct dm_remap_metadata {
+	const struct dm_remap_ops *ops;
+	void *ctx;
+
+	struct mutex move_lock;		/* one mover of data at a time (dm-remap-relocate.h) */
+
+	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb writing */
+	struct dm_remap_super sb;	/* as the newest one on the disk says */
+	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
+	void *table_buf;		/* checkpoint's batch of blocks */
+	struct dm_remap_disk_superblock *sb_buf;
+
+	struct mutex commit_lock;	/* one commit at a time; protects what follows */
+	enum dm_remap_mode mode;
+	u64 main_sectors;		/* of the mapped device */
+	u64 next_sequence;
+	u32 chain;			/* chain value of next_sequence - 1 */
+	u64 oldest_start;		/* smallest journal_start that a superblock may hold */
+	bool burnt;			/* next_sequence - 1 failed: checkpoint before the next commit */
+	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */
+	struct dm_remap_doubt *doubt_reserve;
+	struct dm_remap_disk_block *journal_buf;
+	atomic64_t counter[DM_REMAP_NR_COUNTERS];	/* any context */
+	u64 counter_saved[DM_REMAP_NR_COUNTERS];	/* as the disk has them */
+
+	struct dm_remap_table table;	/* records by main sector; writers: commit_lock */
+	struct dm_remap_table retired;	/* by spare sector */
+	struct dm_remap_alloc alloc;
+
+	/* Read for status, without a lock. */
+	bool loaded;
+	bool write_nothing;		/* an unknown compat_ro flag is set */
+	bool active;
+	bool writing;			/* a checkpoint is under way */
+	bool save_failed;		/* the last checkpoint or soft commit did */
+	u64 saves;
+	u64 save_errors;
+	u64 last_save;			/* seconds since 1970 UTC; 0: never */
+};
+
+/* 0 or -ENOMEM. */
+int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_ops *ops,
+			   void *ctx);
+void dm_remap_metadata_exit(struct dm_remap_metadata *md);
+
+struct dm_remap_format_params {
+	u64 spare_sectors;
+	u32 granularity;		/* logical block of main, in sectors */
+	u32 journal_blocks;		/* 0: chosen */
+	u64 max_records;		/* 0: chosen */
+	u8 uuid[DM_REMAP_UUID_SIZE];	/* a new one, never used before */
+	struct dm_remap_main_id main;
+	bool blank_only;		/* refuse unless every metadata location is zero */
+};
+
+/*
+ * Writes empty metadata. A crash in the middle leaves a spare that load refuses
+ * as half formatted. 0 or a negative errno, then report->refusal may say more.
+ * dm_remap_format_check only does the checks, and writes nothing.
+ */
+int dm_remap_format(const struct dm_remap_ops *ops, void *ctx,
+		    const struct dm_remap_format_params *params, struct dm_remap_report *report);
+int dm_remap_format_check(const struct dm_remap_ops *ops, void *ctx,
+			  const struct dm_remap_format_params *params,
+			  struct dm_remap_report *report);
+
+/*
+ * Reads the metadata of a spare that is now @spare_sectors long, both replicas,
+ * replays the journal and fills table and allocator. Writes nothing. Refuses
+ * (negative errno and report->refusal) what cannot be proved whole.
+ *
+ * @main_sectors: size of the mapped device; no record may lie beyond. 0: take
+ * what the superblock says of main, for offline use.
+ */
+int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+		  struct dm_remap_report *report);
+
+/*
+ * Is @main the device that the loaded spare was made for? Size counts only where
+ * one of the two has no id to go by. 0, or -ENODEV and report->refusal.
+ */
+int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+			struct dm_remap_report *report);
+
+/*
+ * Takes the spare into use: heals what @report says of it, makes a new
+ * activation number durable on both superblocks, records @main (may be NULL:
+ * unchanged) as main's identity. Also after deactivate, without another load; then
+ * @report is NULL. If the spare cannot be written, mode becomes RO and existing
+ * records are served: that is no failure. Returns 0.
+ */
+int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+		      const struct dm_remap_report *report);
+
+/* Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. */
+int dm_remap_deactivate(struct dm_remap_metadata *md);
+
+/*
+ * Makes @n entries (1 to DM_REMAP_ENTRIES_PER_BLOCK) durable on both replicas as
+ * one transaction, and publishes them in the table. What was written to the spare
+ * before is durable first. The caller took their spare ranges from the allocator.
+ *
+ * 0: durable and published.
+ * -EUCLEAN: failed, and may yet be found on the disk. The ranges are in doubt
+ *  (flag set, spare ranges kept) until a checkpoint succeeds.
+ * Others (-EROFS, -ENOMEM, -EIO): not durable, never will be, nothing changed; the
+ *  spare ranges are the caller's to give back.
+ */
+int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+		    unsigned int n);
+
+/*
+ * Writes the whole table, and superblocks that start after the last commit.
+ * Commits go on meanwhile. On success the journal is empty, doubts are settled,
+ * and a mode of RO is lifted.
+ */
+int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state);
+
+/*
+ * What autosave does at each interval: nothing if nothing is dirty; one journal
+ * block for counters; a checkpoint where the ring is half full, or after a save that
+ * failed. Counts itself in saves and save_errors.
+ */
+int dm_remap_autosave(struct dm_remap_metadata *md);
+
+/* The message `save`: dm_remap_checkpoint, counted in saves and save_errors. */
+int dm_remap_save(struct dm_remap_metadata *md);
+
+/*
+ * Reads everything back and compares it with memory; a replica that is damaged
+ * is written anew, *healed says so. Memory is never replaced. -EUCLEAN: what is on
+ * the disk is not what memory holds, `save` would write it.
+ */
+int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *healed);
+
+/* Anything that an autosave would write? No lock. */
+bool dm_remap_dirty(const struct dm_remap_metadata *md);
+/* Journal blocks in use, no lock. */
+u64 dm_remap_journal_used(const struct dm_remap_metadata *md);
+/* Adds to a counter. Context: any. */
+void dm_remap_count(struct dm_remap_metadata *md, enum dm_remap_counter counter, u64 n);
+
+const char *dm_remap_mode_name(enum dm_remap_mode mode);
+
+#endif /* DM_REMAP_METADATA_H */

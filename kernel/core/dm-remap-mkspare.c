@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Making a device a spare: empty metadata in every place. */
+#include "dm-remap-internal.h"
+
+struct formatter {
+	const struct dm_remap_ops *ops;
+	void *ctx;
+	struct dm_remap_report *report;
+	struct dm_remap_super sb;
+	u8 *buf;			/* DM_REMAP_BATCH_BLOCKS */
+};
+
+static int refuse(struct formatter *f, int error, const char *why)
+{
+	f->report->refusal = why;
+	return error;
+}
+
+static int fmt_read(struct formatter *f, u64 block, u32 n)
+{
+	return f->ops->read(f->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+			    n * DM_REMAP_BLOCK_SECTORS, f->buf);
+}
+
+static int fmt_write(struct formatter *f, u64 block, u32 n, unsigned int flags)
+{
+	return f->ops->write(f->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+			     n * DM_REMAP_BLOCK_SECTORS, f->buf, flags);
+}
+
+/* Blocks of journal and both tables of one replica, which follow one another. */
+static u64 area_blocks(const struct dm_remap_layout *l)
+{
+	return l->journal_blocks + 2 * (u64)l->table_blocks;
+}
+
+/* ---- is it blank? ---- */
+
+/* Something is there already: what? */
+static int refuse_content(struct formatter *f, u64 at)
+{
+	struct dm_remap_super sb;
+
+	switch (dm_remap_super_decode(&sb, f->buf, at)) {
+	case DM_REMAP_VALID:
+		if (sb.state == DM_REMAP_STATE_FORMATTING)
+			return refuse(f, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
+		return refuse(f, -EEXIST,
+			      "spare is formatted already: leave out the word format, and nothing is lost");
+	case DM_REMAP_NEWER:
+	case DM_REMAP_DAMAGED:
+		return refuse(f, -EEXIST,
+			      "spare holds dm-remap metadata that is damaged or newer; see dm-remapctl check");
+	default:
+		return refuse(f, -EEXIST,
+			      "spare is not blank; dm-remapctl format says what is on it, and can overwrite it");
+	}
+}
+
+static int check_blank(struct formatter *f, u64 block, u64 blocks)
+{
+	while (blocks) {
+		u32 n = min_t(u64, blocks, DM_REMAP_BATCH_BLOCKS);
+
+		if (fmt_read(f, block, n))
+			return refuse(f, -EIO, "spare cannot be read where its metadata would be");
+		if (!dm_remap_is_zero(f->buf, (size_t)n * DM_REMAP_BLOCK_SIZE))
+			return refuse_content(f, block);
+		block += n;
+		blocks -= n;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int check_all_blank(struct formatter *f)
+{
+	const struct dm_remap_layout *l = &f->sb.layout;
+	int r, ret = 0;
+
+	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++)
+		ret = check_blank(f, dm_remap_superblock_at(l, r), 1);
+	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++)
+		ret = check_blank(f, dm_remap_journal_at(l, r, 0), area_blocks(l));
+	return ret;
+}
+
+/* ---- writing ---- */
+
+/* Superblock 1, then superblock 0, each durable before the next step. */
+static int write_supers(struct formatter *f)
+{
+	int r, ret;
+
+	for (r = DM_REMAP_REPLICAS - 1; r >= 0; r--) {
+		dm_remap_super_encode(f->buf, &f->sb, r);
+		ret = fmt_write(f, dm_remap_superblock_at(&f->sb.layout, r), 1,
+				DM_REMAP_PREFLUSH | DM_REMAP_FUA);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/*
+ * Every slot holds a block from the start, of the lap before the first: what is no
+ * valid journal block later on is damage, and not merely unused. Sequence k lies in
+ * slot k; the first commit has the number of the ring's size.
+ */
+static int write_journal(struct formatter *f, int r)
+{
+	const struct dm_remap_layout *l = &f->sb.layout;
+	struct dm_remap_disk_block *block = (struct dm_remap_disk_block *)f->buf;
+	u64 at = dm_remap_journal_at(l, r, 0);
+	u32 first, n, i;
+	int ret;
+
+	for (first = 0; first < l->journal_blocks; first += n) {
+		n = min_t(u32, l->journal_blocks - first, DM_REMAP_BATCH_BLOCKS);
+		memset(f->buf, 0, (size_t)n * DM_REMAP_BLOCK_SIZE);
+		for (i = 0; i < n; i++) {
+			dm_remap_header_fill(&block[i].header, DM_REMAP_JOURNAL, &f->sb, first + i,
+					     0, 0);
+			dm_remap_block_seal(&block[i], at + first + i);
+		}
+		ret = fmt_write(f, at + first, n, 0);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Nothing reads an empty table: zeroing shows that the place can be written. */
+static int write_tables(struct formatter *f, int r)
+{
+	u64 at = dm_remap_table_at(&f->sb.layout, r, 0);
+	u64 blocks = 2 * (u64)f->sb.layout.table_blocks;
+	int ret;
+
+	memset(f->buf, 0, DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
+	while (blocks) {
+		u32 n = min_t(u64, blocks, DM_REMAP_BATCH_BLOCKS);
+
+		ret = fmt_write(f, at, n, 0);
+		if (ret)
+			return ret;
+		at += n;
+		blocks -= n;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int write_all(struct formatter *f)
+{
+	int r, ret;
+
+	f->sb.state = DM_REMAP_STATE_FORMATTING;
+	ret = write_supers(f);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		ret = ret ?: write_journal(f, r);
+		ret = ret ?: write_tables(f, r);
+	}
+	f->sb.state = DM_REMAP_STATE_CLEAN;
+	f->sb.generation = 1;
+	return ret ?: write_supers(f);
+}
+
+/* ---- entry points ---- */
+
+static int fmt_begin(struct formatter *f, const struct dm_remap_format_params *p)
+{
+	struct dm_remap_super *sb = &f->sb;
+
+	memset(f->report, 0, sizeof(*f->report));
+	switch (dm_remap_layout_choose(&sb->layout, p->spare_sectors, p->granularity,
+				       p->journal_blocks, p->max_records)) {
+	case 0:
+		break;
+	case -ENOSPC:
+		return refuse(f, -ENOSPC, "spare is too small for its metadata and a data sector");
+	default:
+		return refuse(f, -EINVAL, "no spare can be laid out with these numbers");
+	}
+	memcpy(sb->uuid, p->uuid, sizeof(sb->uuid));
+	sb->main = p->main;
+	sb->table_copies = (1 << DM_REMAP_REPLICAS) - 1;
+	sb->journal_start = sb->layout.journal_blocks;
+	sb->formatted_time = f->ops->now(f->ctx);
+	sb->written_time = sb->formatted_time;
+	f->buf = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
+	return f->buf ? 0 : -ENOMEM;
+}
+
+int dm_remap_format_check(const struct dm_remap_ops *ops, void *ctx,
+			  const struct dm_remap_format_params *params,
+			  struct dm_remap_report *report)
+{
+	struct formatter f = { .ops = ops, .ctx = ctx, .report = report };
+	int ret = fmt_begin(&f, params);
+
+	if (!ret && params->blank_only)
+		ret = check_all_blank(&f);
+	dm_remap_free(f.buf);
+	return ret;
+}
+
+int dm_remap_format(const struct dm_remap_ops *ops, void *ctx,
+		    const struct dm_remap_format_params *params, struct dm_remap_report *report)
+{
+	struct formatter f = { .ops = ops, .ctx = ctx, .report = report };
+	int ret = fmt_begin(&f, params);
+
+	if (!ret && params->blank_only)
+		ret = check_all_blank(&f);
+	if (!ret) {
+		ret = write_all(&f);
+		if (ret)
+			refuse(&f, ret, "spare cannot be written where its metadata belongs");
+	}
+	dm_remap_free(f.buf);
+	return ret;
+}

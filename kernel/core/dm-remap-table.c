@@ -1,0 +1,839 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "dm-remap-table.h"
+
+/*
+ * Canonical records are cut at multiples of 1 TiB, so that a length always fits
+ * its 32 bits whatever is joined.
+ */
+#define JOIN_LIMIT_SECTORS (1ull << 31)
+
+struct dm_remap_update_node {
+	struct rcu_head rcu;
+	struct dm_remap_update_node *next;
+	u64 region;
+	struct dm_remap_leaf *leaf;	/* the new one; once published, the old one */
+};
+
+struct dm_remap_snapshot {
+	struct rcu_head rcu;
+	u32 epoch;			/* leaves older than this belong to it */
+	u64 sector;			/* where the next record is looked for */
+	u64 region;			/* what is before has been passed */
+	struct dm_remap_leaf *garbage;	/* to be freed at its end, linked by older */
+};
+
+static u64 region_of(u64 sector)
+{
+	return sector >> DM_REMAP_REGION_SHIFT;
+}
+
+static u64 region_start(u64 region)
+{
+	return region << DM_REMAP_REGION_SHIFT;
+}
+
+static u64 record_end(const struct dm_remap_record *r)
+{
+	return r->main + r->length;
+}
+
+/* ---- records ---- */
+
+bool dm_remap_record_joins(const struct dm_remap_record *a, const struct dm_remap_record *b)
+{
+	if (a->kind != b->kind || a->kind == DM_REMAP_NONE || a->reason != b->reason)
+		return false;
+	if (record_end(a) != b->main || !(b->main & (JOIN_LIMIT_SECTORS - 1)))
+		return false;
+	return a->kind != DM_REMAP_MAPPED || a->spare + a->length == b->spare;
+}
+
+void dm_remap_record_join(struct dm_remap_record *a, const struct dm_remap_record *b)
+{
+	a->length += b->length;
+	a->first_time = min_t(u32, a->first_time, b->first_time);
+	a->last_time = max_t(u32, a->last_time, b->last_time);
+}
+
+/* The part of @r within [@start, @end), which overlaps it. */
+static struct dm_remap_record record_cut(const struct dm_remap_record *r, u64 start, u64 end)
+{
+	struct dm_remap_record part = *r;
+
+	part.main = max_t(u64, r->main, start);
+	part.length = min_t(u64, record_end(r), end) - part.main;
+	if (r->kind == DM_REMAP_MAPPED)
+		part.spare += part.main - r->main;
+	return part;
+}
+
+/* Index of the first record of @leaf that ends after @sector; count if none does. */
+static u32 leaf_search(const struct dm_remap_leaf *leaf, u64 sector)
+{
+	u32 lo = 0, hi = leaf->count;
+
+	while (lo < hi) {
+		u32 mid = lo + (hi - lo) / 2;
+
+		if (record_end(&leaf->record[mid]) <= sector)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* ---- directory ---- */
+
+int dm_remap_table_init(struct dm_remap_table *t, u64 sectors)
+{
+	u64 regions = region_of(sectors + DM_REMAP_REGION_SECTORS - 1);
+
+	memset(t, 0, sizeof(*t));
+	t->sectors = sectors;
+	t->nr_chunks = (regions + DM_REMAP_CHUNK_REGIONS - 1) >> DM_REMAP_CHUNK_SHIFT;
+	t->chunk = dm_remap_zalloc(max_t(u64, t->nr_chunks, 1) * sizeof(*t->chunk));
+	if (!t->chunk)
+		return -ENOMEM;
+	mutex_init(&t->lock);
+	return 0;
+}
+
+/* For who changes the table, and for walks under table->lock. */
+static struct dm_remap_chunk *chunk_at(const struct dm_remap_table *t, u64 region)
+{
+	return rcu_dereference_protected(t->chunk[region >> DM_REMAP_CHUNK_SHIFT], true);
+}
+
+static struct dm_remap_leaf __rcu **leaf_slot(const struct dm_remap_table *t, u64 region)
+{
+	struct dm_remap_chunk *chunk = chunk_at(t, region);
+
+	return chunk ? &chunk->leaf[region & (DM_REMAP_CHUNK_REGIONS - 1)] : NULL;
+}
+
+static struct dm_remap_leaf *leaf_at(const struct dm_remap_table *t, u64 region)
+{
+	struct dm_remap_leaf __rcu **slot = NULL;
+
+	if (region >> DM_REMAP_CHUNK_SHIFT < t->nr_chunks)
+		slot = leaf_slot(t, region);
+	return slot ? rcu_dereference_protected(*slot, true) : NULL;
+}
+
+/* The first region from @region on that has a leaf; U64_MAX: none. */
+static u64 next_region(const struct dm_remap_table *t, u64 region)
+{
+	u64 limit = t->nr_chunks << DM_REMAP_CHUNK_SHIFT;
+
+	while (region < limit) {
+		if (!chunk_at(t, region))
+			region = ((region >> DM_REMAP_CHUNK_SHIFT) + 1) << DM_REMAP_CHUNK_SHIFT;
+		else if (leaf_at(t, region))
+			return region;
+		else
+			region++;
+	}
+	return U64_MAX;
+}
+
+void dm_remap_table_exit(struct dm_remap_table *t)
+{
+	u64 region, i;
+
+	if (!t->chunk)
+		return;
+	if (t->snapshot)
+		dm_remap_snapshot_end(t);
+	for (region = next_region(t, 0); region != U64_MAX; region = next_region(t, region + 1))
+		dm_remap_free(leaf_at(t, region));
+	for (i = 0; i < t->nr_chunks; i++)
+		dm_remap_free(rcu_dereference_protected(t->chunk[i], true));
+	dm_remap_free(t->chunk);
+	t->chunk = NULL;
+	mutex_destroy(&t->lock);
+}
+
+int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
+{
+	struct dm_remap_table resized;
+	struct dm_remap_record r;
+	int ret;
+
+	if (sectors < t->sectors && dm_remap_table_next(t, sectors, &r))
+		return -EBUSY;
+	ret = dm_remap_table_init(&resized, sectors);
+	if (ret)
+		return ret;
+	/* Chunks are moved as they are; those past a new, smaller end are empty. */
+	memcpy(resized.chunk, t->chunk,
+	       min_t(u64, t->nr_chunks, resized.nr_chunks) * sizeof(*t->chunk));
+	for (; resized.nr_chunks < t->nr_chunks; t->nr_chunks--)
+		dm_remap_free(rcu_dereference_protected(t->chunk[t->nr_chunks - 1], true));
+	dm_remap_free(t->chunk);
+	t->chunk = resized.chunk;
+	t->nr_chunks = resized.nr_chunks;
+	t->sectors = sectors;
+	mutex_destroy(&resized.lock);
+	return 0;
+}
+
+/* ---- lookup ---- */
+
+/* The reader's way to a leaf: pairs with rcu_assign_pointer in slot_install and chunk_want. */
+static const struct dm_remap_leaf *leaf_read(const struct dm_remap_table *t, u64 region)
+{
+	const struct dm_remap_chunk *chunk;
+
+	if (region >> DM_REMAP_CHUNK_SHIFT >= t->nr_chunks)
+		return NULL;
+	chunk = rcu_dereference_check(t->chunk[region >> DM_REMAP_CHUNK_SHIFT],
+				      rcu_read_lock_any_held());
+	if (!chunk)
+		return NULL;
+	return rcu_dereference_check(chunk->leaf[region & (DM_REMAP_CHUNK_REGIONS - 1)],
+				     rcu_read_lock_any_held());
+}
+
+/* What holds at @sector, up to the edge of its region: returns where the run ends. */
+static u64 region_run(const struct dm_remap_leaf *leaf, u64 sector, struct dm_remap_extent *e)
+{
+	u64 edge = region_start(region_of(sector) + 1);
+	const struct dm_remap_record *r;
+	u32 i;
+
+	e->kind = DM_REMAP_NONE;
+	e->flags = 0;
+	e->spare = 0;
+	if (!leaf)
+		return edge;
+	i = leaf_search(leaf, sector);
+	if (i == leaf->count)
+		return edge;
+	r = &leaf->record[i];
+	if (r->main > sector)
+		return r->main;
+	e->kind = r->kind;
+	e->flags = r->flags;
+	if (r->kind == DM_REMAP_MAPPED)
+		e->spare = r->spare + (sector - r->main);
+	return record_end(r);
+}
+
+void dm_remap_table_lookup(const struct dm_remap_table *t, u64 sector, u64 sectors,
+			   struct dm_remap_extent *e)
+{
+	u64 end = sector + sectors;
+	u64 stop = region_run(leaf_read(t, region_of(sector)), sector, e);
+
+	/* A run that reaches its region's edge may go on behind it. */
+	while (stop < end && !(stop & (DM_REMAP_REGION_SECTORS - 1))) {
+		struct dm_remap_extent more;
+		u64 to = region_run(leaf_read(t, region_of(stop)), stop, &more);
+
+		if (more.kind != e->kind || more.flags != e->flags)
+			break;
+		if (e->kind == DM_REMAP_MAPPED && more.spare != e->spare + (stop - sector))
+			break;
+		stop = to;
+	}
+	e->length = min_t(u64, stop, end) - sector;
+}
+
+/* ---- walking canonical records ---- */
+
+/*
+ * Which leaf of a region a walk reads: the current one, or the one that belongs
+ * to the snapshot.
+ */
+static const struct dm_remap_leaf *walk_leaf(const struct dm_remap_table *t, u64 region,
+					     const struct dm_remap_snapshot *snapshot)
+{
+	const struct dm_remap_leaf *leaf = leaf_at(t, region);
+
+	if (leaf && snapshot && leaf->epoch >= snapshot->epoch)
+		return leaf->older;
+	return leaf;
+}
+
+/*
+ * Joins what follows @r in @leaf, from record @i on, to it. True: the leaf's end was
+ * reached, and @r, if it is one yet (length not 0), may go on in the next region.
+ */
+static bool walk_one(const struct dm_remap_leaf *leaf, u32 i, struct dm_remap_record *r)
+{
+	for (; i < leaf->count; i++) {
+		const struct dm_remap_record *next = &leaf->record[i];
+
+		if (!r->length) {
+			if (next->kind == DM_REMAP_NONE)
+				continue;
+			*r = *next;
+			r->flags = 0;
+		} else if (dm_remap_record_joins(r, next)) {
+			dm_remap_record_join(r, next);
+		} else {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The first canonical record that has a sector at @from or behind, from there or its start on. */
+static bool walk(const struct dm_remap_table *t, u64 from,
+		 const struct dm_remap_snapshot *snapshot, struct dm_remap_record *r)
+{
+	u64 region = next_region(t, region_of(from));
+
+	r->length = 0;
+	for (; region != U64_MAX; region = next_region(t, region + 1)) {
+		const struct dm_remap_leaf *leaf = walk_leaf(t, region, snapshot);
+
+		if (r->length && record_end(r) != region_start(region))
+			break;
+		if (leaf && !walk_one(leaf, leaf_search(leaf, from), r))
+			break;
+	}
+	return r->length;
+}
+
+/* The piece just before @sector, if there is one that ends there. */
+static const struct dm_remap_record *piece_before(const struct dm_remap_table *t, u64 sector)
+{
+	const struct dm_remap_leaf *leaf = sector ? leaf_at(t, region_of(sector - 1)) : NULL;
+	u32 i;
+
+	if (!leaf)
+		return NULL;
+	i = leaf_search(leaf, sector - 1);
+	if (i == leaf->count || leaf->record[i].main >= sector)
+		return NULL;
+	return &leaf->record[i];
+}
+
+bool dm_remap_table_next(struct dm_remap_table *t, u64 from, struct dm_remap_record *r)
+{
+	const struct dm_remap_record *before;
+	bool found;
+
+	mutex_lock(&t->lock);
+	found = walk(t, from, NULL, r);
+	while (found) {
+		before = piece_before(t, r->main);
+		if (!before || !dm_remap_record_joins(before, r))
+			break;
+		r->main = before->main;
+		r->spare = before->spare;
+		dm_remap_record_join(r, before);
+	}
+	mutex_unlock(&t->lock);
+	return found;
+}
+
+void dm_remap_table_totals(struct dm_remap_table *t, struct dm_remap_totals *totals)
+{
+	mutex_lock(&t->lock);
+	*totals = t->totals;
+	mutex_unlock(&t->lock);
+}
+
+/* ---- totals ---- */
+
+static void totals_add(struct dm_remap_totals *totals, const struct dm_remap_record *r, int sign)
+{
+	u64 sectors = sign * (u64)r->length;
+
+	if (r->kind == DM_REMAP_MAPPED)
+		totals->mapped += sectors;
+	else if (r->kind == DM_REMAP_PENDING)
+		totals->pending += sectors;
+	else if (r->kind == DM_REMAP_RETIRED)
+		totals->retired += sectors;
+}
+
+/* Adds (or takes away) what @leaf contributes, joins with its neighbours left out. */
+static void totals_leaf(struct dm_remap_totals *totals, const struct dm_remap_leaf *leaf, int sign)
+{
+	u32 i;
+
+	for (i = 0; leaf && i < leaf->count; i++) {
+		const struct dm_remap_record *r = &leaf->record[i];
+
+		totals_add(totals, r, sign);
+		if (r->kind != DM_REMAP_NONE && !(i && dm_remap_record_joins(r - 1, r)))
+			totals->records += sign;
+	}
+}
+
+/* 1 if the last record of the region before @region continues in it. */
+static u64 joins_at(const struct dm_remap_table *t, u64 region)
+{
+	const struct dm_remap_leaf *a = region ? leaf_at(t, region - 1) : NULL;
+	const struct dm_remap_leaf *b = leaf_at(t, region);
+
+	return a && b && a->count && b->count &&
+	       dm_remap_record_joins(&a->record[a->count - 1], &b->record[0]);
+}
+
+/* Puts @leaf in the place of @old, and keeps the totals right. */
+static void slot_install(struct dm_remap_table *t, u64 region, struct dm_remap_leaf *old,
+			 struct dm_remap_leaf *leaf)
+{
+	totals_leaf(&t->totals, old, -1);
+	t->totals.records += joins_at(t, region) + joins_at(t, region + 1);
+	rcu_assign_pointer(*leaf_slot(t, region), leaf);
+	t->totals.records -= joins_at(t, region) + joins_at(t, region + 1);
+	totals_leaf(&t->totals, leaf, 1);
+	WRITE_ONCE(t->nr_leaves, t->nr_leaves + !!leaf - !!old);
+}
+
+/* ---- making a leaf from another ---- */
+
+struct edit {
+	u64 start;
+	u64 end;
+	const struct dm_remap_record *set;	/* NULL: clear, or change flags */
+	bool keep;				/* change flags: */
+	u16 on;
+	u16 off;
+};
+
+/* Where pieces go; the first pass only counts (record is NULL). */
+struct pieces {
+	struct dm_remap_record *record;
+	u32 count;
+	struct dm_remap_record last;
+};
+
+static void piece_put(struct pieces *p, const struct dm_remap_record *r)
+{
+	bool joins = p->count && p->last.flags == r->flags &&
+		     (dm_remap_record_joins(&p->last, r) ||
+		      (p->last.kind == DM_REMAP_NONE && r->kind == DM_REMAP_NONE &&
+		       record_end(&p->last) == r->main));
+
+	if (joins) {
+		dm_remap_record_join(&p->last, r);
+	} else {
+		p->last = *r;
+		p->count++;
+	}
+	if (p->record)
+		p->record[p->count - 1] = p->last;
+}
+
+/* What @leaf has in [@start, @end). */
+static void pieces_copy(struct pieces *p, const struct dm_remap_leaf *leaf, u64 start, u64 end)
+{
+	u32 i;
+
+	for (i = leaf ? leaf_search(leaf, start) : 0; leaf && i < leaf->count; i++) {
+		struct dm_remap_record part;
+
+		if (leaf->record[i].main >= end)
+			break;
+		part = record_cut(&leaf->record[i], start, end);
+		piece_put(p, &part);
+	}
+}
+
+static void flags_put(struct pieces *p, struct dm_remap_record part, const struct edit *e)
+{
+	part.flags = (part.flags | e->on) & ~e->off;
+	if (part.kind != DM_REMAP_NONE || part.flags)
+		piece_put(p, &part);
+}
+
+/* What @leaf has in [@start, @end), and the gaps between, under changed flags. */
+static void pieces_flag(struct pieces *p, const struct dm_remap_leaf *leaf, u64 start, u64 end,
+			const struct edit *e)
+{
+	struct dm_remap_record gap = { .main = start, .kind = DM_REMAP_NONE };
+	u32 i;
+
+	for (i = leaf ? leaf_search(leaf, start) : 0; leaf && i < leaf->count; i++) {
+		struct dm_remap_record part;
+
+		if (leaf->record[i].main >= end)
+			break;
+		part = record_cut(&leaf->record[i], start, end);
+		gap.length = part.main - gap.main;
+		if (gap.length)
+			flags_put(p, gap, e);
+		flags_put(p, part, e);
+		gap.main = record_end(&part);
+	}
+	gap.length = end - gap.main;
+	if (gap.length)
+		flags_put(p, gap, e);
+}
+
+static void pieces_edit(struct pieces *p, const struct dm_remap_leaf *leaf, u64 region,
+			const struct edit *e)
+{
+	u64 lo = region_start(region), hi = region_start(region + 1);
+	u64 start = max_t(u64, lo, e->start), end = min_t(u64, hi, e->end);
+
+	pieces_copy(p, leaf, lo, start);
+	if (e->set) {
+		struct dm_remap_record part = record_cut(e->set, start, end);
+
+		piece_put(p, &part);
+	} else if (e->keep) {
+		pieces_flag(p, leaf, start, end, e);
+	}
+	pieces_copy(p, leaf, end, hi);
+}
+
+static struct dm_remap_leaf *leaf_alloc(u32 count)
+{
+	struct dm_remap_leaf *leaf;
+
+	leaf = dm_remap_zalloc(sizeof(*leaf) + (size_t)count * sizeof(leaf->record[0]));
+	if (leaf)
+		leaf->count = count;
+	return leaf;
+}
+
+static struct dm_remap_leaf *leaf_edit(const struct dm_remap_leaf *base, u64 region,
+				       const struct edit *e)
+{
+	struct pieces p = { .count = 0 };
+	struct dm_remap_leaf *leaf;
+
+	pieces_edit(&p, base, region, e);
+	leaf = leaf_alloc(p.count);
+	if (!leaf)
+		return NULL;
+	p.record = leaf->record;
+	p.count = 0;
+	pieces_edit(&p, base, region, e);
+	return leaf;
+}
+
+/* ---- updates ---- */
+
+void dm_remap_update_init(struct dm_remap_update *u)
+{
+	u->first = NULL;
+	u->last = NULL;
+}
+
+static void update_append(struct dm_remap_update *u, struct dm_remap_update_node *node)
+{
+	if (u->last)
+		u->last->next = node;
+	else
+		u->first = node;
+	u->last = node;
+}
+
+static void nodes_free(struct dm_remap_update_node *node)
+{
+	while (node) {
+		struct dm_remap_update_node *next = node->next;
+
+		dm_remap_free(node->leaf);
+		dm_remap_free(node);
+		node = next;
+	}
+}
+
+static void nodes_free_rcu(struct rcu_head *head)
+{
+	nodes_free(container_of(head, struct dm_remap_update_node, rcu));
+}
+
+void dm_remap_update_abandon(struct dm_remap_update *u)
+{
+	nodes_free(u->first);
+	dm_remap_update_init(u);
+}
+
+static void update_dispose(struct dm_remap_update *u)
+{
+	if (u->first)
+		call_rcu(&u->first->rcu, nodes_free_rcu);
+	dm_remap_update_init(u);
+}
+
+/* The directory has a place for @region from now on. An empty chunk changes no answer. */
+static int chunk_want(struct dm_remap_table *t, u64 region)
+{
+	struct dm_remap_chunk *chunk;
+
+	if (chunk_at(t, region))
+		return 0;
+	chunk = dm_remap_zalloc(sizeof(*chunk));
+	if (!chunk)
+		return -ENOMEM;
+	rcu_assign_pointer(t->chunk[region >> DM_REMAP_CHUNK_SHIFT], chunk);
+	return 0;
+}
+
+static struct dm_remap_update_node *update_find(const struct dm_remap_update *u, u64 region)
+{
+	struct dm_remap_update_node *node;
+
+	for (node = u->first; node; node = node->next)
+		if (node->region == region)
+			return node;
+	return NULL;
+}
+
+static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
+		       struct dm_remap_update_node *node, u64 region, const struct edit *e)
+{
+	struct dm_remap_leaf *leaf;
+
+	if (node) {
+		leaf = leaf_edit(node->leaf, region, e);
+		if (!leaf)
+			return -ENOMEM;
+		dm_remap_free(node->leaf);
+		node->leaf = leaf;
+		return 0;
+	}
+	if (chunk_want(t, region))
+		return -ENOMEM;
+	leaf = leaf_edit(leaf_at(t, region), region, e);
+	node = dm_remap_zalloc(sizeof(*node));
+	if (!leaf || !node) {
+		dm_remap_free(leaf);
+		dm_remap_free(node);
+		return -ENOMEM;
+	}
+	node->region = region;
+	node->leaf = leaf;
+	update_append(u, node);
+	return 0;
+}
+
+static int range_edit(struct dm_remap_table *t, struct dm_remap_update *u, const struct edit *e)
+{
+	/* Only nodes of earlier edits are searched for; this one adds each region once. */
+	bool fresh = !u->first;
+	u64 region = region_of(e->start), last = region_of(e->end - 1);
+
+	while (region <= last) {
+		struct dm_remap_update_node *node = fresh ? NULL : update_find(u, region);
+		int ret;
+
+		/* Where nothing is set and nothing is there, nothing changes. */
+		if (!e->set && !e->on && !node && !leaf_at(t, region)) {
+			if (fresh) {
+				region = next_region(t, region);
+				continue;
+			}
+		} else {
+			ret = region_edit(t, u, node, region, e);
+			if (ret)
+				return ret;
+		}
+		region++;
+	}
+	return 0;
+}
+
+int dm_remap_update_set(struct dm_remap_table *t, struct dm_remap_update *u,
+			const struct dm_remap_record *r)
+{
+	struct edit e = { .start = r->main, .end = record_end(r), .set = r };
+
+	return range_edit(t, u, &e);
+}
+
+int dm_remap_update_clear(struct dm_remap_table *t, struct dm_remap_update *u,
+			  u64 start, u64 length)
+{
+	struct edit e = { .start = start, .end = start + length };
+
+	return range_edit(t, u, &e);
+}
+
+int dm_remap_update_flags(struct dm_remap_table *t, struct dm_remap_update *u,
+			  u64 start, u64 length, u16 on, u16 off)
+{
+	struct edit e = { .start = start, .end = start + length, .keep = true,
+			  .on = on, .off = off };
+
+	return range_edit(t, u, &e);
+}
+
+/* Publishes one region; leaves in node->leaf what is to be freed. */
+static void node_publish(struct dm_remap_table *t, struct dm_remap_update_node *node)
+{
+	const struct dm_remap_snapshot *s = t->snapshot;
+	struct dm_remap_leaf *old = leaf_at(t, node->region);
+	struct dm_remap_leaf *leaf = node->leaf;
+
+	leaf->epoch = t->epoch;
+	node->leaf = old;
+	if (old && s && node->region >= s->region) {
+		if (old->epoch < s->epoch) {
+			leaf->older = old;
+			node->leaf = NULL;
+		} else {
+			leaf->older = old->older;
+		}
+	}
+	if (!leaf->count && !leaf->older) {
+		dm_remap_free(leaf);
+		leaf = NULL;
+	}
+	slot_install(t, node->region, old, leaf);
+}
+
+void dm_remap_update_publish(struct dm_remap_table *t, struct dm_remap_update *u)
+{
+	struct dm_remap_update_node *node;
+
+	mutex_lock(&t->lock);
+	for (node = u->first; node; node = node->next)
+		node_publish(t, node);
+	mutex_unlock(&t->lock);
+	update_dispose(u);
+}
+
+/* ---- building ---- */
+
+int dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t)
+{
+	memset(b, 0, sizeof(*b));
+	b->table = t;
+	b->record = dm_remap_zalloc(DM_REMAP_REGION_SECTORS * sizeof(*b->record));
+	return b->record ? 0 : -ENOMEM;
+}
+
+static int build_flush(struct dm_remap_build *b)
+{
+	struct dm_remap_leaf *leaf;
+
+	if (!b->count)
+		return 0;
+	if (chunk_want(b->table, b->region))
+		return -ENOMEM;
+	leaf = leaf_alloc(b->count);
+	if (!leaf)
+		return -ENOMEM;
+	memcpy(leaf->record, b->record, (size_t)b->count * sizeof(*b->record));
+	slot_install(b->table, b->region, NULL, leaf);
+	b->count = 0;
+	return 0;
+}
+
+int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r)
+{
+	u64 start = r->main, end = record_end(r);
+	int ret;
+
+	if (start < b->next || !r->length || end > b->table->sectors)
+		return -EINVAL;
+	b->next = end;
+	while (start < end) {
+		u64 edge = region_start(region_of(start) + 1);
+
+		if (region_of(start) != b->region) {
+			ret = build_flush(b);
+			if (ret)
+				return ret;
+			b->region = region_of(start);
+		}
+		/* At most one record a sector: the array of a whole region suffices. */
+		b->record[b->count++] = record_cut(r, start, min_t(u64, edge, end));
+		start = edge;
+	}
+	return 0;
+}
+
+int dm_remap_build_end(struct dm_remap_build *b)
+{
+	int ret = b->record ? build_flush(b) : 0;
+
+	dm_remap_free(b->record);
+	b->record = NULL;
+	return ret;
+}
+
+/* ---- snapshots ---- */
+
+int dm_remap_snapshot_begin(struct dm_remap_table *t, struct dm_remap_totals *totals)
+{
+	struct dm_remap_snapshot *s = dm_remap_zalloc(sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	mutex_lock(&t->lock);
+	s->epoch = ++t->epoch;
+	t->snapshot = s;
+	*totals = t->totals;
+	mutex_unlock(&t->lock);
+	return 0;
+}
+
+/*
+ * The snapshot needs no region before @to any more. What was kept for it goes to
+ * the garbage, as do leaves that stayed only to keep it: a reader may still be in
+ * either.
+ */
+static void snapshot_pass(struct dm_remap_table *t, u64 to)
+{
+	struct dm_remap_snapshot *s = t->snapshot;
+	u64 region;
+
+	for (region = next_region(t, s->region); region < to; region = next_region(t, region + 1)) {
+		struct dm_remap_leaf *leaf = leaf_at(t, region);
+		struct dm_remap_leaf *older = leaf->older;
+
+		leaf->older = NULL;
+		if (older) {
+			older->older = s->garbage;
+			s->garbage = older;
+		}
+		if (!leaf->count) {
+			slot_install(t, region, leaf, NULL);
+			leaf->older = s->garbage;
+			s->garbage = leaf;
+		}
+	}
+	s->region = to;
+}
+
+bool dm_remap_snapshot_next(struct dm_remap_table *t, struct dm_remap_record *r)
+{
+	struct dm_remap_snapshot *s = t->snapshot;
+	bool found;
+
+	mutex_lock(&t->lock);
+	found = walk(t, s->sector, s, r);
+	if (found) {
+		s->sector = record_end(r);
+		snapshot_pass(t, region_of(s->sector));
+	}
+	mutex_unlock(&t->lock);
+	return found;
+}
+
+static void snapshot_free_rcu(struct rcu_head *head)
+{
+	struct dm_remap_snapshot *s = container_of(head, struct dm_remap_snapshot, rcu);
+
+	while (s->garbage) {
+		struct dm_remap_leaf *leaf = s->garbage;
+
+		s->garbage = leaf->older;
+		dm_remap_free(leaf);
+	}
+	dm_remap_free(s);
+}
+
+void dm_remap_snapshot_end(struct dm_remap_table *t)
+{
+	struct dm_remap_snapshot *s = t->snapshot;
+
+	mutex_lock(&t->lock);
+	snapshot_pass(t, U64_MAX);
+	t->snapshot = NULL;
+	mutex_unlock(&t->lock);
+	call_rcu(&s->rcu, snapshot_free_rcu);
+}
