@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The live devices: which there are, and how one comes and goes.
+ *
+ *   get (constructor)   finds the live one for a reload, or reads the spare; writes nothing
+ *   resume (preresume)  the first that writes: format, heal, new activation
+ *   suspend (postsuspend)  stops the workers, checkpoints to CLEAN
+ *   put (destructor)
+ */
+#include "dm-remap.h"
+
+#include <linux/uuid.h>
+
+/* Protects the list, and who shares what. */
+static DEFINE_MUTEX(registry_lock);
+static LIST_HEAD(registry);
+
+void dm_remap_for_each_device(void (*fn)(struct dm_remap_device *d))
+{
+	struct dm_remap_device *d;
+
+	mutex_lock(&registry_lock);
+	list_for_each_entry(d, &registry, list)
+		fn(d);
+	mutex_unlock(&registry_lock);
+}
+
+/* ---- who main is ---- */
+
+/* An id that the disk itself gives, where it has one. */
+static void read_disk_id(struct block_device *bdev, struct dm_remap_main_id *id)
+{
+	static const enum blk_unique_id types[] = { BLK_UID_NAA, BLK_UID_EUI64, BLK_UID_T10 };
+	struct gendisk *disk = bdev->bd_disk;
+	unsigned int i;
+
+	if (!disk->fops->get_unique_id)
+		return;
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		u8 bytes[DM_REMAP_MAIN_ID_SIZE] = { };
+
+		if (disk->fops->get_unique_id(disk, bytes, types[i]) <= 0)
+			continue;
+		id->id_type = types[i];
+		memcpy(id->id, bytes, sizeof(id->id));
+		return;
+	}
+}
+
+static void read_main_id(const struct dm_remap_target *t, struct dm_remap_main_id *id)
+{
+	struct block_device *bdev = t->main->bdev;
+
+	memset(id, 0, sizeof(*id));
+	id->sectors = bdev_nr_sectors(bdev);
+	id->start = t->device->main_start;
+	id->partition = get_start_sect(bdev);
+	read_disk_id(bdev, id);
+}
+
+/* ---- making one ---- */
+
+static int device_prepare_format(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_device *d = t->device;
+	struct dm_remap_format_params *p = kzalloc(sizeof(*p), GFP_KERNEL);
+	int ret;
+
+	if (!p)
+		return -ENOMEM;
+	d->to_format = p;
+	p->spare_sectors = bdev_nr_sectors(d->spare_bdev);
+	p->granularity = bdev_logical_block_size(d->main_bdev) >> SECTOR_SHIFT;
+	p->blank_only = true;
+	if (t->features.has_uuid)
+		export_uuid(p->uuid, &t->features.uuid);
+	else
+		generate_random_uuid(p->uuid);
+	read_main_id(t, &p->main);
+	ret = dm_remap_format_check(&dm_remap_kernel_ops, d, p, &d->report);
+	if (ret && d->report.refusal)
+		*error = (char *)d->report.refusal;
+	return ret;
+}
+
+/* Is the spare that was loaded the one for this table? */
+static int device_check_loaded(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_metadata *md = &t->device->metadata;
+	struct dm_remap_main_id main;
+	uuid_t uuid;
+
+	import_uuid(&uuid, md->sb.uuid);
+	if (t->features.has_uuid && !uuid_equal(&uuid, &t->features.uuid)) {
+		DMERR("spare %pg has UUID %pUb, the table wants %pUb",
+		      t->device->spare_bdev, &uuid, &t->features.uuid);
+		*error = "spare has another UUID than the table line says";
+		return -ENODEV;
+	}
+	if (md->sb.layout.granularity << SECTOR_SHIFT !=
+	    bdev_logical_block_size(t->device->main_bdev)) {
+		*error = "spare was formatted for a main device with another logical block size";
+		return -ENODEV;
+	}
+	read_main_id(t, &main);
+	if (dm_remap_check_main(md, &main, &t->device->report)) {
+		DMERR("spare %pg was made for a main device of %llu sectors (%s), start %llu; %pg has %llu, start %llu",
+		      t->device->spare_bdev, md->sb.main.sectors,
+		      md->sb.main.name[0] ? md->sb.main.name : "no name",
+		      md->sb.main.start, t->device->main_bdev, main.sectors, main.start);
+		*error = (char *)t->device->report.refusal;
+		return -ENODEV;
+	}
+	return 0;
+}
+
+static int device_load(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_device *d = t->device;
+	int ret;
+
+	if (t->features.format)
+		return device_prepare_format(t, error);
+	ret = dm_remap_metadata_recover(d, t->ti->len);
+	if (ret) {
+		*error = (char *)d->report.refusal;
+		return ret;
+	}
+	return device_check_loaded(t, error);
+}
+
+static void device_free(struct dm_remap_device *d)
+{
+	kfree(d->to_format);
+	dm_remap_map_exit(d);
+	dm_remap_metadata_exit(&d->metadata);
+	dm_io_client_destroy(d->io);
+	mutex_destroy(&d->event_lock);
+	kfree(d);
+}
+
+static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_start)
+{
+	struct dm_remap_device *d = kzalloc(sizeof(*d), GFP_KERNEL);
+	int ret;
+
+	if (!d)
+		return ERR_PTR(-ENOMEM);
+	INIT_LIST_HEAD(&d->list);
+	mutex_init(&d->event_lock);
+	d->dm = dm_table_get_md(t->ti->table);
+	d->main_devt = t->main->bdev->bd_dev;
+	d->spare_devt = t->spare->bdev->bd_dev;
+	d->main_start = main_start;
+	d->main_bdev = t->main->bdev;
+	d->spare_bdev = t->spare->bdev;
+	dm_remap_autosave_setup(d);
+
+	d->io = dm_io_client_create();
+	if (IS_ERR(d->io)) {
+		ret = PTR_ERR(d->io);
+		goto out_device;
+	}
+	ret = dm_remap_metadata_init(&d->metadata, &dm_remap_kernel_ops, d);
+	if (ret)
+		goto out_io;
+	ret = dm_remap_map_init(d, dm_device_name(d->dm));
+	if (ret)
+		goto out_metadata;
+	return d;
+
+out_metadata:
+	dm_remap_metadata_exit(&d->metadata);
+out_io:
+	dm_io_client_destroy(d->io);
+out_device:
+	kfree(d);
+	return ERR_PTR(ret);
+}
+
+/* ---- finding one ---- */
+
+static bool ranges_overlap(u64 a, u64 a_length, u64 b, u64 b_length)
+{
+	return a < b + b_length && b < a + a_length;
+}
+
+/* Does the live device @d stand in the way of the table @t, or serve it? */
+static int device_conflict(const struct dm_remap_device *d, const struct dm_remap_target *t,
+			   u64 main_start, char **error)
+{
+	bool same_main = d->main_devt == t->main->bdev->bd_dev;
+
+	if (d->spare_devt != t->spare->bdev->bd_dev) {
+		if (!same_main || d->dm == dm_table_get_md(t->ti->table) ||
+		    !ranges_overlap(d->main_start, d->metadata.main_sectors, main_start, t->ti->len))
+			return 0;
+		*error = "main is in use by another remap device, and the ranges overlap";
+		return -EBUSY;
+	}
+	if (d->dm != dm_table_get_md(t->ti->table)) {
+		*error = "spare is in use by another remap device";
+		return -EBUSY;
+	}
+	if (!same_main || d->main_start != main_start) {
+		*error = "spare is in use by this device with another main or start sector; remove it first";
+		return -EBUSY;
+	}
+	return 1;
+}
+
+/* The table @t may go on with the live device. */
+static int device_check_shared(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_metadata *md = &t->device->metadata;
+	struct dm_remap_record r;
+	uuid_t uuid;
+
+	import_uuid(&uuid, t->device->to_format ? t->device->to_format->uuid : md->sb.uuid);
+	if (t->features.has_uuid && !uuid_equal(&uuid, &t->features.uuid)) {
+		*error = "spare has another UUID than the table line says";
+		return -ENODEV;
+	}
+	if (t->features.format && !t->device->to_format) {
+		*error = "spare is formatted already: leave out the word format, and nothing is lost";
+		return -EEXIST;
+	}
+	if (md->loaded && dm_remap_table_next(&md->table, t->ti->len, &r)) {
+		DMERR("there is a record at sector %llu, length %u", r.main, r.length);
+		*error = "main would end before a record; unremap or forget it first";
+		return -EBUSY;
+	}
+	return 0;
+}
+
+int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
+{
+	struct dm_remap_device *d;
+	int ret = 0;
+
+	mutex_lock(&registry_lock);
+	list_for_each_entry(d, &registry, list) {
+		ret = device_conflict(d, t, main_start, error);
+		if (ret)
+			break;
+	}
+	if (ret < 0)
+		goto out_unlock;
+	if (ret > 0) {
+		t->device = d;
+		ret = device_check_shared(t, error);
+		if (!ret)
+			d->tables++;
+		goto out_unlock;
+	}
+	d = device_alloc(t, main_start);
+	if (IS_ERR(d)) {
+		ret = PTR_ERR(d);
+		goto out_unlock;
+	}
+	t->device = d;
+	ret = device_load(t, error);
+	if (ret) {
+		device_free(d);
+	} else {
+		d->tables = 1;
+		list_add(&d->list, &registry);
+	}
+out_unlock:
+	mutex_unlock(&registry_lock);
+	return ret;
+}
+
+void dm_remap_device_put(struct dm_remap_target *t)
+{
+	struct dm_remap_device *d = t->device;
+
+	mutex_lock(&registry_lock);
+	if (--d->tables) {
+		d = NULL;
+	} else {
+		list_del(&d->list);
+		device_free(d);
+	}
+	mutex_unlock(&registry_lock);
+}
+
+/* ---- resume and suspend ---- */
+
+/* At the first resume of a table with the word format. */
+static int device_format(struct dm_remap_device *d)
+{
+	int ret = dm_remap_format(&dm_remap_kernel_ops, d, d->to_format, &d->report);
+
+	if (!ret)
+		ret = dm_remap_metadata_recover(d, d->ti->len);
+	if (ret) {
+		DMERR("%s: format: %s", dm_device_name(d->dm),
+		      d->report.refusal ?: "failed");
+		return ret;
+	}
+	kfree(d->to_format);
+	d->to_format = NULL;
+	return 0;
+}
+
+static int device_resize(struct dm_remap_device *d)
+{
+	struct dm_remap_metadata *md = &d->metadata;
+	int ret;
+
+	if (md->main_sectors == d->ti->len)
+		return 0;
+	ret = dm_remap_table_resize(&md->table, d->ti->len);
+	if (ret)
+		DMERR("%s: the table cannot be resized to %llu sectors (%d)",
+		      dm_device_name(d->dm), (u64)d->ti->len, ret);
+	else
+		md->main_sectors = d->ti->len;
+	return ret;
+}
+
+int dm_remap_device_resume(struct dm_remap_target *t)
+{
+	struct dm_remap_device *d = t->device;
+	struct dm_remap_metadata *md = &d->metadata;
+	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
+	bool first = md->mode == DM_REMAP_MODE_FAIL;
+	struct dm_remap_main_id main;
+	int ret = 0;
+
+	d->ti = t->ti;
+	d->main_bdev = t->main->bdev;
+	d->spare_bdev = t->spare->bdev;
+	d->spare_discards = bdev_max_discard_sectors(d->spare_bdev);
+	d->features = t->features;
+	WRITE_ONCE(d->stop, false);
+	if (d->to_format)
+		ret = writable ? device_format(d) : -EROFS;
+	ret = ret ?: device_resize(d);
+	if (ret) {
+		d->ti = NULL;
+		return ret;
+	}
+	read_main_id(t, &main);
+	memcpy(main.name, md->sb.main.name, sizeof(main.name));
+	md->write_nothing = md->sb.compat_ro || !writable;
+	dm_remap_activate(md, &main, first ? &d->report : NULL);
+	if (writable)
+		dm_remap_autosave_start(d);
+	return 0;
+}
+
+void dm_remap_device_stop(struct dm_remap_device *d, bool stop)
+{
+	WRITE_ONCE(d->stop, stop);
+}
+
+void dm_remap_device_suspend(struct dm_remap_device *d)
+{
+	int ret;
+
+	/* A table that was never resumed is suspended too when it goes. */
+	if (!d->ti)
+		return;
+	dm_remap_autosave_stop(d);
+	flush_workqueue(d->workqueue);
+	ret = d->metadata.write_nothing ? 0 : dm_remap_deactivate(&d->metadata);
+	if (ret)
+		DMERR("%s: the spare was left as after a crash: the last checkpoint failed (%d)",
+		      dm_device_name(d->dm), ret);
+	d->ti = NULL;
+}
+
+/* ---- events ---- */
+
+/* Thresholds of the use of the spare that raise an event. */
+static unsigned int percent_step(u64 used, u64 total)
+{
+	static const unsigned int step[] = { 100, 90, 75, 50 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(step); i++)
+		if (used * 100 >= total * step[i])
+			return step[i];
+	return 0;
+}
+
+void dm_remap_device_event(struct dm_remap_device *d)
+{
+	struct dm_remap_metadata *md = &d->metadata;
+	u64 total = dm_remap_alloc_total_sectors(&md->alloc);
+	u64 used = total - dm_remap_alloc_free_sectors(&md->alloc);
+	struct dm_remap_totals totals;
+	unsigned int percent = percent_step(used, total);
+	bool raise;
+
+	dm_remap_table_totals(&md->table, &totals);
+	mutex_lock(&d->event_lock);
+	raise = d->event_mode != md->mode || totals.records > d->event_records ||
+		percent != d->event_percent || md->save_failed != d->event_save_failed;
+	d->event_mode = md->mode;
+	d->event_records = totals.records;
+	d->event_percent = percent;
+	d->event_save_failed = md->save_failed;
+	if (raise && d->ti)
+		dm_table_event(d->ti->table);
+	mutex_unlock(&d->event_lock);
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Device-mapper target "remap": bad sectors of a main device live on a spare.
+ *
+ * <main_dev> <main_start> <spare_dev> [<#feature_args> <feature_arg>...]
+ */
+#include "dm-remap.h"
+
+#include <linux/module.h>
+#include <linux/uuid.h>
+
+/* ---- table line ---- */
+
+static int parse_uuid(struct dm_remap_target *t, struct dm_arg_set *as)
+{
+	const char *word = as->argc ? dm_shift_arg(as) : NULL;
+
+	if (!word || uuid_parse(word, &t->features.uuid)) {
+		t->ti->error = "uuid must be followed by the UUID of the spare";
+		return -EINVAL;
+	}
+	t->features.has_uuid = true;
+	return 0;
+}
+
+static int parse_read_retries(struct dm_remap_target *t, struct dm_arg_set *as)
+{
+	const char *word = as->argc ? dm_shift_arg(as) : NULL;
+
+	if (!word || kstrtouint(word, 10, &t->features.read_retries) ||
+	    t->features.read_retries > DM_REMAP_MAX_READ_RETRIES) {
+		t->ti->error = "read_retries must be followed by a number from 0 to 100";
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
+{
+	const char *word = dm_shift_arg(as);
+
+	if (!strcmp(word, "format")) {
+		t->features.format = true;
+		return 0;
+	}
+	if (!strcmp(word, "no_auto_remap")) {
+		t->features.no_auto_remap = true;
+		return 0;
+	}
+	if (!strcmp(word, "uuid"))
+		return parse_uuid(t, as);
+	if (!strcmp(word, "read_retries"))
+		return parse_read_retries(t, as);
+	DMERR("unknown feature argument \"%s\"", word);
+	t->ti->error = "unknown feature argument; there are format, uuid, no_auto_remap, read_retries";
+	return -EINVAL;
+}
+
+static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
+{
+	static const struct dm_arg group = { 0, 6, "number of feature arguments must be 0 to 6" };
+	struct dm_arg_set features;
+	unsigned int n;
+	int ret;
+
+	t->features.read_retries = DM_REMAP_DEFAULT_READ_RETRIES;
+	if (!as->argc)
+		return 0;
+	ret = dm_read_arg_group(&group, as, &n, &t->ti->error);
+	if (ret)
+		return ret;
+	if (n != as->argc) {
+		t->ti->error = "number of feature arguments is wrong";
+		return -EINVAL;
+	}
+	features = *as;
+	while (!ret && features.argc)
+		ret = parse_feature(t, &features);
+	return ret;
+}
+
+/* ---- the two devices ---- */
+
+static bool same_or_overlapping(const struct block_device *a, const struct block_device *b)
+{
+	u64 a_start = get_start_sect((struct block_device *)a), a_end;
+	u64 b_start = get_start_sect((struct block_device *)b), b_end;
+
+	if (a->bd_disk != b->bd_disk)
+		return false;
+	a_end = a_start + bdev_nr_sectors((struct block_device *)a);
+	b_end = b_start + bdev_nr_sectors((struct block_device *)b);
+	return a_start < b_end && b_start < a_end;
+}
+
+/* What is wrong with the pair, or NULL. */
+static char *devices_wrong(const struct dm_remap_target *t, u64 main_start)
+{
+	struct block_device *main = t->main->bdev, *spare = t->spare->bdev;
+	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
+	unsigned int block = bdev_logical_block_size(main) >> SECTOR_SHIFT;
+	u64 size = bdev_nr_sectors(main);
+
+	if (same_or_overlapping(main, spare))
+		return "main and spare are the same device, or overlap";
+	if (bdev_is_zoned(main) || bdev_is_zoned(spare))
+		return "zoned devices are not supported";
+	if (block > DM_REMAP_BLOCK_SECTORS)
+		return "main has a logical block of more than 4096 bytes";
+	if (bdev_logical_block_size(spare) > bdev_logical_block_size(main))
+		return "spare has a larger logical block than main: file systems would see it";
+	if (main_start >= size)
+		return "start sector lies beyond the end of main";
+	if (t->ti->len > size - main_start)
+		return "main is too small for the length of the target";
+	if ((main_start | t->ti->len) & (block - 1))
+		return "start and length must be multiples of main's logical block";
+	if (writable && bdev_read_only(spare))
+		return "spare is read-only: no record could be kept; load the table read-only, or mend it";
+	if (writable && bdev_read_only(main))
+		return "main is read-only: load the table read-only";
+	return NULL;
+}
+
+static int get_devices(struct dm_remap_target *t, const char *main, const char *spare)
+{
+	struct dm_target *ti = t->ti;
+	int ret;
+
+	ret = dm_get_device(ti, main, dm_table_get_mode(ti->table), &t->main);
+	if (ret) {
+		DMERR("main device %s cannot be opened (%d)", main, ret);
+		ti->error = ret == -EBUSY ? "main device is in use" : "main device cannot be opened";
+		return ret;
+	}
+	ret = dm_get_device(ti, spare, dm_table_get_mode(ti->table), &t->spare);
+	if (ret) {
+		DMERR("spare device %s cannot be opened (%d)", spare, ret);
+		ti->error = ret == -EBUSY ? "spare device is in use" :
+					    "spare device cannot be opened";
+		dm_put_device(ti, t->main);
+	}
+	return ret;
+}
+
+/* ---- constructor ---- */
+
+static void set_limits(struct dm_remap_target *t)
+{
+	struct dm_target *ti = t->ti;
+
+	ti->num_flush_bios = 2;
+	ti->num_discard_bios = 1;
+	ti->num_write_zeroes_bios = 1;
+	ti->flush_supported = true;
+	/* A spare without discard must not take it from main. */
+	ti->discards_supported = bdev_max_discard_sectors(t->main->bdev);
+	ti->accounts_remapped_io = true;
+	ti->per_io_data_size = sizeof(struct dm_remap_io);
+}
+
+static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
+{
+	struct dm_arg_set as = { .argc = argc, .argv = argv };
+	const char *main, *spare;
+	struct dm_remap_target *t;
+	u64 main_start;
+	int ret = -EINVAL;
+
+	if (argc < 3) {
+		ti->error = "expected: <main_dev> <main_start> <spare_dev> [<#feature_args> <feature_arg>...]";
+		return -EINVAL;
+	}
+	t = kzalloc(sizeof(*t), GFP_KERNEL);
+	if (!t) {
+		ti->error = "not enough memory";
+		return -ENOMEM;
+	}
+	t->ti = ti;
+	main = dm_shift_arg(&as);
+	if (kstrtoull(dm_shift_arg(&as), 10, &main_start)) {
+		ti->error = "start sector of main is not a number";
+		goto out_free;
+	}
+	spare = dm_shift_arg(&as);
+	ret = parse_features(t, &as);
+	if (ret)
+		goto out_free;
+	ret = get_devices(t, main, spare);
+	if (ret)
+		goto out_free;
+	ti->error = devices_wrong(t, main_start);
+	if (ti->error) {
+		ret = -EINVAL;
+		goto out_devices;
+	}
+	ret = dm_remap_device_get(t, main_start, &ti->error);
+	if (ret) {
+		if (!ti->error)
+			ti->error = "the device cannot be set up";
+		goto out_devices;
+	}
+	set_limits(t);
+	ti->private = t;
+	return 0;
+
+out_devices:
+	dm_put_device(ti, t->spare);
+	dm_put_device(ti, t->main);
+out_free:
+	kfree(t);
+	return ret;
+}
+
+static void remap_dtr(struct dm_target *ti)
+{
+	struct dm_remap_target *t = ti->private;
+
+	dm_remap_device_put(t);
+	dm_put_device(ti, t->spare);
+	dm_put_device(ti, t->main);
+	kfree(t);
+}
+
+/* ---- suspend and resume ---- */
+
+static struct dm_remap_device *device_of(struct dm_target *ti)
+{
+	struct dm_remap_target *t = ti->private;
+
+	return t->device;
+}
+
+static void remap_presuspend(struct dm_target *ti)
+{
+	dm_remap_device_stop(device_of(ti), true);
+}
+
+static void remap_presuspend_undo(struct dm_target *ti)
+{
+	dm_remap_device_stop(device_of(ti), false);
+}
+
+static void remap_postsuspend(struct dm_target *ti)
+{
+	dm_remap_device_suspend(device_of(ti));
+}
+
+static int remap_preresume(struct dm_target *ti)
+{
+	return dm_remap_device_resume(ti->private);
+}
+
+/* ---- properties ---- */
+
+/* The part of the spare that is ours, in whole blocks of 4 KiB. */
+static sector_t spare_length(const struct dm_remap_target *t)
+{
+	return round_down(bdev_nr_sectors(t->spare->bdev), DM_REMAP_BLOCK_SECTORS);
+}
+
+/* The spare counts too, or flush and FUA would be taken from bios that end up there. */
+static int remap_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
+{
+	struct dm_remap_target *t = ti->private;
+	int ret;
+
+	ret = fn(ti, t->main, t->device->main_start, ti->len, data);
+	return ret ?: fn(ti, t->spare, 0, spare_length(t), data);
+}
+
+/* ---- module ---- */
+
+static struct target_type remap_target = {
+	.name = "remap",
+	.version = { 1, 0, 0 },
+	.features = DM_TARGET_SINGLETON | DM_TARGET_NOWAIT,
+	.module = THIS_MODULE,
+	.ctr = remap_ctr,
+	.dtr = remap_dtr,
+	.map = dm_remap_map,
+	.end_io = dm_remap_end_io,
+	.presuspend = remap_presuspend,
+	.presuspend_undo = remap_presuspend_undo,
+	.postsuspend = remap_postsuspend,
+	.preresume = remap_preresume,
+	.status = dm_remap_status,
+	.message = dm_remap_message,
+	.iterate_devices = remap_iterate_devices,
+};
+
+static int __init dm_remap_module_init(void)
+{
+	int ret = dm_remap_autosave_init();
+
+	if (ret)
+		return ret;
+	ret = dm_register_target(&remap_target);
+	if (ret)
+		dm_remap_autosave_exit();
+	return ret;
+}
+
+static void __exit dm_remap_module_exit(void)
+{
+	dm_unregister_target(&remap_target);
+	dm_remap_autosave_exit();
+	/* Old leaves of the table may still be on their way to be freed. */
+	rcu_barrier();
+}
+
+module_init(dm_remap_module_init);
+module_exit(dm_remap_module_exit);
+
+MODULE_DESCRIPTION("device-mapper target that remaps bad sectors to a spare device");
+MODULE_AUTHOR("dm-remap developers");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel part: what its files share.
+ *
+ * struct dm_remap_target is one loaded table. struct dm_remap_device is the live
+ * thing behind it, a main and a spare with the metadata in memory; all tables that
+ * are loaded for the same mapped device, main, start and spare share it, so a reload
+ * goes on where the old table stopped.
+ *
+ * dm-remap-target.c	table line, suspend and resume, module
+ * dm-remap-device.c	the live devices: found, loaded, activated, given up
+ * dm-remap-map.c	the way of a bio
+ * dm-remap-message.c	messages and status
+ * dm-remap-io.c	block I/O for the core, and the metadata's entry points
+ * dm-remap-autosave.c	the background save
+ */
+#ifndef DM_REMAP_H
+#define DM_REMAP_H
+
+#include <linux/bio.h>
+#include <linux/device-mapper.h>
+#include <linux/percpu.h>
+#include <linux/workqueue.h>
+
+#include "compat/dm-remap-compat.h"
+#include "core/dm-remap-metadata.h"
+#include "core/dm-remap-relocate.h"
+
+#define DM_MSG_PREFIX "remap"
+
+#define DM_REMAP_DEFAULT_READ_RETRIES	2
+#define DM_REMAP_MAX_READ_RETRIES	100
+
+/* I/O that is on its way, counted in two generations (dm-remap-map.c). */
+struct dm_remap_inflight {
+	unsigned long n[2];
+};
+
+struct dm_remap_features {
+	bool format;			/* format the spare at the first resume */
+	bool has_uuid;
+	uuid_t uuid;			/* refuse any other spare */
+	bool no_auto_remap;
+	unsigned int read_retries;
+};
+
+struct dm_remap_device {
+	/* Set when it is made. */
+	struct list_head list;		/* registry_lock (dm-remap-device.c) */
+	unsigned int tables;		/* that share it; registry_lock */
+	struct mapped_device *dm;
+	dev_t main_devt;
+	dev_t spare_devt;
+	sector_t main_start;
+	struct dm_io_client *io;
+	struct dm_remap_metadata metadata;
+
+	/* Until the first resume. */
+	struct dm_remap_report report;	/* of the load */
+	struct dm_remap_format_params *to_format;	/* NULL: nothing to format */
+
+	/* Of the table that runs; changed only while none does. */
+	struct dm_target *ti;		/* NULL: suspended */
+	struct block_device *main_bdev;
+	struct block_device *spare_bdev;
+	bool spare_discards;
+	bool stop;			/* a suspend has begun: long work ends */
+	struct dm_remap_features features;
+
+	/* In flight: writes to main, all I/O to the spare. */
+	struct dm_remap_inflight __percpu *inflight;
+	int generation;			/* which of the two counts; move_lock to change */
+	atomic64_t spare_written;	/* completed writes to the spare */
+	atomic64_t spare_flushed;	/* how many of them a flush has covered */
+
+	/* Bios that wait: for a held range, or to be written to a pending one. */
+	struct workqueue_struct *workqueue;
+	struct work_struct work;
+	spinlock_t waiting_lock;
+	struct bio_list waiting;	/* waiting_lock */
+	struct bio_set pieces;		/* what the worker submits for a waiting bio */
+	void *bounce;			/* DM_REMAP_BOUNCE_SECTORS; the worker's */
+
+	struct delayed_work autosave;
+	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
+
+	/* What the last event said. */
+	struct mutex event_lock;
+	enum dm_remap_mode event_mode;
+	u64 event_records;
+	unsigned int event_percent;
+	bool event_save_failed;
+};
+
+struct dm_remap_target {
+	struct dm_target *ti;
+	struct dm_dev *main;
+	struct dm_dev *spare;
+	struct dm_remap_device *device;
+	struct dm_remap_features features;
+};
+
+/* ---- dm-remap-device.c ---- */
+
+/*
+ * The device for the table @t: the live one, or a new one whose spare has been
+ * read and checked. Nothing is written. 0 or a negative errno and *error.
+ */
+int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error);
+/* The table is gone; the last one takes the device along. */
+void dm_remap_device_put(struct dm_remap_target *t);
+/* Formats if that was asked for, activates, starts autosave. 0 or a negative errno. */
+int dm_remap_device_resume(struct dm_remap_target *t);
+/* A suspend has begun: long work ends. May be taken back. */
+void dm_remap_device_stop(struct dm_remap_device *d, bool stop);
+/* No bio is in flight any more: stops everything, checkpoints to CLEAN. */
+void dm_remap_device_suspend(struct dm_remap_device *d);
+/*
+ * Raises a dm event where the mode, the number of records or the use of the spare
+ * calls for one. May sleep; not under locks of the core.
+ */
+void dm_remap_device_event(struct dm_remap_device *d);
+/* Calls @fn for each device of the module, under the registry's lock. */
+void dm_remap_for_each_device(void (*fn)(struct dm_remap_device *d));
+
+/* ---- dm-remap-map.c ---- */
+
+#define DM_REMAP_BOUNCE_SECTORS 512u
+
+/* Our part of each bio's per-bio data. */
+struct dm_remap_io {
+	struct dm_remap_device *device;
+	u64 flush_covers;		/* flush of the spare: writes completed before it */
+	u32 done;			/* waiting bio: sectors handed on */
+	atomic_t pieces;		/* waiting bio: under way, one for the worker itself */
+	blk_status_t status;		/* waiting bio: of the first piece that failed */
+	u8 generation;
+	u8 flags;			/* IO_* */
+};
+
+int dm_remap_map(struct dm_target *ti, struct bio *bio);
+int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
+int dm_remap_map_init(struct dm_remap_device *d, const char *name);
+void dm_remap_map_exit(struct dm_remap_device *d);
+/* Operations of the core (see struct dm_remap_ops). */
+int dm_remap_drain(void *ctx);
+void dm_remap_released(void *ctx);
+
+/* ---- dm-remap-io.c ---- */
+
+extern const struct dm_remap_ops dm_remap_kernel_ops;
+
+/* Sectors of the spare. Context: process, may block; no memory is needed but reserves. */
+int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf);
+int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,
+			    unsigned int flags);
+/* Writes everything that is only in memory: a checkpoint, counted as a save. */
+int dm_remap_metadata_sync(struct dm_remap_device *d);
+/* Loads the spare's metadata; d->report says what was found. */
+int dm_remap_metadata_recover(struct dm_remap_device *d, u64 main_sectors);
+
+/* ---- dm-remap-message.c ---- */
+
+int dm_remap_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
+		     unsigned int maxlen);
+void dm_remap_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
+		     char *result, unsigned int maxlen);
+
+/* ---- dm-remap-autosave.c ---- */
+
+int dm_remap_autosave_init(void);
+void dm_remap_autosave_exit(void);
+/* Seconds; 0: switched off. */
+unsigned int dm_remap_autosave_period(void);
+/* Of one device: from its resume on, and no more after stop has returned. */
+void dm_remap_autosave_setup(struct dm_remap_device *d);
+void dm_remap_autosave_start(struct dm_remap_device *d);
+void dm_remap_autosave_stop(struct dm_remap_device *d);
+
+#endif /* DM_REMAP_H */
