@@ -83,11 +83,11 @@ static int enabled_set(const char *val, const struct kernel_param *kp)
 
 static int interval_set(const char *val, const struct kernel_param *kp)
 {
-	int ret = param_set_uint_minmax(val, kp, MIN_INTERVAL, MAX_INTERVAL);
-
-	if (!ret)
-		dm_remap_for_each_device(schedule_next);
-	return ret;
+	/* ERANGE for what does not even fit an integer is EINVAL like all the rest. */
+	if (param_set_uint_minmax(val, kp, MIN_INTERVAL, MAX_INTERVAL))
+		return -EINVAL;
+	dm_remap_for_each_device(schedule_next);
+	return 0;
 }
 
 static const struct kernel_param_ops enabled_ops = {

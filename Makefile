@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What a person runs. kbuild makes the module (kernel/Kbuild), CMake the rest (CMakeLists.txt).
+
+# The newest kernel whose headers are installed.
+KVER ?= $(shell ls -d /lib/modules/*/build 2>/dev/null | cut -d/ -f4 | sort -V | tail -n 1)
+KDIR ?= /lib/modules/$(KVER)/build
+PREFIX ?= /usr/local
+# No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
+WERROR ?= -Werror
+KERNEL ?= all
+CASE ?= *
+
+CMAKE_DIR := build/cmake
+MODULE_DIR = build/module/$(KVER)
+
+.PHONY: all
+all: module tools
+
+.PHONY: help
+help:
+	@echo 'Build:    make [all]          the module and the tool'
+	@echo '          make module         dm_remap.ko in $(MODULE_DIR)   [KVER=$(KVER)]'
+	@echo '          make tools          dm-remapctl in $(CMAKE_DIR)'
+	@echo '          make install        [DESTDIR=] [PREFIX=$(PREFIX)] [KVER=]'
+	@echo '          make deps           install the Debian packages that build and tests need'
+	@echo '          make clean'
+	@echo 'Test:     make test           everything, on both kernels'
+	@echo '          make test-unit      the core, in user space'
+	@echo '          make test-cli       dm-remapctl on files'
+	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
+	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
+	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
+
+# --- module ---------------------------------------------------------------------------------------
+
+# Each kernel gets a tree of links to the sources, so builds for several kernels share no object and
+# need no clean in between.
+kernel_sources := $(shell find kernel -type f \( -name '*.[ch]' -o -name Kbuild \) ! -name '*.mod.c')
+staged = $(kernel_sources:kernel/%=$(MODULE_DIR)/%)
+# W=1 checks more; kbuild rebuilds what a change of these flags concerns.
+kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR)
+
+.PHONY: module
+module: $(staged)
+	@test -d '$(KDIR)' || { echo "No kernel headers at '$(KDIR)': make deps" >&2; exit 1; }
+	@find -L $(MODULE_DIR) -type l -delete # links whose source is gone
+	+$(kbuild) modules
+
+$(MODULE_DIR)/%: kernel/%
+	@mkdir -p $(@D)
+	@ln -sfn $(abspath $<) $@
+
+# --- user space -----------------------------------------------------------------------------------
+
+cmake_build = cmake --build $(CMAKE_DIR) --target
+# make -s: only what fails.
+quietly = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),-- --quiet)
+
+.PHONY: tools unit-programs cli-programs vm-programs test-programs
+tools: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) dm-remapctl $(quietly)
+
+unit-programs: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) unit-tests $(quietly)
+
+vm-programs: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) vm-programs $(quietly)
+
+# The tests of the tool may be several programs.
+cli-programs test-programs: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) all $(quietly)
+
+$(CMAKE_DIR)/build.ninja:
+	cmake -S . -B $(CMAKE_DIR) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
+
+# --- install --------------------------------------------------------------------------------------
+
+.PHONY: install
+install: all
+	install -D -m 644 $(MODULE_DIR)/dm_remap.ko $(DESTDIR)/lib/modules/$(KVER)/updates/dm_remap.ko
+	$(if $(DESTDIR),,depmod $(KVER))
+	cmake --install $(CMAKE_DIR) --prefix $(PREFIX)
+
+.PHONY: deps clean
+deps:
+	scripts/deps.sh build test
+
+clean:
+	rm -rf build
+
+# --- tests ----------------------------------------------------------------------------------------
+
+.PHONY: test test-unit test-cli test-vm check-style demo
+test:
+	+scripts/test.sh
+
+test-unit: unit-programs
+	scripts/test-ctest.sh unit
+
+test-cli: cli-programs
+	scripts/test-ctest.sh cli
+
+test-vm:
+	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
+
+check-style:
+	scripts/check-style.sh
+
+demo: deps
+	scripts/demo.sh

@@ -1,0 +1,64 @@
+#!/bin/bash
+# All style checks; each reports all that it finds, and any finding fails.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+scripts/deps.sh build test style || exit 1
+make -s "build/cmake/build.ninja" || exit 1
+
+failed=()
+check() {
+    local name=$1
+    shift
+    echo "=== $name"
+    "$@" || failed+=("$name")
+}
+
+# checkpatch comes with the kernel's source, which is large: unpack the three files once.
+run_checkpatch() {
+    local dir=build/checkpatch package=linux-source-6.12 files
+    if [[ ! -e $dir/checkpatch.pl ]]; then
+        mkdir -p "$dir"
+        tar -xf "/usr/src/$package.tar.xz" -C "$dir" --strip-components=2 --occurrence=1 \
+            "$package"/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch} || return
+    fi
+    mapfile -t files < <(find kernel -name '*.[ch]' ! -name '*.mod.c' | sort)
+    # Without a git directory it leaves no cache of names behind.
+    GIT_DIR=/dev/null perl "$dir/checkpatch.pl" --strict --no-tree --quiet --show-types --no-summary \
+        --file "${files[@]}"
+}
+
+# sparse only warns; its words are the verdict. What it says of the kernel's own headers is not ours.
+run_sparse() {
+    local version found
+    for version in $(scripts/kernels.sh series); do
+        version=$(scripts/kernels.sh version "$version")
+        make -s module KVER="$version" || return
+        found=$(make -s module KVER="$version" C=2 2>&1 | grep -E 'warning:|error:' |
+            grep -v '^/usr/src/')
+        [[ -z $found ]] || { echo "$found" && return 1; }
+    done
+}
+
+run_clang_format() {
+    find tools tests \( -name '*.cpp' -o -name '*.h' \) -exec clang-format --dry-run -Werror {} +
+}
+
+run_clang_tidy() {
+    run-clang-tidy -quiet -p build/cmake '/(tools|tests)/.*\.cpp$' 2>/dev/null |
+        sed -e 's/\x1b\[[0-9;]*m//g' -e '/^clang-tidy/d' -e '/^$/d'
+    return "${PIPESTATUS[0]}"
+}
+
+run_shellcheck() {
+    grep -rlE --exclude-dir={.git,build} '^(#!/bin/(ba)?sh|# shellcheck shell=)' . |
+        xargs shellcheck -x
+}
+
+check checkpatch run_checkpatch
+check sparse run_sparse
+check clang-format run_clang_format
+check clang-tidy run_clang_tidy
+check shellcheck run_shellcheck
+
+[[ ${#failed[@]} -eq 0 ]] || { echo "Failed: ${failed[*]}" && exit 1; }

@@ -1,0 +1,41 @@
+#!/bin/bash
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [style].
+# Without a group: build and test. Says nothing and does nothing when all are there.
+set -euo pipefail
+
+declare -A groups=(
+    [build]="build-essential cmake ninja-build pkg-config kmod
+        linux-headers-amd64 linux-headers-6.12-amd64
+        zlib1g-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
+        libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
+    [test]="libgtest-dev libgmock-dev librapidcheck-dev
+        qemu-system-x86 busybox-static cpio dmsetup e2fsprogs fio
+        xz-utils zstd"
+    [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
+)
+
+missing=()
+for group in "${@:-build test}"; do
+    for name in $group; do
+        if [[ -z ${groups[$name]:-} ]]; then
+            echo "deps.sh: no group '$name'; there are: ${!groups[*]}" >&2
+            exit 2
+        fi
+        for package in ${groups[$name]}; do
+            state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+            [[ $state == installed ]] || missing+=("$package")
+        done
+    done
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+if [[ $(id -u) -ne 0 ]]; then
+    echo "Packages are missing. Run this as root, then try again:" >&2
+    echo "  apt-get update && ${install[*]}" >&2
+    exit 1
+fi
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+"${install[@]}" -qq </dev/null >/dev/null

@@ -1,0 +1,91 @@
+#!/bin/bash
+# The Debian kernels that dm-remap is tested on, and bootable copies of them.
+#
+#   kernels.sh series          the supported series, one a line
+#   kernels.sh version SERIES  the exact version whose headers are installed: 6.1 -> 6.1.0-56-amd64
+#                              (an exact version is given back as it is)
+#   kernels.sh fetch VERSION   make build/kernels/VERSION/{vmlinux,lib/modules/VERSION}; prints the
+#                              directory. Taken from this machine if installed, else from apt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() {
+    echo "kernels.sh: $*" >&2
+    exit 1
+}
+
+version() {
+    local newest
+    if [[ -d /lib/modules/$1/build ]]; then
+        echo "$1"
+        return
+    fi
+    newest=$(find /lib/modules -maxdepth 1 -name "$1.*-amd64" -exec test -e {}/build \; -print |
+        sort -V | tail -n 1)
+    [[ -n $newest ]] || die "no kernel headers for '$1' in /lib/modules (scripts/deps.sh build)"
+    basename "$newest"
+}
+
+# linux-headers needs no image, and installing one would give the machine another kernel to boot:
+# unpack the package into the cache instead.
+unpack() {
+    local version=$1 into=$2 update=()
+    [[ $(id -u) -ne 0 ]] || update=(apt-get update -qq)
+    (
+        cd "$into"
+        apt-get download -qq "linux-image-$version" 2>/dev/null ||
+            { "${update[@]}" && apt-get download -qq "linux-image-$version"; } ||
+            die "apt has no linux-image-$version: upgrade the linux-headers packages"
+        dpkg-deb -x linux-image-*.deb .
+        rm linux-image-*.deb
+        rm -rf usr
+        depmod -b . "$version"
+    ) >&2
+}
+
+# The ELF kernel out of a bzImage, by the fields of its header (Documentation/arch/x86/boot.rst).
+# An emulated machine takes 4 s to decompress it, at each boot.
+extract() {
+    local image=$1 setup_sectors offset length start magic
+    setup_sectors=$(od -An -tu1 -j 497 -N 1 "$image")
+    offset=$(od -An -tu4 -j 584 -N 4 "$image")
+    length=$(od -An -tu4 -j 588 -N 4 "$image")
+    start=$(((setup_sectors + 1) * 512 + offset))
+    magic=$(od -An -tx4 -j "$start" -N 4 "$image")
+    # The last four bytes of the payload are the size of what it unpacks to.
+    head -c $((start + length - 4)) "$image" | tail -c $((length - 4)) |
+        case $magic in
+        *fd2fb528) zstd -dc ;;
+        *587a37fd) xz -dc ;;
+        *) die "$image: compressed in a way that is not known here" ;;
+        esac
+}
+
+fetch() {
+    local version=$1 dir=$PWD/build/kernels/$1 staging
+    if [[ ! -d $dir ]]; then
+        mkdir -p build/kernels
+        staging=$(mktemp -d "build/kernels/$version.XXXXXX")
+        chmod 755 "$staging" # apt fetches as a user of its own
+        # shellcheck disable=SC2064 # the name as it is now: it is gone at the time of the exit
+        trap "rm -rf '$staging'" EXIT
+        if [[ -r /boot/vmlinuz-$version && -f /lib/modules/$version/modules.dep ]]; then
+            mkdir -p "$staging/lib/modules"
+            ln -s "/lib/modules/$version" "$staging/lib/modules/$version"
+            extract "/boot/vmlinuz-$version" >"$staging/vmlinux"
+        else
+            unpack "$version" "$staging"
+            extract "$staging/boot/vmlinuz-$version" >"$staging/vmlinux"
+            rm -r "${staging:?}/boot"
+        fi
+        mv "$staging" "$dir"
+    fi
+    echo "$dir"
+}
+
+case ${1:-} in
+series) printf '%s\n' 6.1 6.12 ;;
+version) version "${2:?}" ;;
+fetch) fetch "${2:?}" ;;
+*) die "usage: kernels.sh series | version SERIES | fetch VERSION" ;;
+esac

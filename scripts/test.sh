@@ -1,0 +1,43 @@
+#!/bin/bash
+# Everything, on both kernels, from a fresh Debian 12 machine on: packages, builds, unit tests, tool
+# tests, VM tests. A step that fails doesn't stop those that can still say something. The last line
+# is "N passed, N failed", also in build/results/summary.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+rm -rf build/results
+mkdir -p build/results
+SECONDS=0
+
+# step NAME COMMAND...: a step that fails and left no failing test in its results counts as one.
+step() {
+    local name=$1 start=$SECONDS before
+    shift
+    echo "=== $name"
+    before=$(cat build/results/*.txt 2>/dev/null | grep -c '^FAIL')
+    if ! "$@" </dev/null && [[ $(cat build/results/*.txt 2>/dev/null | grep -c '^FAIL') -eq $before ]]
+    then
+        echo "FAIL step.${name// /-} 0" >>build/results/steps.txt
+    fi
+    echo "=== $name: $((SECONDS - start)) s"
+}
+
+: >build/results/steps.txt
+step packages scripts/deps.sh build test
+for series in $(scripts/kernels.sh series); do
+    step "module $series" make -s -j "$(nproc)" module \
+        KVER="$(scripts/kernels.sh version "$series")"
+done
+step programs make -s test-programs
+step 'unit tests' make -s test-unit
+step 'tool tests' make -s test-cli
+for series in $(scripts/kernels.sh series); do
+    step "vm $series" tests/vm/run.sh --kernel "$series"
+done
+# That the harness itself notices what it must.
+step 'vm selftest' tests/vm/run.sh --kernel 6.12 --case 'SelftestFails.*'
+
+echo "=== all: $SECONDS s"
+grep -hE '^(FAIL|SKIP)' build/results/*.txt
+scripts/count-results.sh build/results/*.txt | tee build/results/summary
+! grep -q '^FAIL' build/results/*.txt
