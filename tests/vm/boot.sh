@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# Sourced: boots the test machine.
+#
+#   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job) and returns when
+#                           the machine is off. In DIR it finds or leaves
+#       main.img spare.img extra.img   the disks, /dev/disk/* inside; made when missing, and kept:
+#                                      boot the same DIR again and it is the same disks
+#       log, console                   the job's output; the kernel's
+#
+# Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
+# the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in the
+# host's page cache, hence survives). A machine that says nothing, there or in the log, for
+# VM_SILENCE seconds is killed as well, and the last line is then "silent".
+
+VM_SILENCE=${VM_SILENCE:-180}
+VM_DISKS=(main:2G spare:1G extra:1G)
+
+# A /dev/kvm can be there and not work; the CPU's flags tell.
+vm_accelerator() {
+    if grep -qwE 'vmx|svm' /proc/cpuinfo && [[ -w /dev/kvm ]]; then
+        echo kvm
+    else
+        echo tcg,thread=multi
+    fi
+}
+
+vm_boot() {
+    local version=$1 dir=$2 kernel disk image port qemu verdict line part last
+    local args=()
+    kernel=$(scripts/kernels.sh fetch "$version")
+
+    for disk in "${VM_DISKS[@]}"; do
+        image=$dir/${disk%:*}.img
+        [[ -e $image ]] || truncate -s "${disk#*:}" "$image"
+        args+=(-drive "if=none,id=${disk%:*},file=$image,format=raw,discard=unmap"
+            -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
+    done
+    for port in verdict log; do
+        : >"$dir/$port"
+        args+=(-chardev "file,id=$port,path=$dir/$port"
+            -device "virtserialport,chardev=$port,name=$port")
+    done
+    cat "build/vm/$version/initramfs.cpio" - >"$dir/initrd" \
+        < <(cd "$dir" && echo job | cpio -o -H newc --quiet)
+
+    # oops=panic, panic=-1: a crash ends the machine, there is nothing to wait for. The log buffer
+    # holds what a case can say; the harness reads it all.
+    qemu-system-x86_64 -accel "$(vm_accelerator)" -cpu max -smp 2 -m 1G \
+        -nodefaults -display none -no-reboot -device virtio-serial-pci \
+        -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
+        -append "console=ttyS0 loglevel=5 log_buf_len=4M oops=panic panic=-1 mitigations=off" \
+        -chardev "file,id=console,path=$dir/console" -serial chardev:console \
+        "${args[@]}" </dev/null >&2 &
+    qemu=$!
+    # shellcheck disable=SC2064 # this one's id
+    trap "kill -9 $qemu 2>/dev/null; exit 130" INT TERM
+
+    exec {verdict}<"$dir/verdict"
+    line=
+    while :; do
+        # What there is to read now; at the end of the file comes the part of a line, or nothing.
+        while IFS= read -r -u "$verdict" part; do
+            line+=$part
+            echo "$line"
+            [[ $line != kill\ * ]] || kill -9 $qemu
+            line=
+        done
+        line+=$part
+        [[ -n $qemu ]] || break
+        if ! kill -0 $qemu 2>/dev/null; then
+            wait $qemu 2>/dev/null || true
+            qemu= # one more look: it may have spoken just before
+            continue
+        fi
+        last=$(stat -c %Y "$dir/verdict" "$dir/log" | sort -n | tail -n 1)
+        if (($(date +%s) - last > VM_SILENCE)); then
+            echo silent
+            kill -9 $qemu
+        fi
+        sleep 0.05
+    done
+    exec {verdict}<&-
+    trap - INT TERM
+    rm -f "$dir/initrd"
+}

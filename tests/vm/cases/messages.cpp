@@ -1,0 +1,202 @@
+// Messages: what they do, what they say, what they refuse.
+
+#include <gmock/gmock.h>
+
+#include "backing.h"
+#include "block.h"
+#include "command.h"
+#include "dm_device.h"
+#include "harness.h"
+#include "kernel_log.h"
+#include "remap.h"
+
+namespace remap::vm {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::StartsWith;
+
+constexpr uint64_t kMiB = 1 << 20;
+
+class Messages : public testing::Test {
+  protected:
+    void SetUp() override { register_spare(spare.path()); }
+
+    LoopDevice main{64 * kMiB};
+    LoopDevice spare{16 * kMiB};
+    DmDevice device{"remap", remap_table(main.path(), spare.path(), {"format"})};
+};
+
+TEST_F(Messages, WrongOnesAreRefusedWithAReason) {
+    const struct {
+        const char* message;
+        const char* reason;
+    } wrong[] = {
+        {"frobnicate", "unknown message \"frobnicate\""},
+        {"save now", "takes no argument"},
+        {"restore 1", "takes no argument"},
+        {"reset_stats all", "takes no argument"},
+        {"remap", "expected: <sector>"},
+        {"remap 1 2 3", "expected: <sector>"},
+        {"remap -1", "\"-1\" is not a number"},
+        {"remap x", "\"x\" is not a number"},
+        {"remap 8 -8", "\"-8\" is not a number"},
+        {"remap 8 0", "count must not be 0"},
+        {"remap 99999999999999999999999 1", "is not a number"},
+        {"remap 131072 1", "beyond the end"},
+        {"remap 131071 2", "beyond the end"},
+        {"remap 18446744073709551615 18446744073709551615", "beyond the end"},
+        {"unremap", "expected: <sector>"},
+        {"unremap 131072", "beyond the end"},
+        {"forget", "expected: <sector>"},
+        {"list 1 2 3", "expected: [<sector>"},
+        {"list x", "is not a number"},
+        {"set", "expected: set read_retries"},
+        {"set read_retries x", "read_retries must be"},
+        {"set read_retries 101", "read_retries must be"},
+        {"set no_auto_remap maybe", "no_auto_remap must be"},
+        {"set colour blue", "unknown key"},
+    };
+    for (const auto& [message, reason] : wrong) {
+        KernelLog log;
+        EXPECT_EQ(message_error(device, message), EINVAL) << message;
+        EXPECT_TRUE(log.contains(reason, 1000)) << message << ": no \"" << reason << '"';
+    }
+    EXPECT_THAT(remap_list(device), IsEmpty());
+}
+
+TEST_F(Messages, OverlappingAndMissingRecordsAreRefused) {
+    EXPECT_EQ(device.message("remap 100 100"), "moved=100 pending=0");
+    for (const char* message : {"remap 100 100", "remap 0 101", "remap 199 1", "remap 50 500"}) {
+        KernelLog log;
+        EXPECT_EQ(message_error(device, message), EEXIST) << message;
+        EXPECT_TRUE(log.contains("remapped already", 1000));
+    }
+    EXPECT_EQ(message_error(device, "unremap 500 100"), ENOENT);
+    EXPECT_EQ(message_error(device, "forget 100 100"), ENOENT);
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+    // Half of a record can go.
+    EXPECT_EQ(device.message("unremap 100 50"), "moved=50 refused=0");
+    EXPECT_EQ(remap_list(device)[0].sector, 150U);
+    EXPECT_EQ(remap_list(device)[0].count, 50U);
+}
+
+TEST_F(Messages, NeighboursMergeAndListPages) {
+    device.message("remap 1000 8");
+    device.message("remap 1008 8");
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+    for (int i = 0; i < 1000; i++) {
+        device.message("remap " + std::to_string(10000 + i * 16));
+    }
+    const auto records = remap_list(device);
+    ASSERT_THAT(records, SizeIs(1001));
+    for (int i = 0; i < 1000; i++) {
+        EXPECT_EQ(records[i + 1].sector, 10000U + i * 16);
+        EXPECT_EQ(records[i + 1].count, 1U);
+    }
+    EXPECT_THAT(device.message("list 10016 1"), StartsWith("10016 1 mapped "));
+    EXPECT_EQ(remap_status(device).number("records"), 1001U);
+    EXPECT_EQ(remap_status(device).number("remapped"), 1016U);
+}
+
+TEST_F(Messages, ARecordOfAGigabyteWouldBeOne) {
+    const LoopDevice big(300 * kMiB);
+    const LoopDevice room(300 * kMiB);
+    register_spare(room.path());
+    DmDevice large("large", remap_table(big.path(), room.path(), {"format"}));
+    write_pattern(BlockFile(large.path()), 0, 20000, 1);
+    EXPECT_EQ(large.message("remap 100 400000"), "moved=400000 pending=0");
+    const auto records = remap_list(large);
+    ASSERT_THAT(records, SizeIs(1));
+    EXPECT_EQ(records[0].count, 400000U);
+    EXPECT_TRUE(verify_pattern(BlockFile(large.path()), 0, 20000, 1));
+}
+
+TEST_F(Messages, TheSpareFillsUp) {
+    const uint64_t room = remap_status(device).number("spare_total");
+    KernelLog log;
+    EXPECT_EQ(message_error(device, "remap 0 " + std::to_string(room + 8)), ENOSPC);
+    EXPECT_TRUE(log.contains("the spare is full", 1000));
+    EXPECT_EQ(remap_status(device).number("spare_free"), 0U);
+    // What was done stays, and goes on being served.
+    EXPECT_EQ(remap_status(device).number("remapped"), room);
+    EXPECT_EQ(message_error(device, "remap 131000 8"), ENOSPC);
+    write_pattern(BlockFile(device.path()), 0, room, 1);
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 0, room, 1));
+    device.message("unremap 0 " + std::to_string(room));
+    EXPECT_EQ(remap_status(device).number("spare_free"), room);
+}
+
+TEST_F(Messages, SaveAndRestore) {
+    device.message("remap 100 10");
+    EXPECT_GT(remap_status(device).number("journal_used"), 0U);
+    EXPECT_THAT(device.message("save"), StartsWith("generation="));
+    EXPECT_EQ(remap_status(device).number("journal_used"), 0U);
+    EXPECT_EQ(remap_status(device).number("saves"), 1U);
+    EXPECT_THAT(device.message("restore"), HasSubstr("verified"));
+
+    // One replica of the journal's block damaged behind our back: healed from the other.
+    device.message("remap 200 10");
+    const BlockFile disk(spare.path(), O_RDWR);
+    std::vector<std::byte> garbage(4096, std::byte{0x5a});
+    ASSERT_EQ(disk.write(0, garbage), 0);
+    ASSERT_EQ(disk.flush(), 0);
+    EXPECT_THAT(device.message("restore"), HasSubstr("healed"));
+    EXPECT_THAT(device.message("restore"), HasSubstr("verified"));
+    EXPECT_THAT(remap_list(device), SizeIs(2));
+}
+
+TEST_F(Messages, RestoreNeverReplacesMemory) {
+    device.message("remap 100 10");
+    const BlockFile disk(spare.path(), O_RDWR);
+    std::vector<std::byte> garbage(4096, std::byte{0x5a});
+    // Both superblocks gone: neither verifies, memory stays, save writes the spare anew.
+    ASSERT_EQ(disk.write(0, garbage), 0);
+    ASSERT_EQ(disk.write(disk.sectors() - 8, garbage), 0);
+    ASSERT_EQ(disk.flush(), 0);
+    KernelLog log;
+    EXPECT_NE(message_error(device, "restore"), 0);
+    EXPECT_TRUE(log.contains("memory is kept", 1000));
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+    device.message("save");
+    EXPECT_THAT(device.message("restore"), HasSubstr("verified"));
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+}
+
+TEST_F(Messages, WhileSuspendedTheyAskToComeBack) {
+    device.suspend();
+    EXPECT_EQ(message_error(device, "remap 100 10"), EAGAIN);
+    EXPECT_EQ(message_error(device, "save"), EAGAIN);
+    device.resume();
+    EXPECT_EQ(message_error(device, "remap 100 10"), 0);
+}
+
+TEST_F(Messages, RecordsRaiseEvents) {
+    const uint32_t before = device.info().event_nr;
+    device.message("remap 100 10");
+    EXPECT_GT(device.info().event_nr, before);
+}
+
+TEST(MessagesPending, ForgetDropsWithoutTouchingData) {
+    ScsiDebug main({"dev_size_mb=16"});
+    const LoopDevice spare(16 * kMiB);
+    register_spare(spare.path());
+    write_pattern(BlockFile(main.path()), 0, 4096, 1);
+    main.fail_reads(1000, 8);
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    EXPECT_EQ(device.message("remap 1000 8"), "moved=0 pending=8");
+    EXPECT_EQ(device.message("forget 1002 2"), "dropped=2");
+    EXPECT_EQ(remap_status(device).number("pending"), 6U);
+    EXPECT_EQ(remap_status(device).number("read_errors"), 8U);
+    // It can be read again: asking for it once more rescues it.
+    main.fail_reads(0, 0);
+    EXPECT_EQ(device.message("remap 1000 8"), "moved=8 pending=0");
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 990, 30, 1));
+    device.message("reset_stats");
+    EXPECT_EQ(remap_status(device).number("read_errors"), 0U);
+}
+
+}  // namespace
+}  // namespace remap::vm

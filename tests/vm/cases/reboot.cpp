@@ -1,0 +1,174 @@
+// Records over a restart of the machine, in good order and by power cut.
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backing.h"
+#include "block.h"
+#include "bulk.h"
+#include "command.h"
+#include "dm_device.h"
+#include "harness.h"
+#include "remap.h"
+
+namespace remap::vm {
+namespace {
+
+using testing::SizeIs;
+
+// What must be found after the next boot, as text, kept on a disk of its own.
+void keep(const std::vector<RemapRecord>& records) {
+    std::string text;
+    for (const auto& r : records) {
+        text += std::to_string(r.sector) + ' ' + std::to_string(r.count) + ' ' + r.kind + ' ' +
+                r.spare + ' ' + r.reason + ' ' + std::to_string(r.time) + '\n';
+    }
+    const BlockFile disk(machine_disk("extra"));
+    const uint64_t size = text.size();
+    const Buffer buffer((sizeof(size) + size + 4095) / 4096 * 4096);
+    std::memcpy(buffer.bytes().data(), &size, sizeof(size));
+    std::memcpy(buffer.bytes().data() + sizeof(size), text.data(), size);
+    ASSERT_EQ(disk.write(0, buffer.bytes()), 0);
+    ASSERT_EQ(disk.flush(), 0);
+}
+
+std::vector<RemapRecord> kept() {
+    const BlockFile disk(machine_disk("extra"));
+    const Buffer head(4096);
+    uint64_t size = 0;
+    EXPECT_EQ(disk.read(0, head.bytes()), 0);
+    std::memcpy(&size, head.bytes().data(), sizeof(size));
+    const Buffer buffer((sizeof(size) + size + 4095) / 4096 * 4096);
+    EXPECT_EQ(disk.read(0, buffer.bytes()), 0);
+    return parse_list({reinterpret_cast<const char*>(buffer.bytes().data()) + sizeof(size), size});
+}
+
+// Sectors of records hold the pattern of `mapped_seed`, the others that of `plain_seed`.
+testing::AssertionResult verify_mixed(const BlockFile& device, uint64_t sectors,
+                                      const std::vector<RemapRecord>& records, uint64_t plain_seed,
+                                      uint64_t mapped_seed) {
+    constexpr uint64_t kChunk = 2048;
+    const Buffer data(kChunk * kSector);
+    const Buffer expected(kChunk * kSector);
+    auto record = records.begin();
+    for (uint64_t at = 0; at < sectors; at += kChunk) {
+        const uint64_t n = std::min(kChunk, sectors - at);
+        if (device.read(at, data.bytes().first(n * kSector)) != 0) {
+            return testing::AssertionFailure() << "read error from sector " << at;
+        }
+        fill_pattern(expected.bytes().first(n * kSector), at, plain_seed);
+        for (; record != records.end() && record->sector < at + n; ++record) {
+            fill_pattern(
+                expected.bytes().subspan((record->sector - at) * kSector, record->count * kSector),
+                record->sector, mapped_seed);
+        }
+        if (std::memcmp(data.bytes().data(), expected.bytes().data(), n * kSector) != 0) {
+            return testing::AssertionFailure() << "wrong data from sector " << at;
+        }
+    }
+    return testing::AssertionSuccess();
+}
+
+constexpr uint64_t kRecords = 100000;
+constexpr uint64_t kSectors = 2 * kRecords + 4000;  // of the mapped device
+
+Table hundred_thousand(const std::vector<std::string>& features = {}) {
+    return remap_table(machine_disk("main"), machine_disk("spare"), features, kSectors);
+}
+
+// The last records are made by the kernel, through messages.
+void remap_more(DmDevice& device, uint64_t first, unsigned count) {
+    const BlockFile mapped(device.path());
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t sector = first + 2 * i;
+        device.message("remap " + std::to_string(sector));
+        write_pattern(mapped, sector, 1, 2);
+    }
+    ASSERT_EQ(mapped.flush(), 0);
+}
+
+TEST(RebootHundredThousand, Phase1OrderlyRemoval) {
+    const std::string spare = machine_disk("spare");
+    write_pattern(BlockFile(machine_disk("main")), 0, kSectors, 1);
+    { const DmDevice device("remap", hundred_thousand({"format"})); }
+    map_sectors(spare, 0, 2, kRecords, 2);
+    DmDevice device("remap", hundred_thousand());
+    remap_more(device, 2 * kRecords, 50);
+    const auto records = remap_list(device);
+    ASSERT_THAT(records, SizeIs(kRecords + 50));
+    keep(records);
+    device.remove();
+    register_spare(spare);
+}
+
+TEST(RebootHundredThousand, Phase2FindThemAndCutPowerRightAfterARemap) {
+    DmDevice device("remap", hundred_thousand());
+    ASSERT_EQ(remap_list(device), kept());
+    EXPECT_TRUE(verify_mixed(BlockFile(device.path()), kSectors, kept(), 1, 2));
+    remap_more(device, 2 * kRecords + 100, 50);
+    const uint64_t last = 2 * kRecords + 200;
+    write_pattern(BlockFile(device.path()), last, 1, 2);
+    // The list is kept first, so that nothing comes between the last remap and the cut; it is
+    // completed by what is known of that record.
+    auto records = remap_list(device);
+    keep(records);
+    ASSERT_EQ(device.message("remap " + std::to_string(last)), "moved=1 pending=0");
+    cut_power();
+}
+
+TEST(RebootHundredThousand, Phase3FindThatOneToo) {
+    DmDevice device("remap", hundred_thousand());
+    auto records = remap_list(device);
+    const auto before = kept();
+    ASSERT_THAT(records, SizeIs(before.size() + 1));
+    const RemapRecord last = records.back();
+    EXPECT_EQ(last.sector, 2 * kRecords + 200);
+    EXPECT_EQ(last.kind, "mapped");
+    records.pop_back();
+    ASSERT_EQ(records, before);
+    records.push_back(last);
+    EXPECT_TRUE(verify_mixed(BlockFile(device.path()), kSectors, records, 1, 2));
+    device.remove();
+    register_spare(machine_disk("spare"));
+}
+
+// Everything that was acknowledged, while nothing was ever stopped in good order.
+TEST(RebootUnclean, Phase1) {
+    DmDevice device("remap",
+                    remap_table(machine_disk("main"), machine_disk("spare"), {"format"}, 65536));
+    const BlockFile mapped(device.path());
+    write_pattern(mapped, 0, 65536, 1);
+    device.message("remap 1000 1000");
+    write_pattern(mapped, 500, 2000, 2);
+    device.message("unremap 1200 100");
+    device.message("save");
+    device.message("remap 5000 8");
+    ASSERT_EQ(mapped.flush(), 0);
+    keep(remap_list(device));
+    cut_power();
+}
+
+TEST(RebootUnclean, Phase2) {
+    DmDevice device("remap", remap_table(machine_disk("main"), machine_disk("spare"), {}, 65536));
+    const BlockFile mapped(device.path());
+    EXPECT_EQ(remap_list(device), kept());
+    EXPECT_TRUE(verify_pattern(mapped, 0, 500, 1));
+    EXPECT_TRUE(verify_pattern(mapped, 500, 2000, 2));
+    EXPECT_TRUE(verify_pattern(mapped, 2500, 63036, 1));
+    device.message("unremap 0 65536");
+    cut_power();
+}
+
+TEST(RebootUnclean, Phase3TheDataIsHome) {
+    const BlockFile disk(machine_disk("main"));
+    EXPECT_TRUE(verify_pattern(disk, 500, 2000, 2));
+    DmDevice device("remap", remap_table(machine_disk("main"), machine_disk("spare"), {}, 65536));
+    EXPECT_THAT(remap_list(device), SizeIs(0));
+    device.remove();
+    register_spare(machine_disk("spare"));
+}
+
+}  // namespace
+}  // namespace remap::vm

@@ -1,0 +1,274 @@
+// The table line: what is accepted, what comes back, what is refused and with which words.
+
+#include <gmock/gmock.h>
+#include <sys/sysmacros.h>
+
+#include "backing.h"
+#include "block.h"
+#include "command.h"
+#include "dm_device.h"
+#include "harness.h"
+#include "kernel_log.h"
+#include "remap.h"
+
+namespace remap::vm {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::SizeIs;
+
+constexpr uint64_t kMiB = 1 << 20;
+
+// Loading fails, and the kernel log says `reason`.
+testing::AssertionResult refused(const Table& table, const std::string& reason) {
+    KernelLog log;
+    if (create_error(table) == 0) {
+        return testing::AssertionFailure() << "accepted: " << table[0].text;
+    }
+    if (!log.contains(reason, 1000)) {
+        return testing::AssertionFailure() << "refused, but not because \"" << reason
+                                           << "\": " << testing::PrintToString(log.lines());
+    }
+    return testing::AssertionSuccess();
+}
+
+// Of what is on the device, not of what the page cache holds of it.
+std::string digest(const std::string& path) {
+    return run_ok({"sh", "-c", "dd if=" + path + " bs=1M iflag=direct 2>/dev/null | sha256sum"});
+}
+
+class TableLine : public testing::Test {
+  protected:
+    [[nodiscard]] Table line(const std::vector<std::string>& features = {}) const {
+        return remap_table(main.path(), spare.path(), features);
+    }
+    Table with_text(const std::string& text) const {
+        Table table = line();
+        table[0].text = text;
+        return table;
+    }
+
+    LoopDevice main{64 * kMiB};
+    LoopDevice spare{16 * kMiB};
+};
+
+TEST_F(TableLine, ComesBackAsALineThatLoadsAgain) {
+    register_spare(spare.path());
+    Table again;
+    {
+        DmDevice device("remap", line({"format", "no_auto_remap", "read_retries", "7"}));
+        device.message("remap 100 10");
+        again = device.table();
+        EXPECT_THAT(again[0].text, Not(HasSubstr("format")));
+        EXPECT_THAT(again[0].text, HasSubstr(" 5 uuid "));
+        EXPECT_THAT(again[0].text, HasSubstr(" no_auto_remap read_retries 7"));
+    }
+    DmDevice device("remap", again);
+    EXPECT_EQ(device.table(), again);
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+    device.reload(again);
+    EXPECT_EQ(device.table(), again);
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+    device.message("set read_retries 3");
+    device.message("set no_auto_remap 0");
+    EXPECT_THAT(device.table()[0].text, HasSubstr(" read_retries 3"));
+    EXPECT_THAT(device.table()[0].text, Not(HasSubstr("no_auto_remap")));
+}
+
+TEST_F(TableLine, DependsOnBothDevices) {
+    register_spare(spare.path());
+    DmDevice device("remap", line({"format"}));
+    EXPECT_THAT(device.dependencies(), SizeIs(2));
+    device.rename("remap2");
+    EXPECT_EQ(remap_status(device).mode, "rw");
+    device.message("remap 0 8");
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+}
+
+TEST_F(TableLine, WrongWordsAreRefused) {
+    const std::string m = main.path();
+    const std::string s = spare.path();
+    const std::string devices = m + " 0 " + s;
+    EXPECT_TRUE(refused(with_text(m), "expected: <main_dev>"));
+    EXPECT_TRUE(refused(with_text(m + " 0"), "expected: <main_dev>"));
+    EXPECT_TRUE(refused(with_text(m + " x " + s), "start sector of main is not a number"));
+    EXPECT_TRUE(refused(with_text(m + " -1 " + s), "start sector of main is not a number"));
+    EXPECT_TRUE(refused(with_text(devices + " 1"), "feature argument"));
+    EXPECT_TRUE(refused(with_text(devices + " 1 format format"), "feature arguments is wrong"));
+    EXPECT_TRUE(refused(with_text(devices + " 7 a b c d e f g"), "must be 0 to 6"));
+    EXPECT_TRUE(refused(with_text(devices + " 1 formatt"), "unknown feature argument"));
+    EXPECT_TRUE(refused(with_text(devices + " 1 uuid"), "followed by the UUID"));
+    EXPECT_TRUE(refused(with_text(devices + " 2 uuid 1234"), "followed by the UUID"));
+    EXPECT_TRUE(refused(with_text(devices + " 1 read_retries"), "read_retries must be"));
+    EXPECT_TRUE(refused(with_text(devices + " 2 read_retries -1"), "read_retries must be"));
+    EXPECT_TRUE(refused(with_text(devices + " 2 read_retries 101"), "read_retries must be"));
+    EXPECT_TRUE(refused(with_text(devices + " 2 read_retries 99999999999"), "read_retries must"));
+    EXPECT_TRUE(refused(with_text("/dev/none 0 " + s), "main device cannot be opened"));
+    EXPECT_TRUE(refused(with_text(m + " 0 /dev/none"), "spare device cannot be opened"));
+}
+
+TEST_F(TableLine, WrongDevicesAreRefused) {
+    const std::string m = main.path();
+    const std::string s = spare.path();
+    Table long_line = line({"format"});
+    long_line[0].length += 8;
+    EXPECT_TRUE(refused(long_line, "main is too small"));
+    EXPECT_TRUE(refused(with_text(m + " 8 " + s + " 1 format"), "main is too small"));
+    EXPECT_TRUE(refused(with_text(m + " 99999999 " + s), "beyond the end of main"));
+    EXPECT_TRUE(refused(with_text(m + " 18446744073709551615 " + s), "beyond the end of main"));
+    EXPECT_TRUE(refused(with_text(m + " 0 " + m), "same device"));
+
+    const LoopDevice tiny(64 * 1024);
+    EXPECT_TRUE(refused(remap_table(m, tiny.path(), {"format"}), "spare is too small"));
+    EXPECT_TRUE(refused(remap_table(m, tiny.path()), "spare is blank"));
+
+    spare.set_read_only(true);
+    EXPECT_TRUE(refused(line({"format"}), "read-only"));
+    spare.set_read_only(false);
+
+    run_ok({"mkfs.ext4", "-q", s});
+    EXPECT_TRUE(refused(line({"format"}), "spare is not blank"));
+    EXPECT_TRUE(refused(line(), "no dm-remap metadata"));
+}
+
+TEST_F(TableLine, OneSpareServesOneDevice) {
+    const LoopDevice other(64 * kMiB);
+    const LoopDevice other_spare(16 * kMiB);
+    register_spare(spare.path());
+    register_spare(other_spare.path());
+    DmDevice device("remap", line({"format"}));
+    const Table table = device.table();
+
+    EXPECT_EQ(create_error(remap_table(other.path(), spare.path())), EBUSY);
+    EXPECT_EQ(create_error(remap_table(main.path(), other_spare.path(), {"format"})), EBUSY);
+    {
+        // Two devices side by side are no trouble.
+        DmDevice second("second", remap_table(other.path(), other_spare.path(), {"format"}));
+        device.message("remap 8 8");
+        second.message("remap 16 8");
+        EXPECT_EQ(remap_list(device)[0].sector, 8U);
+        EXPECT_EQ(remap_list(second)[0].sector, 16U);
+    }
+    device.remove();
+    const LoopDevice smaller(32 * kMiB);
+    EXPECT_TRUE(refused(remap_table(smaller.path(), spare.path()), "another size"));
+    EXPECT_TRUE(refused(
+        remap_table(main.path(), spare.path(), {"uuid", "12345678-1234-1234-1234-123456789abc"}),
+        "another UUID"));
+    EXPECT_TRUE(refused(line({"format"}), "formatted already"));
+    EXPECT_TRUE(refused(remap_table(main.path(), spare.path(), {}, 0, 8), "another start"));
+    DmDevice again("remap", table);
+    EXPECT_THAT(remap_list(again), SizeIs(1));
+}
+
+TEST_F(TableLine, AReadOnlyLoadWritesNothing) {
+    write_pattern(BlockFile(main.path()), 0, 4096, 1);
+    Table table;
+    {
+        DmDevice device("remap", line({"format"}));
+        device.message("remap 100 10");
+        write_pattern(BlockFile(device.path()), 100, 10, 2);
+        table = device.table();
+    }
+    const std::string before = digest(spare.path());
+    run_ok({"dmsetup", "create", "--readonly", "remap", "--table",
+            "0 " + std::to_string(table[0].length) + " remap " + table[0].text});
+    {
+        const BlockFile mapped("/dev/mapper/remap", O_RDONLY | O_DIRECT);
+        EXPECT_TRUE(verify_pattern(mapped, 0, 100, 1));
+        EXPECT_TRUE(verify_pattern(mapped, 100, 10, 2));
+        EXPECT_THAT(run_ok({"dmsetup", "status", "remap"}), HasSubstr("remap ro "));
+        EXPECT_NE(run({"dmsetup", "message", "remap", "0", "remap 8 8"}).status, 0);
+    }
+    dm_remove("remap");
+    EXPECT_EQ(digest(spare.path()), before);
+    register_spare(spare.path());
+}
+
+TEST_F(TableLine, MainMayGrowAndShrinkUnderALiveDevice) {
+    register_spare(spare.path());
+    DmDevice device("remap", line({"format"}));
+    device.message("remap 100000 8");
+    main.resize(128 * kMiB);
+    device.reload(line());
+    EXPECT_EQ(BlockFile(device.path()).sectors(), 262144U);
+    device.message("remap 250000 8");
+    write_pattern(BlockFile(device.path()), 249000, 2000, 1);
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 249000, 2000, 1));
+    EXPECT_THAT(remap_list(device), SizeIs(2));
+
+    EXPECT_THROW(device.load(remap_table(main.path(), spare.path(), {}, 131072)), DmError);
+    device.message("unremap 250000 8");
+    device.reload(remap_table(main.path(), spare.path(), {}, 131072));
+    EXPECT_THAT(remap_list(device), SizeIs(1));
+}
+
+// Disks of one size, told apart by the id that they give themselves.
+TEST(Identity, AnotherMainIsRefused) {
+    const ScsiDebug disks({"dev_size_mb=16"}, 2);
+    const LoopDevice spare(16 * kMiB);
+    register_spare(spare.path());
+    { const DmDevice device("remap", remap_table(disks.path(0), spare.path(), {"format"})); }
+    EXPECT_TRUE(refused(remap_table(disks.path(1), spare.path()), "another main device"));
+    const DmDevice device("remap", remap_table(disks.path(0), spare.path()));
+    EXPECT_EQ(remap_status(device).mode, "rw");
+}
+
+struct Mixture {
+    unsigned main;
+    unsigned spare;
+    bool legal;
+};
+
+class BlockSizes : public testing::TestWithParam<Mixture> {};
+
+TEST_P(BlockSizes, AreStackedOrRefused) {
+    const LoopDevice main(64 * kMiB, GetParam().main);
+    const LoopDevice spare(16 * kMiB, GetParam().spare);
+    const Table table = remap_table(main.path(), spare.path(), {"format"});
+    if (!GetParam().legal) {
+        EXPECT_TRUE(refused(table, "larger logical block"));
+        return;
+    }
+    register_spare(spare.path());
+    DmDevice device("remap", table);
+    const BlockFile mapped(device.path());
+    const uint64_t g = GetParam().main / kSector;
+    EXPECT_EQ(mapped.logical_block_size(), GetParam().main);
+    write_pattern(mapped, 0, 2048, 1);
+    device.message("remap " + std::to_string(100 * g) + " " + std::to_string(3 * g));
+    EXPECT_TRUE(verify_pattern(mapped, 0, 2048, 1));
+    write_pattern(mapped, 96 * g, 16 * g, 2);
+    EXPECT_TRUE(verify_pattern(mapped, 96 * g, 16 * g, 2));
+    if (g > 1) {
+        EXPECT_EQ(message_error(device, "remap 1 1"), EINVAL);
+        EXPECT_EQ(message_error(device, "remap 8 7"), EINVAL);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Mixtures, BlockSizes,
+                         testing::Values(Mixture{512, 512, true}, Mixture{4096, 4096, true},
+                                         Mixture{4096, 512, true}, Mixture{512, 4096, false}),
+                         [](const auto& info) {
+                             return "Main" + std::to_string(info.param.main) + "Spare" +
+                                    std::to_string(info.param.spare);
+                         });
+
+// 512-byte logical, 4096-byte physical blocks: records may still be single sectors.
+TEST(BlockSizes512e, PhysicalBlocksShowThrough) {
+    const ScsiDebug disks({"dev_size_mb=32", "sector_size=512", "physblk_exp=3"}, 2);
+    register_spare(disks.path(1));
+    DmDevice device("remap", remap_table(disks.path(0), disks.path(1), {"format"}));
+    EXPECT_EQ(device.message("remap 1001 1"), "moved=1 pending=0");
+    write_pattern(BlockFile(device.path()), 992, 24, 1);
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 992, 24, 1));
+    const dev_t number = device.info().device;
+    const std::string queue = "/sys/dev/block/" + std::to_string(major(number)) + ":" +
+                              std::to_string(minor(number)) + "/queue/";
+    EXPECT_EQ(read_value(queue + "physical_block_size"), "4096");
+    EXPECT_EQ(read_value(queue + "logical_block_size"), "512");
+}
+
+}  // namespace
+}  // namespace remap::vm

@@ -1,0 +1,103 @@
+#!/bin/bash
+# initramfs.sh VERSION: pack what the test machine runs into build/vm/VERSION/initramfs.cpio: busybox,
+# a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl and the case programs.
+# The tools and modules are staged once; only what changed is copied, and packed, again.
+set -euo pipefail
+shopt -s nullglob
+cd "$(dirname "$0")/../.."
+
+version=$1
+kernel=$(scripts/kernels.sh fetch "$version")
+dir=build/vm/$version
+root=$dir/root
+
+tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs blkid dd)
+modules=(virtio_pci virtio_blk virtio_console configfs
+    dm-mod dm-zero dm-flakey dm-delay dm-log-writes
+    sd_mod scsi_debug loop brd null_blk ext4 crc32c)
+built=(build/cmake/tests/vm/vm-cases build/cmake/tools/dm-remapctl)
+dm_remap=build/module/$version/dm_remap.ko
+
+# Copies of programs into usr/bin, with the libraries that they are linked to.
+stage_programs() {
+    local library
+    cp -L --remove-destination "$@" "$root/usr/bin/"
+    ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' |
+        grep -v ':$' | sort -u |
+        while read -r library; do
+            mkdir -p "$root/$(dirname "$library")"
+            cp -Lu "$library" "$root/$library"
+        done
+}
+
+# Modules with all that they depend on, decompressed: the kernel loads them without help.
+stage_modules() {
+    local module path to
+    mkdir -p "$root/lib/modules/$version"
+    cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} \
+        "$root/lib/modules/$version/"
+    for module in "$@"; do
+        modprobe -d "$kernel" -S "$version" --show-depends "$module"
+    done | awk '$1 == "insmod" { print $2 }' | sort -u |
+        while read -r path; do
+            to=$root/${path#"$kernel"/}
+            mkdir -p "$(dirname "$to")"
+            case $path in
+            *.xz) xz -dc "$path" >"${to%.xz}" ;;
+            *) cp "$path" "$to" ;;
+            esac
+        done
+}
+
+stage_system() {
+    local applet paths tool
+    rm -rf "$root"
+    mkdir -p "$root"/usr/{bin,lib,lib64} "$root"/{dev,etc,mnt,proc,run,sys,tmp}
+    ln -s usr/bin "$root/bin"
+    ln -s usr/bin "$root/sbin"
+    ln -s bin "$root/usr/sbin"
+    ln -s usr/lib "$root/lib"
+    ln -s usr/lib64 "$root/lib64"
+    cp /bin/busybox "$root/usr/bin/"
+    for applet in $(busybox --list); do
+        [[ $applet == busybox ]] || ln -s busybox "$root/usr/bin/$applet"
+    done
+    mapfile -t paths < <(PATH=$PATH:/usr/sbin:/sbin type -P "${tools[@]}")
+    [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
+    stage_programs "${paths[@]}"
+    for tool in modprobe rmmod insmod lsmod modinfo; do
+        ln -sf kmod "$root/usr/bin/$tool"
+    done
+    ln -sf mke2fs "$root/usr/bin/mkfs.ext4"
+    cp /etc/mke2fs.conf "$root/etc/"
+    stage_modules "${modules[@]}"
+    touch "$dir/staged"
+}
+
+stage_project() {
+    local needs path
+    cp -u tests/vm/init "$root/init"
+    for path in "${built[@]}"; do
+        [[ ! -e $path ]] || stage_programs "$path"
+    done
+    if [[ -e $dm_remap ]]; then
+        mkdir -p "$root/lib/modules/$version/updates"
+        cp -u "$dm_remap" "$root/lib/modules/$version/updates/"
+        IFS=, read -ra needs <<<"$(modinfo -F depends "$dm_remap")"
+        [[ ${#needs[@]} -eq 0 ]] || stage_modules "${needs[@]}"
+    fi
+    depmod -b "$root" "$version"
+}
+
+mkdir -p "$dir"
+if [[ ! -e $dir/staged || $0 -nt $dir/staged || $kernel -nt $dir/staged ]]; then
+    stage_system
+fi
+for input in "$dir/staged" tests/vm/init "$dm_remap" "${built[@]}"; do
+    if [[ $input -nt $dir/initramfs.cpio ]]; then
+        stage_project
+        (cd "$root" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
+        mv "$dir/packing" "$dir/initramfs.cpio"
+        break
+    fi
+done

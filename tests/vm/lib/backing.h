@@ -1,0 +1,89 @@
+// Block devices to build on, gone at the end of the scope. When one goes that holds a registered
+// spare, the spare is checked first (harness.h): declare them before the DmDevice that uses them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "command.h"
+
+namespace remap::vm {
+
+// One of the machine's own disks: "main" (2 GiB), "spare" (1 GiB), "extra" (1 GiB). They are virtio
+// disks on sparse files; a Reboot suite finds them in its next phase as it left them, an ordinary
+// case finds whatever the case before left.
+std::string machine_disk(const std::string& name);
+
+// Disks in memory, by the scsi_debug module. Only one object at a time: the module is loaded for
+// it.
+class ScsiDebug {
+  public:
+    // Each parameter as modprobe takes it, "dev_size_mb=64", "sector_size=4096". With `disks` > 1
+    // each has its own memory; parameters concern all of them.
+    explicit ScsiDebug(std::vector<std::string> parameters, unsigned disks = 1);
+    ~ScsiDebug();
+    ScsiDebug(const ScsiDebug&) = delete;
+    ScsiDebug& operator=(const ScsiDebug&) = delete;
+
+    [[nodiscard]] const std::string& path(unsigned disk = 0) const { return paths_.at(disk); }
+
+    // Reads of these logical blocks (of sector_size) fail with a medium error, on every disk;
+    // writes succeed. A count of 0 ends it.
+    void fail_reads(uint64_t first_block, uint64_t count);
+
+    // A parameter of the driver, in /sys/bus/pseudo/drivers/scsi_debug.
+    void set(const std::string& attribute, const std::string& value);
+
+  private:
+    Module module_;
+    std::vector<std::string> paths_;
+};
+
+// A disk in memory whose bad blocks fail on reads and writes, with a plain I/O error.
+class NullBlk {
+  public:
+    struct Options {
+        uint64_t size_mb = 64;
+        unsigned block_size = 512;
+        bool discard = false;
+    };
+    explicit NullBlk(const Options& options);
+    NullBlk() : NullBlk(Options{}) {}
+    ~NullBlk();
+    NullBlk(const NullBlk&) = delete;
+    NullBlk& operator=(const NullBlk&) = delete;
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+    // Sectors of 512 bytes.
+    void add_bad(uint64_t first, uint64_t count);
+    void remove_bad(uint64_t first, uint64_t count);
+
+  private:
+    std::string directory_;
+    std::string path_;
+};
+
+// A loop device on a file in memory, made with this size and removed with the device.
+class LoopDevice {
+  public:
+    explicit LoopDevice(uint64_t bytes, unsigned block_size = 512);
+    ~LoopDevice();
+    LoopDevice(const LoopDevice&) = delete;
+    LoopDevice& operator=(const LoopDevice&) = delete;
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] const std::string& file() const { return file_; }
+
+    void resize(uint64_t bytes);
+    // Further attempts to write fail; what is open for writing stays so.
+    void set_read_only(bool read_only);
+
+  private:
+    std::string file_;
+    std::string path_;
+};
+
+}  // namespace remap::vm

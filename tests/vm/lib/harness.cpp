@@ -1,0 +1,172 @@
+#include "harness.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <stdexcept>
+
+#include "command.h"
+#include "dm_device.h"
+#include "file.h"
+#include "kernel_log.h"
+
+namespace remap::vm {
+
+namespace {
+
+std::set<std::string>& spares() {
+    static std::set<std::string> registered;
+    return registered;
+}
+
+// Lines for the runner (run.sh), one write each:
+//   start <test> | result <test> PASS|FAIL|SKIP <seconds> | kill <test> <seconds> | end <status>
+class Verdict {
+  public:
+    Verdict() : file_("/dev/host/verdict", O_WRONLY) {}
+
+    void say(const std::string& line) const {
+        const std::string text = line + "\n";
+        if (write(file_.fd(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+            std::perror("verdict port");
+            std::abort();
+        }
+    }
+
+  private:
+    File file_;
+};
+
+Verdict& verdict() {
+    static Verdict port;
+    return port;
+}
+
+std::string full_name(const testing::TestInfo& test) {
+    return std::string(test.test_suite_name()) + "." + test.name();
+}
+
+std::string seconds(int64_t milliseconds) {
+    std::string text = std::to_string(milliseconds % 1000);
+    text.insert(0, 3 - text.size(), '0');
+    return std::to_string(milliseconds / 1000) + "." + text;
+}
+
+class AfterEachCase : public testing::EmptyTestEventListener {
+  public:
+    void OnTestStart(const testing::TestInfo& test) override {
+        note_in_kernel_log("start " + full_name(test));
+        verdict().say("start " + full_name(test));
+    }
+
+    // gtest still counts failures for the case here, and its printer comes after us.
+    void OnTestEnd(const testing::TestInfo& test) override {
+        check();
+        const auto& result = *test.result();
+        const char* word = result.Failed() ? "FAIL" : result.Skipped() ? "SKIP" : "PASS";
+        verdict().say("result " + full_name(test) + " " + word + " " +
+                      seconds(result.elapsed_time()));
+    }
+
+    void check() {
+        try {
+            check_devices();
+            while (!spares().empty()) {
+                check_spare_on(*spares().begin());
+            }
+            check_kernel_log();
+        } catch (const std::exception& error) {
+            ADD_FAILURE() << "after the case: " << error.what();
+        }
+    }
+
+    void check_kernel_log() {
+        // A message without a newline can't be read until the next one comes: this one.
+        note_in_kernel_log("end");
+        const auto lines = log_.lines();
+        log_ = KernelLog();
+        const auto trouble = std::find_if(lines.begin(), lines.end(), is_kernel_trouble);
+        if (trouble == lines.end()) {
+            return;
+        }
+        std::string text;
+        for (const auto& line : lines) {
+            text += "  " + line + "\n";
+        }
+        ADD_FAILURE() << "the kernel log: " << *trouble << "\n" << text;
+    }
+
+  private:
+    // What is left is removed, so that it fails this case alone.
+    static void check_devices() {
+        for (const auto& name : dm_device_names()) {
+            ADD_FAILURE() << "left behind: device '" << name << "'";
+            dm_remove(name, /*force=*/true);
+        }
+    }
+
+    KernelLog log_;
+};
+
+AfterEachCase* listener = nullptr;  // gtest owns it
+
+}  // namespace
+
+void register_spare(const std::string& path) {
+    spares().insert(path);
+}
+
+void forget_spare(const std::string& path) {
+    spares().erase(path);
+}
+
+void check_spare_on(const std::string& path) {
+    if (spares().erase(path) == 0) {
+        return;
+    }
+    try {
+        const auto result = run({"dm-remapctl", "check", path});
+        EXPECT_EQ(result.status, 0) << "dm-remapctl check " << path << "\n" << result.output;
+    } catch (const std::exception& error) {
+        ADD_FAILURE() << error.what();
+    }
+}
+
+void cut_power() {
+    const auto& test = *testing::UnitTest::GetInstance()->current_test_info();
+    listener->check_kernel_log();
+    if (test.result()->Failed()) {
+        return;
+    }
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const auto elapsed = std::chrono::duration_cast<std::chrono::milliseconds>(now).count() -
+                         test.result()->start_timestamp();
+    verdict().say("kill " + full_name(test) + " " + seconds(elapsed));
+    for (;;) {
+        pause();
+    }
+}
+
+}  // namespace remap::vm
+
+int main(int argc, char** argv) {
+    testing::InitGoogleTest(&argc, argv);
+    if (testing::GTEST_FLAG(list_tests)) {
+        return RUN_ALL_TESTS();  // run.sh asks on the host
+    }
+    // A crash must not take the log with it.
+    if (setvbuf(stdout, nullptr, _IOLBF, BUFSIZ) != 0) {
+        return 1;
+    }
+    remap::vm::listener = new remap::vm::AfterEachCase;
+    testing::UnitTest::GetInstance()->listeners().Append(remap::vm::listener);
+    const int status = RUN_ALL_TESTS();
+    remap::vm::verdict().say("end " + std::to_string(status));
+    return status;
+}

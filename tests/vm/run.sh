@@ -1,0 +1,182 @@
+#!/bin/bash
+# Run the VM cases: run.sh [--kernel 6.1|6.12|VERSION|all] [--case GTEST_FILTER]
+#
+# Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
+# names of the suites mean is in lib/harness.h. Ordinary cases share one boot; after a crash or a
+# hang, which cost the case that was running, the rest goes on in another.
+#
+# Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the selftest,
+# vm-selftest-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/vm/boot.sh
+. tests/vm/boot.sh
+
+kernel=all
+filter='*'
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    --kernel) kernel=${2:?} ;;
+    --case) filter=${2:?} ;;
+    *)
+        sed -n '2,/^set/s/^# \?//p' "$0" >&2
+        exit 2
+        ;;
+    esac
+    shift 2
+done
+
+declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
+
+# PASS, FAIL, SKIP, or LOST: it did not even start.
+record() {
+    local name=$1 verdict=$2 seconds=$3
+    # These show that the harness notices: to fail is their success.
+    case $name:$verdict in
+    *:LOST) verdict=FAIL ;;
+    SelftestFails.*:FAIL) verdict=PASS ;;
+    SelftestFails.*) verdict=FAIL ;;
+    esac
+    verdicts[$name]=$verdict
+    printf '  %s %8s s  %s\n' "$verdict" "$seconds" "$name"
+    echo "$verdict $name $seconds" >>"$results"
+}
+
+# What the log holds about one test, and the end of the console if the machine didn't survive it.
+explain() {
+    local name=$1 dir=$2 crashed=$3
+    echo "--- $name: log"
+    awk -v name="$name" '
+        $0 == "[ RUN      ] " name { on = 1 }
+        on
+        on && /^\[  (FAILED |     OK) / { exit }' "$dir/log"
+    if [[ $crashed == yes ]]; then
+        echo "--- $name: the machine or the test program ended in it. Console:"
+        tail -n 60 "$dir/console"
+    fi
+    echo '---'
+}
+
+# One boot with the given tests; the verdicts of those that it came to.
+boot_with() {
+    local version=$1 dir=$2 word name verdict seconds current='' end=''
+    shift 2
+    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$(IFS=: && echo "$*")" \
+        >"$dir/job"
+    chmod +x "$dir/job"
+    while read -r word name verdict seconds; do
+        case $word in
+        start) current=$name ;;
+        result)
+            current=
+            record "$name" "$verdict" "$seconds"
+            [[ ${verdicts[$name]} != FAIL ]] || explain "$name" "$dir" no
+            ;;
+        kill)
+            current=
+            end=killed
+            record "$name" PASS "$verdict"
+            ;;
+        end) end="status $name" ;;
+        silent) echo "  (silent for $VM_SILENCE s: killed)" ;;
+        esac
+    done < <(vm_boot "$version" "$dir")
+    if [[ -n $current ]]; then
+        record "$current" FAIL 0
+        [[ ${verdicts[$current]} != FAIL ]] || explain "$current" "$dir" yes
+    elif [[ -z $end ]]; then
+        echo "  (the machine ended without a word)"
+    fi
+}
+
+# Boots until each test has its verdict. A boot that comes to none of them ends it: they fail.
+run_batch() {
+    local version=$1 dir=$2 name left=() before
+    shift 2
+    left=("$@")
+    while [[ ${#left[@]} -gt 0 ]]; do
+        before=${#left[@]}
+        boot_with "$version" "$dir" "${left[@]}"
+        left=()
+        for name in "$@"; do
+            [[ -n ${verdicts[$name]:-} ]] || left+=("$name")
+        done
+        if [[ ${#left[@]} -eq $before ]]; then
+            for name in "${left[@]}"; do
+                record "$name" LOST 0
+            done
+            tail -n 40 "$dir/console" "$dir/log"
+            return
+        fi
+    done
+}
+
+# The names that the filter picks. A selftest has to be asked for.
+list_cases() {
+    local excluded=':-SelftestFails.*'
+    [[ $filter != *Selftest* ]] || excluded=
+    [[ $filter != *-* ]] || excluded=${excluded/:-/:}
+    build/cmake/tests/vm/vm-cases --gtest_list_tests --gtest_filter="$filter$excluded" |
+        awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }'
+}
+
+results_of() {
+    case $filter in
+    *Selftest*) echo "build/results/vm-selftest-$1.txt" ;;
+    *) echo "build/results/vm-$1.txt" ;;
+    esac
+}
+
+run_kernel() {
+    local version=$1 dir=build/vm/$1/machine results
+    local name suite ordinary=() suites=()
+    results=$(results_of "$version")
+    verdicts=()
+    mkdir -p "$dir" build/results
+    exec 9>"build/vm/$version/lock"
+    flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
+    : >"$results"
+
+    (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
+    tests/vm/initramfs.sh "$version"
+
+    for name in $(list_cases); do
+        suite=${name%%.*}
+        case $suite in
+        Reboot*) [[ " ${suites[*]} " == *" $suite "* ]] || suites+=("$suite") ;;
+        *) ordinary+=("$name") ;;
+        esac
+    done
+    if [[ ${#ordinary[@]} -eq 0 && ${#suites[@]} -eq 0 ]]; then
+        echo "No case matches '$filter'." >&2
+        record "$filter" LOST 0
+        return
+    fi
+
+    echo "Kernel $version, $(vm_accelerator):"
+    rm -f "$dir"/*.img
+    [[ ${#ordinary[@]} -eq 0 ]] || run_batch "$version" "$dir" "${ordinary[@]}"
+    for suite in "${suites[@]}"; do
+        rm -f "$dir"/*.img
+        # All phases, even if the filter names one: it would find nothing on the disks.
+        for name in $(filter="$suite.*" list_cases); do
+            run_batch "$version" "$dir" "$name"
+        done
+    done
+    rm -f "$dir"/*.img
+}
+
+case $kernel in
+all) kernels=$(scripts/kernels.sh series) ;;
+*) kernels=$kernel ;;
+esac
+failed=0
+for one in $kernels; do
+    version=$(scripts/kernels.sh version "$one")
+    run_kernel "$version"
+    for verdict in "${verdicts[@]}"; do
+        [[ $verdict != FAIL ]] || failed=1
+    done
+    echo "Kernel $version: $(scripts/count-results.sh "$(results_of "$version")")"
+done
+exit $failed
