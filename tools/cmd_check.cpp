@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "offline_command.h"
+#include "output_json.h"
+#include "output_table.h"
+#include "text.h"
+
+namespace remap {
+namespace {
+
+void print_summary(OfflineSpare& spare) {
+    const dm_remap_super& super = spare.super();
+    const dm_remap_totals totals = spare.totals();
+    OutputTable table({{""}, {""}});
+    table.add_row({"UUID", uuid_text(super.uuid)});
+    table.add_row(
+        {"main", fmt::format("{}, {} from sector {}",
+                             super.main.name[0] != '\0' ? super.main.name : "unknown disk",
+                             size_text(super.main.sectors), super.main.start)});
+    table.add_row({"formatted", time_text(super.formatted_time)});
+    table.add_row({"last written", time_text(super.written_time)});
+    table.add_row(
+        {"state", fmt::format("{}, generation {}, activation {}", disk_state_name(super.state),
+                              super.generation, super.activation)});
+    table.add_row({"records", fmt::format("{} of at most {}", totals.records,
+                                          dm_remap_max_records(&super.layout))});
+    table.add_row({"remapped", size_text(totals.mapped)});
+    table.add_row({"pending", size_text(totals.pending)});
+    table.add_row({"spare space",
+                   fmt::format("{} free of {}, {} retired", size_text(spare.spare_free_sectors()),
+                               size_text(spare.spare_total_sectors()), size_text(totals.retired))});
+    table.print();
+}
+
+void print_text(const std::string& path, OfflineSpare& spare, const SpareHealth& health) {
+    if (spare.loaded()) {
+        print_summary(spare);
+    }
+    for (const std::string& line : spare.log()) {
+        fmt::print("{}: {}\n", path, line);
+    }
+    for (const std::string& note : health.notes) {
+        fmt::print("{}: note: {}\n", path, note);
+    }
+    for (const std::string& problem : health.problems) {
+        fmt::print("{}: problem: {}\n", path, problem);
+    }
+    switch (health.soundness) {
+        case Soundness::sound:
+            fmt::print("{}: sound\n", path);
+            break;
+        case Soundness::damaged:
+            fmt::print("{}: damaged, and nothing is lost: activation repairs what it can\n", path);
+            break;
+        case Soundness::unusable:
+            fmt::print("{}: unusable: {}\n", path, spare.refusal());
+            break;
+    }
+}
+
+Json check_json(const std::string& path, OfflineSpare& spare, const SpareHealth& health) {
+    Json document = json_document();
+    document["spare"] = path;
+    document.update(to_json(health));
+    document["report"] = to_json(spare.report());
+    document["log"] = spare.log();
+    document["summary"] = spare.loaded() ? summary_json(spare) : Json();
+    return document;
+}
+
+}  // namespace
+
+Result<ExitCode> cmd_check(const OfflineOptions& options) {
+    Result<BlockDevice> device = open_offline(options);
+    if (!device) {
+        return pass_on(device);
+    }
+    OfflineSpare spare(*device);
+    spare.load();
+    const SpareHealth health = judge(spare, device->sectors());
+    if (options.json) {
+        print_json(check_json(options.spare, spare, health));
+    } else {
+        print_text(options.spare, spare, health);
+    }
+    return exit_code(health.soundness);
+}
+
+}  // namespace remap

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "offline_spare.h"
+#include "spare_format.h"
+#include "target_spec.h"
+#include "text.h"
+
+namespace remap {
+namespace {
+
+Result<BlockDevice> open_for_mapping(const std::string& path, bool read_only) {
+    // Opened as the kernel will: exclusively, and for writing if it is to write.
+    const Access access = read_only ? Access::read : Access::write;
+    Result<BlockDevice> device = BlockDevice::open(path, access, Sharing::exclusive);
+    if (device && device->is_image()) {
+        return fail(Error(path + ": is a file; a mapped device needs block devices")
+                        .advise("Make it one with `losetup --find --show " + path + "`."));
+    }
+    return device;
+}
+
+Result<void> format_blank(const BlockDevice& main, const BlockDevice& spare, std::uint64_t start) {
+    Result<dm_remap_format_params> params = plan_format(main, spare, {.start = start});
+    if (!params) {
+        return pass_on(params);
+    }
+    Result<std::vector<std::string>> contents = find_contents(spare);
+    if (!contents) {
+        return pass_on(contents);
+    }
+    if (!contents->empty()) {
+        return fail(Error(fmt::format("{}: is not empty: {}", spare.path(), join(*contents, ", ")))
+                        .advise("Leave out --format to use the metadata that is there, or see "
+                                "`dm-remapctl format --force`."));
+    }
+    params->blank_only = true;
+    return write_format(spare, *params);
+}
+
+// The spare's own idea of main against what is there. The kernel compares the id of the disk where
+// it knows one; the tool has the name for a spare that was never activated.
+Result<void> check_main(const OfflineSpare& offline, const BlockDevice& main,
+                        const BlockDevice& spare, std::uint64_t start) {
+    const dm_remap_main_id& known = offline.super().main;
+    dm_remap_main_id found = describe_main(main, start);
+    if (known.id_type != 0) {
+        found.sectors = known.sectors;  // a disk that is known by its id may have grown
+    } else if (std::string_view(known.name) != found.name && known.name[0] != '\0' &&
+               found.name[0] != '\0') {
+        return fail(Error(fmt::format("{}: was formatted for the disk {}, but {} is {}",
+                                      spare.path(), known.name, main.path(), found.name))
+                        .advise("Name the right main device, or format the spare again."));
+    }
+    if (const std::string wrong = offline.wrong_main(found); !wrong.empty()) {
+        return fail(Error(fmt::format("{}: {}", spare.path(), wrong))
+                        .advise(fmt::format(
+                            "It was made for {}, {} sectors from sector {} on; {} has {} sectors.",
+                            known.name[0] != '\0' ? known.name : "a main device", known.sectors,
+                            known.start, main.path(), main.sectors())));
+    }
+    return {};
+}
+
+Result<std::uint64_t> mapped_length(const BlockDevice& main, std::uint64_t start,
+                                    std::optional<std::uint64_t> wanted) {
+    const std::uint64_t block = main.logical_block_bytes() / DM_REMAP_SECTOR_SIZE;
+    const std::uint64_t available = start < main.sectors() ? main.sectors() - start : 0;
+    const std::uint64_t length = wanted.value_or(available);
+    if (length == 0 || length > available) {
+        return fail(fmt::format("{}: has {} sectors from sector {} on; {} are asked for",
+                                main.path(), available, start, length));
+    }
+    if (length % block != 0) {
+        return fail(
+            fmt::format("{}: a length of {} sectors is not a whole number of its logical "
+                        "blocks of {} sectors",
+                        main.path(), length, block));
+    }
+    return length;
+}
+
+// All that can be checked before the kernel is asked, and what to ask it. Devices are closed again
+// on return, before the kernel opens them.
+Result<NewDevice> prepare(const CreateOptions& options) {
+    Result<BlockDevice> main = open_for_mapping(options.main, options.read_only);
+    if (!main) {
+        return pass_on(main);
+    }
+    Result<BlockDevice> spare = open_for_mapping(options.spare, options.read_only);
+    if (!spare) {
+        return pass_on(spare);
+    }
+    if (options.format) {
+        Result<void> formatted = format_blank(*main, *spare, options.start.value_or(0));
+        if (!formatted) {
+            return pass_on(formatted);
+        }
+    }
+    OfflineSpare offline(*spare);
+    if (!offline.load()) {
+        return fail(fmt::format("{}: {}", spare->path(), offline.refusal()));
+    }
+    const std::uint64_t start = options.start.value_or(offline.super().main.start);
+    if (Result<void> right = check_main(offline, *main, *spare, start); !right) {
+        return pass_on(right);
+    }
+    Result<std::uint64_t> length = mapped_length(*main, start, options.length);
+    if (!length) {
+        return pass_on(length);
+    }
+    const std::string uuid = uuid_text(offline.super().uuid);
+    const TableParams params{.main = main->number_text(),
+                             .main_start = start,
+                             .spare = spare->number_text(),
+                             .uuid = uuid,
+                             .no_auto_remap = options.no_auto_remap,
+                             .read_retries = options.read_retries};
+    return NewDevice{.name = options.name,
+                     .uuid = device_uuid(uuid, options.name),
+                     .target = {.start = 0,
+                                .length = *length,
+                                .type = std::string(target_name),
+                                .params = write_table_params(params)},
+                     .read_only = options.read_only};
+}
+
+}  // namespace
+
+Result<ExitCode> cmd_create(DmClient& dm, const CreateOptions& options) {
+    if (Result<void> valid = check_device_name(options.name); !valid) {
+        return pass_on(valid);
+    }
+    Result<NewDevice> device = prepare(options);
+    if (!device) {
+        return pass_on(device, options.name);
+    }
+    if (Result<void> created = dm.create(*device); !created) {
+        return pass_on(created);
+    }
+    fmt::print("/dev/mapper/{}\n", options.name);
+    return ExitCode::done;
+}
+
+}  // namespace remap

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+namespace remap {
+
+// Who uses a block device: "mounted at /mnt, swap, held by dm-0 (home)". Empty: nobody that shows.
+std::string describe_use(dev_t device);
+
+// "/dev/sda" for "8:0"; what is no number, or unknown here, stays as it is.
+std::string device_path(const std::string& number);
+
+}  // namespace remap

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "block_device.h"
+#include "core.h"
+#include "core_io.h"
+
+namespace remap {
+
+// One superblock, as it lies on the spare.
+struct FoundSuperblock {
+    u64 block;  // where it was looked for
+    dm_remap_verdict verdict;
+    dm_remap_super super;  // filled in where the verdict is DM_REMAP_VALID
+};
+
+// A commit that is in the journal and not yet in the table.
+struct JournalSlot {
+    u64 sequence;
+    u64 activation;
+    std::array<dm_remap_verdict, DM_REMAP_REPLICAS> verdict;
+    std::vector<dm_remap_record> entries;  // of the copy that counts
+};
+
+// The metadata of a spare that is not in use, loaded with the core's own code. Writes nothing.
+class OfflineSpare {
+  public:
+    // @device must outlive it.
+    explicit OfflineSpare(const BlockDevice& device);
+    ~OfflineSpare();
+    OfflineSpare(const OfflineSpare&) = delete;
+    OfflineSpare& operator=(const OfflineSpare&) = delete;
+
+    // False: refused, and refusal() says why.
+    bool load();
+
+    bool loaded() const { return loaded_; }
+    // Empty if it did not.
+    std::string refusal() const;
+    // Is it the device that this spare was made for? Empty, or why not.
+    std::string wrong_main(const dm_remap_main_id& main) const;
+
+    const dm_remap_report& report() const { return report_; }
+    // Is there anything of dm-remap on it, whole or not? After load().
+    bool has_metadata() const;
+    // 0 at the head; 1 at the tail: where the metadata says that is, or else the last whole block.
+    std::array<FoundSuperblock, DM_REMAP_REPLICAS> superblocks();
+    const std::vector<std::string>& log() const { return io_.log(); }
+
+    // Once loaded.
+    const dm_remap_super& super() const { return metadata_.sb; }
+    dm_remap_totals totals();
+    u64 spare_free_sectors();
+    u64 spare_total_sectors() const;
+    // By main sector, then the retired ranges by spare sector.
+    std::vector<dm_remap_record> records();
+    std::vector<JournalSlot> journal();
+
+  private:
+    FoundSuperblock read_superblock(u64 block);
+    JournalSlot read_slot(u64 sequence);
+
+    const BlockDevice& device_;
+    CoreIo io_;
+    dm_remap_metadata metadata_{};
+    dm_remap_report report_{};
+    bool loaded_ = false;
+};
+
+}  // namespace remap

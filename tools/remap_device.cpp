@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "remap_device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace remap {
+namespace {
+
+bool is_remap(const MappedDevice& device) {
+    return device.targets.size() == 1 && device.targets.front().type == target_name;
+}
+
+Result<RemapDevice> parse_device(const MappedDevice& with_status, const MappedDevice& with_table) {
+    const MappedTarget& target = with_status.targets.front();
+    Result<TargetStatus> status = parse_status(target.params);
+    if (!status) {
+        return pass_on(status, with_status.name);
+    }
+    Result<TableParams> table = parse_table_params(with_table.targets.front().params);
+    if (!table) {
+        return pass_on(table, with_status.name);
+    }
+    return RemapDevice{.name = with_status.name,
+                       .uuid = with_status.uuid,
+                       .sectors = target.length,
+                       .suspended = with_status.suspended,
+                       .read_only = with_status.read_only,
+                       .table = std::move(*table),
+                       .status = std::move(*status)};
+}
+
+}  // namespace
+
+bool is_ours(const MappedDevice& device) {
+    return is_remap(device) || device.uuid.starts_with(device_uuid_prefix);
+}
+
+Error not_ours(const MappedDevice& device) {
+    const std::string type = device.targets.empty() ? "empty" : device.targets.front().type;
+    return Error(fmt::format("{}: is no remap device, its table is {}", device.name, type))
+        .advise("See `dm-remapctl status` for those that there are.");
+}
+
+Result<RemapDevice> read_remap_device(DmClient& dm, const std::string& name) {
+    Result<MappedDevice> with_status = dm.status(name);
+    if (!with_status) {
+        return pass_on(with_status);
+    }
+    Result<MappedDevice> with_table = dm.table(name);
+    if (!with_table) {
+        return pass_on(with_table);
+    }
+    if (!is_remap(*with_status) || !is_remap(*with_table)) {
+        return fail(not_ours(*with_status));
+    }
+    return parse_device(*with_status, *with_table);
+}
+
+Result<std::vector<RemapDevice>> read_remap_devices(DmClient& dm) {
+    Result<std::vector<std::string>> names = dm.names();
+    if (!names) {
+        return pass_on(names);
+    }
+    std::sort(names->begin(), names->end());
+    std::vector<RemapDevice> devices;
+    for (const std::string& name : *names) {
+        Result<MappedDevice> with_table = dm.table(name);
+        // It may have been removed since it was named.
+        if (!with_table || !is_remap(*with_table)) {
+            continue;
+        }
+        Result<RemapDevice> device = read_remap_device(dm, name);
+        if (!device) {
+            return pass_on(device);
+        }
+        devices.push_back(std::move(*device));
+    }
+    return devices;
+}
+
+std::vector<std::string> needs_attention(const TargetStatus& status) {
+    std::vector<std::string> reasons;
+    switch (status.mode) {
+        case Mode::rw:
+            break;
+        case Mode::degraded:
+            reasons.emplace_back("one copy of the table on the spare is bad");
+            break;
+        case Mode::ro:
+            reasons.emplace_back("the spare takes no records: new errors are not remapped");
+            break;
+        case Mode::fail:
+            reasons.emplace_back("the table is not loaded");
+            break;
+    }
+    if (status.state == State::error) {
+        reasons.emplace_back("the last save failed");
+    }
+    if (status.pending != 0) {
+        reasons.push_back(fmt::format("{} sectors cannot be read", status.pending));
+    }
+    // 90 % used.
+    if (status.spare_free <= status.spare_total / 10) {
+        reasons.push_back(fmt::format("only {} of {} spare sectors are free", status.spare_free,
+                                      status.spare_total));
+    }
+    return reasons;
+}
+
+}  // namespace remap

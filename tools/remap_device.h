@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dm_client.h"
+#include "target_spec.h"
+
+namespace remap {
+
+// A live mapped device of the target `remap`.
+struct RemapDevice {
+    std::string name;
+    std::string uuid;  // device-mapper's
+    std::uint64_t sectors = 0;
+    bool suspended = false;
+    bool read_only = false;
+    TableParams table;
+    TargetStatus status;
+};
+
+// Does it belong to this target? True too once its table was replaced by errors.
+bool is_ours(const MappedDevice& device);
+
+// What to say of a device that is not.
+Error not_ours(const MappedDevice& device);
+
+// An error if there is none of that name, or it is of another kind.
+Result<RemapDevice> read_remap_device(DmClient& dm, const std::string& name);
+// All that there are, by name.
+Result<std::vector<RemapDevice>> read_remap_devices(DmClient& dm);
+
+// Why a person should look at the device, a phrase each; empty: all is well.
+std::vector<std::string> needs_attention(const TargetStatus& status);
+
+}  // namespace remap
