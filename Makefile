@@ -35,7 +35,7 @@ help:
 
 # Each kernel gets a tree of links to the sources, so builds for several kernels share no object and
 # need no clean in between.
-kernel_sources := $(shell find kernel -type f \( -name '*.[ch]' -o -name Kbuild \) ! -name '*.mod.c')
+kernel_sources := $(shell find kernel \( -name '*.[ch]' -o -name Kbuild \) ! -name '*.mod.c')
 staged = $(kernel_sources:kernel/%=$(MODULE_DIR)/%)
 # W=1 checks more; kbuild rebuilds what a change of these flags concerns.
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR)

@@ -18,17 +18,18 @@ check() {
 run_checkpatch() {
     local dir=build/checkpatch package=linux-source-6.12 files
     if [[ ! -e $dir/checkpatch.pl ]]; then
-        mkdir -p "$dir"
+        mkdir -p "$dir/include"
         tar -xf "/usr/src/$package.tar.xz" -C "$dir" --strip-components=2 --occurrence=1 \
             "$package"/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch} || return
     fi
-    mapfile -t files < <(find kernel -name '*.[ch]' ! -name '*.mod.c' | sort)
-    # Without a git directory it leaves no cache of names behind.
-    GIT_DIR=/dev/null perl "$dir/checkpatch.pl" --strict --no-tree --quiet --show-types --no-summary \
-        --file "${files[@]}"
+    mapfile -t files < <(find "$PWD/kernel" -name '*.[ch]' ! -name '*.mod.c' | sort)
+    # It looks for names in include/ of its root and leaves a cache of them where it runs: an empty
+    # one, and not in our tree.
+    (cd "$dir" && perl ./checkpatch.pl --strict --no-tree --root=. --quiet --show-types \
+        --no-summary --file "${files[@]}")
 }
 
-# sparse only warns; its words are the verdict. What it says of the kernel's own headers is not ours.
+# sparse only warns; its words are the verdict, but those on the kernel's own headers.
 run_sparse() {
     local version found
     for version in $(scripts/kernels.sh series); do

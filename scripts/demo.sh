@@ -1,6 +1,6 @@
 #!/bin/bash
-# make demo: a virtual machine with a disk that has unreadable sectors; remap in front of it; a reboot
-# of that machine on the same disks. Every command and its output are the machine's own
+# make demo: a virtual machine with a disk that has unreadable sectors; remap in front of it; a
+# reboot of that machine on the same disks. Every command and its output are the machine's own
 # (tests/vm/demo).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,14 +9,17 @@ rm -rf build/results
 mkdir -p build/results
 SECONDS=0
 
+failures() {
+    cat build/results/*.txt | grep -c '^FAIL'
+}
+
 # step NAME COMMAND...: a step that fails and left no failing test in its results counts as one.
 step() {
     local name=$1 start=$SECONDS before
     shift
     echo "=== $name"
-    before=$(cat build/results/*.txt 2>/dev/null | grep -c '^FAIL')
-    if ! "$@" </dev/null && [[ $(cat build/results/*.txt 2>/dev/null | grep -c '^FAIL') -eq $before ]]
-    then
+    before=$(failures)
+    if ! "$@" </dev/null && [[ $(failures) -eq $before ]]; then
         echo "FAIL step.${name// /-} 0" >>build/results/steps.txt
     fi
     echo "=== $name: $((SECONDS - start)) s"

@@ -8,8 +8,8 @@
 #       log, console                   the job's output; the kernel's
 #
 # Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
-# the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in the
-# host's page cache, hence survives). A machine that says nothing, there or in the log, for
+# the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
+# the host's page cache, hence survives). A machine that says nothing, there or in the log, for
 # VM_SILENCE seconds is killed as well, and the last line is then "silent".
 
 VM_SILENCE=${VM_SILENCE:-180}

@@ -1,6 +1,6 @@
 #!/bin/bash
-# initramfs.sh VERSION: pack what the test machine runs into build/vm/VERSION/initramfs.cpio: busybox,
-# a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl and the case programs.
+# initramfs.sh VERSION: pack what the test machine runs into build/vm/VERSION/initramfs.cpio:
+# busybox, a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl and the case programs.
 # The tools and modules are staged once; only what changed is copied, and packed, again.
 set -euo pipefail
 shopt -s nullglob

@@ -5,8 +5,8 @@
 # names of the suites mean is in lib/harness.h. Ordinary cases share one boot; after a crash or a
 # hang, which cost the case that was running, the rest goes on in another.
 #
-# Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the selftest,
-# vm-selftest-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
+# Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
+# selftest, vm-selftest-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh

@@ -53,7 +53,7 @@ class Scattered : public testing::Test {
 };
 
 TEST_F(Scattered, FioVerifiesRandomWritesOfManySizes) {
-    for (const char* bs : {"512", "4k", "1k-24k"}) {
+    for (const char* bs : {"512-512", "4k-4k", "1k-24k"}) {
         run_ok(fio(device.path(), {"--rw=randwrite", "--bsrange=" + std::string(bs),
                                    "--io_size=24m", "--verify_backlog=512"}));
     }
@@ -136,8 +136,9 @@ TEST_F(Scattered, RemapAndUnremapUnderLoad) {
 }
 
 TEST_F(Scattered, Ext4IsSoundAfterwards) {
+    const Module ext4("ext4");
     run_ok({"mkfs.ext4", "-q", device.path()});
-    run_ok({"mount", device.path(), "/mnt"});
+    run_ok({"mount", "-t", "ext4", device.path(), "/mnt"});
     run_ok({"sh", "-c",
             "cd /mnt && for i in $(seq 1 40); do dd if=/dev/urandom of=f$i bs=64k count=12 "
             "2>/dev/null; done && sha256sum f* > /tmp/sums && sync && rm f7 f9 && "

@@ -22,8 +22,8 @@ must_fail() {
 }
 
 # scsi_debug gives real medium errors but forgets its data with the machine. So the disk is one that
-# stays, with some of its sectors taken from scsi_debug: as a disk does, it comes up after the reboot
-# with the same data and the same bad sectors.
+# stays, with some of its sectors taken from scsi_debug: as a disk does, it comes up after the
+# reboot with the same data and the same bad sectors.
 modprobe scsi_debug dev_size_mb=8 delay=0 opts=2 medium_error_start=1024 \
     medium_error_count=$COUNT
 modprobe sd_mod
