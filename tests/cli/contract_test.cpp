@@ -23,7 +23,7 @@ struct Verb {
     std::vector<std::string> operands;  // well-formed
 };
 
-// NOLINTNEXTLINE(misc-unused-parameters): gtest names failures with it
+// How gtest names it in a failure.
 void PrintTo(const Verb& verb, std::ostream* out) {
     *out << verb.name;
 }
@@ -139,7 +139,6 @@ struct DeviceOperand {
     std::vector<std::string> after;
 };
 
-// NOLINTNEXTLINE(misc-unused-parameters): as above
 void PrintTo(const DeviceOperand& operand, std::ostream* out) {
     *out << operand.what;
 }

@@ -14,7 +14,6 @@ namespace remap::test {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr std::size_t all_records = SpareImage::table_records + SpareImage::journal_records;
 

@@ -33,18 +33,22 @@ BlockDevice open_image(const std::string& path, Access access) {
     return std::move(*device);
 }
 
-// Remaps one sector, as a commit of its own.
-void commit_record(dm_remap_metadata& metadata, std::uint64_t sector) {
-    dm_remap_record record{};
-    record.main = sector;
-    record.kind = DM_REMAP_MAPPED;
-    record.reason = DM_REMAP_REASON_MANUAL;
-    record.first_time = 1700000000;
-    record.last_time = 1700000000;
-    u32 taken = 0;
-    require(dm_remap_alloc_take(&metadata.alloc, 1, &record.spare, &taken) == 0, "alloc_take");
-    record.length = taken;
-    require(dm_remap_commit(&metadata, &record, 1) == 0, "commit");
+// Remaps @count sectors, every third one from @sector on, as one commit. Returns the next.
+std::uint64_t commit_records(dm_remap_metadata& metadata, std::uint64_t sector,
+                             unsigned int count) {
+    std::vector<dm_remap_record> records(count);
+    for (dm_remap_record& record : records) {
+        record.main = sector;
+        record.kind = DM_REMAP_MAPPED;
+        record.reason = DM_REMAP_REASON_MANUAL;
+        record.first_time = 1700000000;
+        record.last_time = 1700000000;
+        require(dm_remap_alloc_take(&metadata.alloc, 1, &record.spare, &record.length) == 0,
+                "alloc_take");
+        sector += 3;
+    }
+    require(dm_remap_commit(&metadata, records.data(), count) == 0, "commit");
+    return sector;
 }
 
 }  // namespace
@@ -74,12 +78,12 @@ void SpareImage::add_records() const {
     require(dm_remap_load(&metadata, device.sectors(), 0, &report) == 0, "load");
     require(dm_remap_activate(&metadata, nullptr, &report) == 0, "activate");
     std::uint64_t sector = 1;
-    for (std::uint64_t i = 0; i < table_records; i++, sector += 3) {
-        commit_record(metadata, sector);
+    for (std::uint64_t i = 0; i < table_records; i += table_records / 2) {
+        sector = commit_records(metadata, sector, table_records / 2);
     }
     require(dm_remap_checkpoint(&metadata, DM_REMAP_STATE_DIRTY) == 0, "checkpoint");
-    for (std::uint64_t i = 0; i < journal_records; i++, sector += 3) {
-        commit_record(metadata, sector);
+    for (std::uint64_t i = 0; i < journal_records; i++) {
+        sector = commit_records(metadata, sector, 1);
     }
     dm_remap_metadata_exit(&metadata);
 }

@@ -53,9 +53,13 @@ class Scattered : public testing::Test {
 };
 
 TEST_F(Scattered, FioVerifiesRandomWritesOfManySizes) {
-    for (const char* bs : {"512-512", "4k-4k", "1k-24k"}) {
-        run_ok(fio(device.path(), {"--rw=randwrite", "--bsrange=" + std::string(bs),
-                                   "--io_size=24m", "--verify_backlog=512"}));
+    const struct {
+        const char* sizes;
+        const char* amount;
+    } loads[] = {{"512-512", "1m"}, {"4k-4k", "6m"}, {"1k-24k", "16m"}};
+    for (const auto& [sizes, amount] : loads) {
+        run_ok(fio(device.path(), {"--rw=randwrite", "--bsrange=" + std::string(sizes),
+                                   "--io_size=" + std::string(amount), "--verify_backlog=256"}));
     }
 }
 
