@@ -76,7 +76,7 @@ class Task {
         if (task_ && dm_task_run(task_.get()) != 0) {
             return {};
         }
-        return fail(failure(doing).quote_kernel(mark.lines()));
+        return fail(failure(doing, mark.lines()));
     }
     // No ioctl was reached: libdevmapper cannot talk to the kernel, or takes a name for no name.
     static Error unprepared(const std::string& doing) {
@@ -88,9 +88,17 @@ class Task {
     }
 
   private:
-    Error failure(const std::string& doing) const {
+    // The kernel's own reason says more than its errno, where it gives one.
+    Error failure(const std::string& doing, std::vector<std::string> reasons) const {
         const int number = error_number();
-        return number == 0 ? unprepared(doing) : Error::from_errno(number, doing);
+        if (number == 0) {
+            return unprepared(doing);
+        }
+        if (reasons.empty()) {
+            return Error::from_errno(number, doing);
+        }
+        return Error(fmt::format("cannot {}: the kernel refuses it", doing))
+            .quote_kernel(std::move(reasons));
     }
 
     std::unique_ptr<dm_task, decltype(&dm_task_destroy)> task_;
