@@ -111,11 +111,30 @@ static int supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *n
 	if (ret)
 		return ret;
 	md->sb = *next;
+	md->numbered = true;
 	md->sb_holders = 1 << 1;
 	ret = super_write(md, next, 0);
 	if (!ret)
 		md->sb_holders |= 1 << 0;
 	return ret;
+}
+
+/*
+ * What the next superblocks say, where it differs from those on the disk. The first
+ * ones of an activation carry its number, be it that of activate or, after the spare
+ * could not be written then, of a checkpoint: no commit comes before.
+ */
+static struct dm_remap_super super_next(const struct dm_remap_metadata *md, u32 state)
+{
+	struct dm_remap_super next = md->sb;
+
+	next.state = state;
+	if (!md->numbered) {
+		next.activation++;
+		next.activation_sequence = md->next_sequence;
+		next.main = md->main;
+	}
+	return next;
 }
 
 /* ---- the table ---- */
@@ -167,6 +186,8 @@ static void batch_flush(struct table_writer *w)
 		next->table_crc = dm_remap_crc32(next->table_crc, (const u8 *)&chain,
 						 sizeof(chain));
 	}
+	if (!n)
+		return;
 	batch_write(w, n);
 	memset(w->block, 0, (size_t)n * DM_REMAP_BLOCK_SIZE);
 	w->first += n;
@@ -256,6 +277,7 @@ static void checkpoint_done(struct dm_remap_metadata *md)
 static void spare_given_up(struct dm_remap_metadata *md)
 {
 	mutex_lock(&md->commit_lock);
+	dm_remap_doubts_flag(md);
 	dm_remap_mode_set(md, DM_REMAP_MODE_RO);
 	mutex_unlock(&md->commit_lock);
 }
@@ -286,10 +308,13 @@ int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state)
 	int ret;
 
 	mutex_lock(&md->checkpoint_lock);
-	ret = !md->active || md->write_nothing ? -EROFS : supers_equalise(md);
+	if (!md->active || md->write_nothing) {
+		mutex_unlock(&md->checkpoint_lock);
+		return -EROFS;
+	}
+	ret = supers_equalise(md);
 	if (!ret) {
-		next = md->sb;
-		next.state = state;
+		next = super_next(md, state);
 		ret = checkpoint_locked(md, &next);
 	}
 	if (ret && ret != -ENOMEM)
@@ -310,8 +335,7 @@ static bool report_damage(const struct dm_remap_report *report)
 	return false;
 }
 
-static int activate_locked(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
-			   bool whole)
+static int activate_locked(struct dm_remap_metadata *md, bool whole)
 {
 	struct dm_remap_super next;
 	int ret;
@@ -319,11 +343,7 @@ static int activate_locked(struct dm_remap_metadata *md, const struct dm_remap_m
 	ret = supers_equalise(md);
 	if (ret)
 		return ret;
-	next = md->sb;
-	next.activation++;
-	next.state = DM_REMAP_STATE_DIRTY;
-	if (main)
-		next.main = *main;
+	next = super_next(md, DM_REMAP_STATE_DIRTY);
 	if (whole)
 		return checkpoint_locked(md, &next);
 	ret = supers_advance(md, &next);
@@ -341,8 +361,10 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 
 	mutex_lock(&md->checkpoint_lock);
 	md->active = true;
+	md->numbered = false;
+	md->main = main ? *main : md->sb.main;
 	WRITE_ONCE(md->mode, mode_of_copies(&md->sb));
-	ret = md->write_nothing ? -EROFS : activate_locked(md, main, whole);
+	ret = md->write_nothing ? -EROFS : activate_locked(md, whole);
 	if (ret)
 		spare_given_up(md);
 	else if (report_damage(report))
@@ -354,8 +376,8 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 /* Nothing to write but the state: the table on the disk is the one in memory. */
 static bool table_current(const struct dm_remap_metadata *md)
 {
-	return md->next_sequence == md->sb.journal_start && md->oldest_start == md->sb.journal_start &&
-	       md->mode == DM_REMAP_MODE_RW && !md->doubt && !dm_remap_dirty(md);
+	return md->next_sequence == md->sb.journal_start &&
+	       md->oldest_start == md->sb.journal_start && md->mode == DM_REMAP_MODE_RW && !md->doubt && !dm_remap_dirty(md);
 }
 
 int dm_remap_deactivate(struct dm_remap_metadata *md)
@@ -368,8 +390,7 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 	if (table_current(md)) {
 		mutex_lock(&md->checkpoint_lock);
 		ret = supers_equalise(md);
-		next = md->sb;
-		next.state = DM_REMAP_STATE_CLEAN;
+		next = super_next(md, DM_REMAP_STATE_CLEAN);
 		ret = ret ?: supers_advance(md, &next);
 		mutex_unlock(&md->checkpoint_lock);
 	} else {
@@ -393,7 +414,7 @@ static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
 	ret = dm_remap_metadata_init(disk, md->ops, md->ctx);
 	if (ret)
 		goto out_free;
-	ret = dm_remap_load(disk, spare_sectors, md->main_sectors, report);
+	ret = dm_remap_load(disk, spare_sectors, md->table.sectors, report);
 	if (ret && ret != -ENOMEM) {
 		dm_remap_log(md, DM_REMAP_LOG_ERR, "restore: %s", report->refusal);
 		ret = -EUCLEAN;
@@ -408,6 +429,8 @@ static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
 			     (unsigned long long)md->sb.generation,
 			     (unsigned long long)md->next_sequence);
 		ret = -EUCLEAN;
+	} else if (!ret) {
+		md->sb_holders &= disk->sb_holders;
 	}
 	dm_remap_metadata_exit(disk);
 out_free:
@@ -427,10 +450,6 @@ int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *heal
 	mutex_lock(&md->commit_lock);
 	ret = verify_locked(md, spare_sectors, &report);
 	mutex_unlock(&md->commit_lock);
-	if (!ret && (report.replica[0].superblock != DM_REMAP_VALID || report.lagging))
-		md->sb_holders &= ~(1 << 0);
-	if (!ret && report.replica[1].superblock != DM_REMAP_VALID)
-		md->sb_holders &= ~(1 << 1);
 	*healed = !ret && (report_damage(&report) ||
 			   md->sb_holders != (1 << DM_REMAP_REPLICAS) - 1);
 	mutex_unlock(&md->checkpoint_lock);

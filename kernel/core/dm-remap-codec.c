@@ -68,6 +68,12 @@ static u64 metadata_blocks(u32 journal_blocks, u32 table_blocks)
 	return DM_REMAP_REPLICAS * (1 + (u64)journal_blocks + 2 * (u64)table_blocks);
 }
 
+static u32 table_blocks_for(u64 max_records)
+{
+	return div_u64(max_records + DM_REMAP_ENTRIES_PER_BLOCK - 1, DM_REMAP_ENTRIES_PER_BLOCK) +
+	       DM_REMAP_RESERVE_BLOCKS;
+}
+
 bool dm_remap_layout_valid(const struct dm_remap_layout *l)
 {
 	if (!l->granularity || l->granularity > DM_REMAP_BLOCK_SECTORS ||
@@ -76,7 +82,8 @@ bool dm_remap_layout_valid(const struct dm_remap_layout *l)
 	if (l->journal_blocks < DM_REMAP_MIN_JOURNAL_BLOCKS ||
 	    l->journal_blocks > DM_REMAP_MAX_JOURNAL_BLOCKS)
 		return false;
-	if (!l->table_blocks || dm_remap_max_records(l) > DM_REMAP_MAX_RECORDS)
+	if (l->table_blocks <= DM_REMAP_RESERVE_BLOCKS ||
+	    l->table_blocks > table_blocks_for(DM_REMAP_MAX_RECORDS))
 		return false;
 	if (l->device_blocks > (U64_MAX >> 12))
 		return false;
@@ -90,14 +97,13 @@ int dm_remap_layout_choose(struct dm_remap_layout *l, u64 device_sectors, u32 gr
 
 	if (!max_records)
 		max_records = clamp_t(u64, blocks, DM_REMAP_ENTRIES_PER_BLOCK,
-				      DM_REMAP_MAX_RECORDS - DM_REMAP_ENTRIES_PER_BLOCK);
+				      DM_REMAP_MAX_RECORDS);
 	if (max_records > DM_REMAP_MAX_RECORDS)
 		return -EINVAL;
 
 	l->device_blocks = blocks;
 	l->granularity = granularity;
-	l->table_blocks = div_u64(max_records + DM_REMAP_ENTRIES_PER_BLOCK - 1,
-				  DM_REMAP_ENTRIES_PER_BLOCK);
+	l->table_blocks = table_blocks_for(max_records);
 	/* A checkpoint rewrites the table: a ring that grows with it keeps its share small. */
 	l->journal_blocks = journal_blocks ?: clamp_t(u32, l->table_blocks / 4, 32, 1024);
 	if (metadata_blocks(l->journal_blocks, l->table_blocks) >= blocks)
@@ -142,6 +148,11 @@ u64 dm_remap_data_end(const struct dm_remap_layout *l)
 }
 
 u64 dm_remap_max_records(const struct dm_remap_layout *l)
+{
+	return (u64)(l->table_blocks - DM_REMAP_RESERVE_BLOCKS) * DM_REMAP_ENTRIES_PER_BLOCK;
+}
+
+u64 dm_remap_table_capacity(const struct dm_remap_layout *l)
 {
 	return (u64)l->table_blocks * DM_REMAP_ENTRIES_PER_BLOCK;
 }
@@ -229,6 +240,7 @@ void dm_remap_super_encode(void *block, const struct dm_remap_super *sb, int rep
 	d->table_count = cpu_to_le32(sb->table_count);
 	d->table_crc = cpu_to_le32(sb->table_crc);
 	d->table_generation = cpu_to_le64(sb->table_generation);
+	d->activation_sequence = cpu_to_le64(sb->activation_sequence);
 	d->records = cpu_to_le64(sb->records);
 	d->journal_start = cpu_to_le64(sb->journal_start);
 	main_id_encode(d, &sb->main);
@@ -245,11 +257,11 @@ static bool super_plausible(const struct dm_remap_super *sb)
 {
 	return dm_remap_layout_valid(&sb->layout) && sb->active_table <= 1 &&
 	       sb->table_copies && sb->table_copies <= 3 &&
-	       sb->table_count <= sb->layout.table_blocks &&
+	       sb->records <= dm_remap_table_capacity(&sb->layout) &&
 	       sb->table_count == div_u64(sb->records + DM_REMAP_ENTRIES_PER_BLOCK - 1,
 					  DM_REMAP_ENTRIES_PER_BLOCK) &&
-	       sb->records <= dm_remap_max_records(&sb->layout) &&
 	       sb->journal_start >= sb->layout.journal_blocks &&
+	       sb->journal_start <= (U64_MAX >> 1) &&
 	       sb->main.sectors <= (U64_MAX >> 10) && sb->main.start <= sb->main.sectors;
 }
 
@@ -274,6 +286,7 @@ enum dm_remap_verdict dm_remap_super_decode(struct dm_remap_super *sb, const voi
 	memcpy(sb->uuid, h->uuid, sizeof(sb->uuid));
 	sb->generation = le64_to_cpu(h->sequence);
 	sb->activation = le64_to_cpu(h->activation);
+	sb->activation_sequence = le64_to_cpu(d->activation_sequence);
 	sb->journal_chain = le32_to_cpu(h->chain);
 	sb->layout.device_blocks = le64_to_cpu(h->device_blocks);
 	sb->layout.journal_blocks = le32_to_cpu(d->journal_blocks);

@@ -48,6 +48,7 @@ struct dm_remap_super {
 	u8 uuid[DM_REMAP_UUID_SIZE];
 	u64 generation;
 	u64 activation;
+	u64 activation_sequence;	/* the first that this activation writes */
 	struct dm_remap_layout layout;
 	u32 compat;
 	u32 compat_ro;
@@ -99,7 +100,9 @@ u64 dm_remap_table_at(const struct dm_remap_layout *l, int replica, int table);
 /* The data sectors of the spare are [start, end). */
 u64 dm_remap_data_start(const struct dm_remap_layout *l);
 u64 dm_remap_data_end(const struct dm_remap_layout *l);
+/* How many records may be set; and how many the table holds after CLEAR has split some. */
 u64 dm_remap_max_records(const struct dm_remap_layout *l);
+u64 dm_remap_table_capacity(const struct dm_remap_layout *l);
 
 /* CRC of a block's first @size bytes, its crc field taken as zero. */
 u32 dm_remap_block_crc(const void *block, size_t size);

@@ -24,6 +24,8 @@
 #define DM_REMAP_UUID_SIZE		16
 #define DM_REMAP_ENTRIES_PER_BLOCK	126
 #define DM_REMAP_MAX_RECORDS		(8u << 20)	/* the format's own ceiling */
+/* Room beyond what may be set, so that CLEAR entries, which can split records, go on. */
+#define DM_REMAP_RESERVE_BLOCKS		4
 #define DM_REMAP_MIN_JOURNAL_BLOCKS	16
 #define DM_REMAP_MAX_JOURNAL_BLOCKS	4096
 
@@ -161,7 +163,8 @@ struct dm_remap_disk_superblock {
 	__le64 written_time;			/* 240 */
 	__le64 counter[DM_REMAP_MAX_COUNTERS];	/* 248 */
 	__le64 table_generation;		/* 344: sequence of the active table's blocks */
-	u8 pad2[160];				/* 352: 0 */
+	__le64 activation_sequence;		/* 352: first sequence of header.activation */
+	u8 pad2[152];				/* 360: 0 */
 } __packed;					/* 512 bytes */
 
 static_assert(sizeof(struct dm_remap_disk_header) == 64, "header");
@@ -170,5 +173,6 @@ static_assert(sizeof(struct dm_remap_disk_block) == DM_REMAP_BLOCK_SIZE, "block"
 static_assert(sizeof(struct dm_remap_disk_superblock) == DM_REMAP_SECTOR_SIZE, "superblock");
 static_assert(offsetof(struct dm_remap_disk_superblock, main_id) == 152, "main_id");
 static_assert(offsetof(struct dm_remap_disk_superblock, counter) == 248, "counter");
+static_assert(offsetof(struct dm_remap_disk_superblock, pad2) == 360, "pad2");
 
 #endif /* DM_REMAP_FORMAT_H */

@@ -44,6 +44,11 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
 
 /* A checkpoint that starts after them is durable on both ends. commit_lock held. */
 void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);
+/* Loading: the commit in @block is on one replica alone. 0 or -ENOMEM. */
+int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
+		       const struct dm_remap_disk_block *block);
+/* The spare cannot be written, so what was loaded in doubt stays so. commit_lock held. */
+void dm_remap_doubts_flag(struct dm_remap_metadata *md);
 
 /* Sets the mode and says so in the log. commit_lock held, or not yet active. */
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);

@@ -13,7 +13,7 @@
 #define COMMIT_TRIES 3
 
 /* A table must never outgrow its place: setting stops where clearing still can. */
-#define CLEAR_RESERVE (2 * DM_REMAP_ENTRIES_PER_BLOCK)
+#define CLEAR_RESERVE ((DM_REMAP_RESERVE_BLOCKS - 2) * DM_REMAP_ENTRIES_PER_BLOCK)
 
 static bool on_main(const struct dm_remap_record *r)
 {
@@ -82,27 +82,64 @@ void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start)
 	}
 }
 
-/* The caller of the commit has given up on @sequence. */
-static void doubt_abandon(struct dm_remap_metadata *md, u64 sequence)
+/*
+ * The caller of the commit gives up on @sequence. False: a checkpoint has settled it
+ * meanwhile, and its spare ranges are the caller's.
+ */
+static bool doubt_abandon(struct dm_remap_metadata *md, u64 sequence)
 {
 	struct dm_remap_doubt *d;
 
-	mutex_lock(&md->commit_lock);
-	for (d = md->doubt; d; d = d->next)
-		if (d->sequence == sequence)
-			d->abandoned = true;
-	mutex_unlock(&md->commit_lock);
-}
-
-static bool doubt_stands(struct dm_remap_metadata *md, u64 sequence)
-{
-	struct dm_remap_doubt *d;
-
-	mutex_lock(&md->commit_lock);
+	lockdep_assert_held(&md->commit_lock);
 	for (d = md->doubt; d && d->sequence != sequence; d = d->next)
 		;
-	mutex_unlock(&md->commit_lock);
+	if (d)
+		d->abandoned = true;
 	return d;
+}
+
+/* What was loaded is the last commit before a crash, and known to one replica alone. */
+int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
+		       const struct dm_remap_disk_block *block)
+{
+	struct dm_remap_doubt *d = dm_remap_zalloc(sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->sequence = sequence;
+	for (d->n = 0; d->n < le16_to_cpu(block->header.count); d->n++)
+		dm_remap_entry_decode(&d->entry[d->n], &block->entry[d->n]);
+	d->next = md->doubt;
+	md->doubt = d;
+	return 0;
+}
+
+static int doubt_flag(struct dm_remap_metadata *md, const struct dm_remap_doubt *d)
+{
+	struct dm_remap_update u;
+	unsigned int i;
+	int ret = 0;
+
+	dm_remap_update_init(&u);
+	for (i = 0; !ret && i < d->n; i++)
+		if (on_main(&d->entry[i]))
+			ret = dm_remap_update_flags(&md->table, &u, d->entry[i].main,
+						    d->entry[i].length, DM_REMAP_F_DOUBT, 0);
+	if (ret)
+		dm_remap_update_abandon(&u);
+	else
+		dm_remap_update_publish(&md->table, &u);
+	return ret;
+}
+
+void dm_remap_doubts_flag(struct dm_remap_metadata *md)
+{
+	struct dm_remap_doubt *d;
+
+	lockdep_assert_held(&md->commit_lock);
+	for (d = md->doubt; d; d = d->next)
+		while (doubt_flag(md, d))
+			cond_resched();
 }
 
 /* ---- one commit ---- */
@@ -192,20 +229,58 @@ static void commit_failed(struct dm_remap_metadata *md, struct commit *c,
 	commit_abandon(c);
 }
 
-static int table_has_room(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
-			  unsigned int n)
+/* Does clearing @r cut a record in two? */
+static bool clear_splits(struct dm_remap_metadata *md, const struct dm_remap_record *r)
 {
-	struct dm_remap_totals records, retired;
-	u64 want = n;
+	struct dm_remap_record old;
+
+	return dm_remap_table_next(&md->table, r->main, &old) && old.main < r->main &&
+	       old.main + old.length > r->main + r->length;
+}
+
+/* How many records more the entries can make, at most; and what is to be left for CLEAR. */
+static u64 room_wanted(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+		       unsigned int n)
+{
+	u64 want = 0, reserve = 0;
 	unsigned int i;
 
-	/* An entry that sets may split a record in two besides; one that clears may split one. */
-	for (i = 0; i < n; i++)
-		if (entry[i].kind != DM_REMAP_CLEAR && entry[i].kind != DM_REMAP_COUNTER)
-			want = 2 * n + CLEAR_RESERVE;
+	for (i = 0; i < n; i++) {
+		if (entry[i].kind == DM_REMAP_CLEAR) {
+			want += clear_splits(md, &entry[i]);
+		} else if (entry[i].kind != DM_REMAP_COUNTER) {
+			/* It may split another besides. */
+			want += 2;
+			reserve = CLEAR_RESERVE;
+		}
+	}
+	return want ? want + reserve : 0;
+}
+
+static bool table_has_room(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			   unsigned int n)
+{
+	u64 want = room_wanted(md, entry, n);
+	struct dm_remap_totals records, retired;
+
 	dm_remap_table_totals(&md->table, &records);
 	dm_remap_table_totals(&md->retired, &retired);
-	return records.records + retired.records + want <= dm_remap_max_records(&md->sb.layout);
+	return !want || records.records + retired.records + want <=
+			dm_remap_table_capacity(&md->sb.layout);
+}
+
+/* What load would refuse must not get on the disk. */
+static bool entries_valid(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			  unsigned int n)
+{
+	unsigned int i;
+
+	if (!n || n > DM_REMAP_ENTRIES_PER_BLOCK)
+		return false;
+	for (i = 0; i < n; i++)
+		if (dm_remap_record_wrong(&entry[i], &md->sb.layout, md->table.sectors, true))
+			return false;
+	return true;
 }
 
 static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
@@ -215,6 +290,8 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 	int ret;
 
 	lockdep_assert_held(&md->commit_lock);
+	if (!entries_valid(md, entry, n))
+		return -EINVAL;
 	if (!table_has_room(md, entry, n))
 		return -ENOSPC;
 	ret = commit_prepare(md, &c, entry, n);
@@ -269,15 +346,17 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
 		if (ret != -EUCLEAN)
 			return ret;
 	}
-	if (tries && doubt_stands(md, sequence)) {
-		doubt_abandon(md, sequence);
-		if (tries == COMMIT_TRIES) {
-			mutex_lock(&md->commit_lock);
+	if (!tries)
+		return ret;
+	mutex_lock(&md->commit_lock);
+	if (doubt_abandon(md, sequence)) {
+		ret = -EUCLEAN;
+		if (tries == COMMIT_TRIES)
 			dm_remap_mode_set(md, DM_REMAP_MODE_RO);
-			mutex_unlock(&md->commit_lock);
-		}
-		return -EUCLEAN;
+	} else if (ret == -EUCLEAN) {
+		ret = -EIO;
 	}
+	mutex_unlock(&md->commit_lock);
 	return ret;
 }
 
@@ -336,6 +415,8 @@ int dm_remap_autosave(struct dm_remap_metadata *md)
 {
 	u64 used = dm_remap_journal_used(md);
 
+	if (!md->active || md->write_nothing)
+		return 0;
 	if (md->save_failed || md->burnt || md->mode == DM_REMAP_MODE_RO ||
 	    used * 2 >= md->sb.layout.journal_blocks)
 		return dm_remap_save(md);

@@ -24,6 +24,9 @@ struct loader {
 	struct slot *slot[DM_REMAP_REPLICAS];
 };
 
+#define JOURNAL_LOST \
+	"acknowledged journal blocks are lost in both copies; see dm-remapctl check"
+
 static int refuse(struct loader *l, int error, const char *why)
 {
 	l->report->refusal = why;
@@ -57,21 +60,28 @@ static enum dm_remap_verdict read_super(struct loader *l, int replica, u64 at)
 	return dm_remap_super_decode(&l->sb[replica], l->buf[0], at);
 }
 
+static bool is_head_journal(const struct dm_remap_disk_block *block, u64 at)
+{
+	return le32_to_cpu(block->header.magic) == DM_REMAP_MAGIC &&
+	       le32_to_cpu(block->header.crc) == dm_remap_block_crc(block, sizeof(*block)) &&
+	       block->header.type == DM_REMAP_JOURNAL && le64_to_cpu(block->header.block) == at;
+}
+
 /*
  * Where the spare ended when it was formatted, if superblock 0 can't tell: every
- * journal block says it, and the first one is next to the superblock. 0: unknown.
+ * journal block says it, and the first ones are next to the superblock. 0: unknown.
  */
 static u64 end_from_journal(struct loader *l)
 {
 	const struct dm_remap_disk_block *block = l->buf[0];
-	u8 unreadable;
+	u8 *unreadable = l->unreadable[0];
+	u32 n = min_t(u64, DM_REMAP_MIN_JOURNAL_BLOCKS, l->spare_blocks - 1), i;
 
-	read_blocks(l->md, 1, 1, l->buf[0], &unreadable);
-	if (unreadable || le32_to_cpu(block->header.magic) != DM_REMAP_MAGIC ||
-	    le32_to_cpu(block->header.crc) != dm_remap_block_crc(block, sizeof(*block)) ||
-	    block->header.type != DM_REMAP_JOURNAL || le64_to_cpu(block->header.block) != 1)
-		return 0;
-	return le64_to_cpu(block->header.device_blocks);
+	read_blocks(l->md, 1, n, l->buf[0], unreadable);
+	for (i = 0; i < n; i++)
+		if (!unreadable[i] && is_head_journal(&block[i], 1 + i))
+			return le64_to_cpu(block[i].header.device_blocks);
+	return 0;
 }
 
 static void read_supers(struct loader *l)
@@ -162,8 +172,9 @@ static int choose_super(struct loader *l)
 
 	md->sb = l->sb[chosen];
 	md->sb_holders = head && tail && !l->report->lagging ? 3 : 1 << chosen;
-	md->oldest_start = head && tail ? min_t(u64, l->sb[0].journal_start, l->sb[1].journal_start) :
-			   md->sb.journal_start;
+	md->oldest_start = md->sb.journal_start;
+	if (head && tail)
+		md->oldest_start = min_t(u64, l->sb[0].journal_start, l->sb[1].journal_start);
 	md->write_nothing = md->sb.compat_ro;
 	if (md->sb.state == DM_REMAP_STATE_FORMATTING)
 		return refuse(l, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
@@ -216,7 +227,8 @@ static int load_record(struct loader *l, struct builds *b, const struct dm_remap
 	dm_remap_entry_decode(&r, entry);
 	wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, false);
 	if (wrong) {
-		dm_remap_log(md, DM_REMAP_LOG_ERR, "record at main sector %llu, spare sector %llu: %s",
+		dm_remap_log(md, DM_REMAP_LOG_ERR,
+			     "record at main sector %llu, spare sector %llu: %s",
 			     (unsigned long long)r.main, (unsigned long long)r.spare, wrong);
 		return refuse(l, -EUCLEAN,
 			      "the table holds a record that is not possible here; see dm-remapctl check");
@@ -236,14 +248,15 @@ static int load_record(struct loader *l, struct builds *b, const struct dm_remap
 static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 *crc)
 {
 	struct dm_remap_super *sb = &l->md->sb;
-	u64 at = dm_remap_table_at(&sb->layout, 0, sb->active_table) + first;
+	u64 at[DM_REMAP_REPLICAS];
 	u32 i, k;
 	int r, ret;
 
-	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		at[r] = dm_remap_table_at(&sb->layout, r, sb->active_table) + first;
 		if (sb->table_copies & (1 << r))
-			read_blocks(l->md, dm_remap_table_at(&sb->layout, r, sb->active_table) + first,
-				    n, l->buf[r], l->unreadable[r]);
+			read_blocks(l->md, at[r], n, l->buf[r], l->unreadable[r]);
+	}
 	for (i = 0; i < n; i++) {
 		const struct dm_remap_disk_block *block = table_block(l, first, i);
 		__le32 chain;
@@ -251,7 +264,7 @@ static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 
 		if (!block)
 			return refuse(l, -EUCLEAN,
 				      "a block of the table is lost in every copy; see dm-remapctl check");
-		chain = cpu_to_le32(dm_remap_chain_value(block, at + i));
+		chain = cpu_to_le32(dm_remap_chain_value(block, at[0] + i));
 		*crc = dm_remap_crc32(*crc, (const u8 *)&chain, sizeof(chain));
 		for (k = 0; k < le16_to_cpu(block->header.count); k++) {
 			ret = load_record(l, b, &block->entry[k]);
@@ -336,9 +349,17 @@ static void read_ring(struct loader *l, int r)
 	}
 }
 
-static bool slot_holds(const struct slot *slot, u64 sequence)
+/*
+ * Does @slot hold @sequence? Not if it is of this activation's sequences, but an
+ * earlier one wrote it: when this one began it was not seen, because it could not be
+ * read then, and all that was done since was done without it.
+ */
+static bool slot_holds(const struct loader *l, const struct slot *slot, u64 sequence)
 {
-	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence;
+	const struct dm_remap_super *sb = &l->md->sb;
+
+	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence &&
+	       (sequence < sb->activation_sequence || slot->activation >= sb->activation);
 }
 
 /*
@@ -349,7 +370,7 @@ static bool slot_holds(const struct slot *slot, u64 sequence)
 static int pick_copy(struct loader *l, u64 sequence, u32 i)
 {
 	const struct slot *a = &l->slot[0][i], *b = &l->slot[1][i];
-	bool in_a = slot_holds(a, sequence), in_b = slot_holds(b, sequence);
+	bool in_a = slot_holds(l, a, sequence), in_b = slot_holds(l, b, sequence);
 
 	if (in_a && in_b) {
 		u64 at = dm_remap_journal_at(&l->md->sb.layout, 0, sequence);
@@ -424,7 +445,7 @@ static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
 {
 	const struct slot *other = &l->slot[!winner][i];
 
-	l->report->one_sided = !slot_holds(other, sequence) ||
+	l->report->one_sided = !slot_holds(l, other, sequence) ||
 			       other->activation != l->slot[winner][i].activation;
 	if (l->report->one_sided)
 		l->report->replica[!winner].bad_journal_blocks++;
@@ -432,31 +453,46 @@ static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
 
 /*
  * A block behind the end would mean that the end itself had been acknowledged:
- * one commit is in flight at a time. Then the journal has a hole, not an end.
+ * one commit is in flight at a time. Then the journal has a hole, not an end. So it
+ * has if this activation found more than there is now.
  */
-static int check_behind_end(struct loader *l, u64 end)
+static int check_end(struct loader *l, u64 end)
 {
 	u32 i;
 	int r;
 
+	if (end < l->md->sb.activation_sequence)
+		return refuse(l, -EUCLEAN, JOURNAL_LOST);
 	for (r = 0; r < DM_REMAP_REPLICAS; r++)
 		for (i = 0; i < l->md->sb.layout.journal_blocks; i++)
 			if (l->slot[r][i].verdict == DM_REMAP_VALID &&
 			    l->slot[r][i].sequence > end)
-				return refuse(l, -EUCLEAN,
-					      "acknowledged journal blocks are lost in both copies; see dm-remapctl check");
+				return refuse(l, -EUCLEAN, JOURNAL_LOST);
 	return 0;
+}
+
+/* Does @block follow what was replayed so far? Activations never go back, either. */
+static bool follows(const struct loader *l, const struct dm_remap_disk_block *block,
+		    u64 activation)
+{
+	const struct dm_remap_super *sb = &l->md->sb;
+	u64 own = le64_to_cpu(block->header.activation);
+	bool latest = le64_to_cpu(block->header.sequence) >= sb->activation_sequence;
+
+	return le32_to_cpu(block->header.chain) == l->md->chain && own >= activation &&
+	       (latest ? own == sb->activation : own < sb->activation);
 }
 
 static int replay(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
+	const struct dm_remap_disk_block *block = NULL;
 	u64 sequence = md->sb.journal_start, activation = 0;
-	u32 n = md->sb.layout.journal_blocks, chain = md->sb.journal_chain;
+	u32 n = md->sb.layout.journal_blocks;
 	int winner = -ENOENT, ret;
 
+	md->chain = md->sb.journal_chain;
 	for (; sequence < md->sb.journal_start + n; sequence++) {
-		const struct dm_remap_disk_block *block;
 		u32 i;
 
 		div_u64_rem(sequence, n, &i);
@@ -464,9 +500,7 @@ static int replay(struct loader *l)
 		if (winner < 0)
 			break;
 		block = &l->ring[winner][i];
-		if (le32_to_cpu(block->header.chain) != chain ||
-		    l->slot[winner][i].activation < activation ||
-		    l->slot[winner][i].activation > md->sb.activation)
+		if (!follows(l, block, activation))
 			return refuse(l, -EUCLEAN,
 				      "the journal's chain is broken; see dm-remapctl check");
 		ret = replay_block(l, block);
@@ -474,14 +508,17 @@ static int replay(struct loader *l)
 			return ret;
 		note_copies(l, sequence, i, winner);
 		activation = l->slot[winner][i].activation;
-		chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0, sequence));
+		md->chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0,
+									    sequence));
 	}
 	if (winner < 0 && winner != -ENOENT)
 		return winner;
 	l->report->replayed = sequence - md->sb.journal_start;
 	md->next_sequence = sequence;
-	md->chain = chain;
-	return check_behind_end(l, sequence);
+	ret = check_end(l, sequence);
+	if (!ret && l->report->one_sided)
+		ret = dm_remap_doubt_add(md, sequence - 1, block);
+	return ret;
 }
 
 static int load_journal(struct loader *l)
@@ -504,6 +541,19 @@ static int load_journal(struct loader *l)
 
 /* ---- allocator ---- */
 
+/* A checkpoint must find room for what the journal added. */
+static int check_room(struct loader *l)
+{
+	struct dm_remap_totals records, retired;
+
+	dm_remap_table_totals(&l->md->table, &records);
+	dm_remap_table_totals(&l->md->retired, &retired);
+	if (records.records + retired.records > dm_remap_table_capacity(&l->md->sb.layout))
+		return refuse(l, -EUCLEAN,
+			      "table and journal hold more records than fit; see dm-remapctl check");
+	return 0;
+}
+
 /* Every spare sector of a record is taken, and by that record alone. */
 static int mark_taken(struct loader *l)
 {
@@ -515,10 +565,12 @@ static int mark_taken(struct loader *l)
 
 	ret = dm_remap_alloc_init(&md->alloc, dm_remap_data_start(layout),
 				  dm_remap_data_end(layout), layout->granularity);
-	for (from = 0; !ret && dm_remap_table_next(&md->table, from, &r); from = r.main + r.length)
+	for (from = 0; !ret && dm_remap_table_next(&md->table, from, &r);
+	     from = r.main + r.length)
 		if (r.kind == DM_REMAP_MAPPED)
 			ret = dm_remap_alloc_mark(&md->alloc, r.spare, r.length);
-	for (from = 0; !ret && dm_remap_table_next(&md->retired, from, &r); from = r.main + r.length)
+	for (from = 0; !ret && dm_remap_table_next(&md->retired, from, &r);
+	     from = r.main + r.length)
 		ret = dm_remap_alloc_mark(&md->alloc, r.main, r.length);
 	if (ret == -EEXIST)
 		return refuse(l, -EUCLEAN,
@@ -540,6 +592,7 @@ static int load_all(struct loader *l, u64 main_sectors)
 	md->main_sectors = main_sectors ?: md->sb.main.sectors - md->sb.main.start;
 	ret = load_table(l);
 	ret = ret ?: load_journal(l);
+	ret = ret ?: check_room(l);
 	ret = ret ?: mark_taken(l);
 	if (ret)
 		return ret;

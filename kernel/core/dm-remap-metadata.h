@@ -102,6 +102,8 @@ struct dm_remap_metadata {
 	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb writing */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
+	bool numbered;			/* sb has the number of this activation */
+	struct dm_remap_main_id main;	/* what sb is to say of main from then on */
 	void *table_buf;		/* checkpoint's batch of blocks */
 	struct dm_remap_disk_superblock *sb_buf;
 
@@ -111,7 +113,7 @@ struct dm_remap_metadata {
 	u64 next_sequence;
 	u32 chain;			/* chain value of next_sequence - 1 */
 	u64 oldest_start;		/* smallest journal_start that a superblock may hold */
-	bool burnt;			/* next_sequence - 1 failed: checkpoint before the next commit */
+	bool burnt;			/* next_sequence - 1 failed: a checkpoint comes next */
 	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */
 	struct dm_remap_doubt *doubt_reserve;
 	struct dm_remap_disk_block *journal_buf;
@@ -198,8 +200,9 @@ int dm_remap_deactivate(struct dm_remap_metadata *md);
  * 0: durable and published.
  * -EUCLEAN: failed, and may yet be found on the disk. The ranges are in doubt
  *  (flag set, spare ranges kept) until a checkpoint succeeds.
- * Others (-EROFS, -ENOMEM, -EIO): not durable, never will be, nothing changed; the
- *  spare ranges are the caller's to give back.
+ * Others (-EROFS, -ENOMEM, -ENOSPC: the table is full, -EINVAL: no such record can
+ *  be, -EIO): not durable, never will be, nothing changed; the spare ranges are the
+ *  caller's to give back.
  */
 int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
 		    unsigned int n);

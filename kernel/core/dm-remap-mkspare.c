@@ -170,7 +170,7 @@ static int write_all(struct formatter *f)
 
 static int fmt_begin(struct formatter *f, const struct dm_remap_format_params *p)
 {
-	struct dm_remap_super *sb = &f->sb;
+	struct dm_remap_super *sb = &f->sb, decoded;
 
 	memset(f->report, 0, sizeof(*f->report));
 	switch (dm_remap_layout_choose(&sb->layout, p->spare_sectors, p->granularity,
@@ -186,10 +186,17 @@ static int fmt_begin(struct formatter *f, const struct dm_remap_format_params *p
 	sb->main = p->main;
 	sb->table_copies = (1 << DM_REMAP_REPLICAS) - 1;
 	sb->journal_start = sb->layout.journal_blocks;
+	sb->activation_sequence = sb->journal_start;
 	sb->formatted_time = f->ops->now(f->ctx);
 	sb->written_time = sb->formatted_time;
 	f->buf = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
-	return f->buf ? 0 : -ENOMEM;
+	if (!f->buf)
+		return -ENOMEM;
+	/* What load would not take is not written. */
+	dm_remap_super_encode(f->buf, sb, 0);
+	if (dm_remap_super_decode(&decoded, f->buf, 0) != DM_REMAP_VALID)
+		return refuse(f, -EINVAL, "no spare can be laid out with these numbers");
+	return 0;
 }
 
 int dm_remap_format_check(const struct dm_remap_ops *ops, void *ctx,

@@ -53,6 +53,7 @@ static inline void *dm_remap_zalloc(size_t size)
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <linux/types.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -66,9 +67,6 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
-typedef uint16_t __le16;
-typedef uint32_t __le32;
-typedef uint64_t __le64;
 
 #define cpu_to_le16(x) htole16(x)
 #define cpu_to_le32(x) htole32(x)
@@ -110,7 +108,7 @@ static inline u64 div_u64_rem(u64 a, u32 b, u32 *rem)
 /*
  * Outside the kernel one thread works on a table. Lookups still go through
  * acquire and release, so that a test may run readers beside the writer; freeing
- * after the readers is then the test's business (see dm_remap_call_rcu).
+ * after the readers is then the test's business (see dm_remap_call_rcu_hook).
  */
 struct rcu_head {
 	void (*func)(struct rcu_head *head);
@@ -147,10 +145,16 @@ struct mutex {
 
 #define dm_remap_crc32(crc, p, len) ((u32)crc32(crc, (const Bytef *)(p), (uInt)(len)))
 
-/* Tests count and refuse allocations here; see dm-remap-user.c. */
 void *dm_remap_zalloc(size_t size);
 void dm_remap_free(void *p);
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));
+
+/*
+ * For tests, NULL otherwise: says whether an allocation of @size succeeds; takes
+ * what call_rcu would free at once, and frees it when the readers are gone.
+ */
+extern bool (*dm_remap_zalloc_hook)(size_t size);
+extern void (*dm_remap_call_rcu_hook)(struct rcu_head *head, void (*func)(struct rcu_head *head));
 
 #endif /* __KERNEL__ */
 #endif /* DM_REMAP_PORT_H */

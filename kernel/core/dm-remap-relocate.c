@@ -17,7 +17,7 @@ struct step {
 	struct dm_remap_moved *moved;
 	unsigned int retries;
 	u8 reason;
-	u8 *buf;			/* CHUNK_SECTORS of data */
+	u8 *buf;			/* data of a chunk; only for moves between the devices */
 	u8 *check;			/* as much again, to read back into */
 	unsigned int n;
 	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
@@ -34,8 +34,16 @@ static void step_free(struct step *s)
 	dm_remap_free(s);
 }
 
-static struct step *step_alloc(struct dm_remap_metadata *md, struct dm_remap_moved *moved)
+static size_t bytes(u64 sectors)
 {
+	return sectors * DM_REMAP_SECTOR_SIZE;
+}
+
+/* @length: sectors that will be copied in all; 0: none, and no buffers are needed. */
+static struct step *step_alloc(struct dm_remap_metadata *md, u64 length,
+			       struct dm_remap_moved *moved)
+{
+	size_t size = bytes(min_t(u64, length, CHUNK_SECTORS));
 	struct step *s = dm_remap_zalloc(sizeof(*s));
 
 	memset(moved, 0, sizeof(*moved));
@@ -43,8 +51,10 @@ static struct step *step_alloc(struct dm_remap_metadata *md, struct dm_remap_mov
 		return NULL;
 	s->md = md;
 	s->moved = moved;
-	s->buf = dm_remap_zalloc(CHUNK_SECTORS * DM_REMAP_SECTOR_SIZE);
-	s->check = dm_remap_zalloc(CHUNK_SECTORS * DM_REMAP_SECTOR_SIZE);
+	if (!size)
+		return s;
+	s->buf = dm_remap_zalloc(size);
+	s->check = dm_remap_zalloc(size);
 	if (s->buf && s->check)
 		return s;
 	step_free(s);
@@ -54,11 +64,6 @@ static struct step *step_alloc(struct dm_remap_metadata *md, struct dm_remap_mov
 static u32 granularity(const struct step *s)
 {
 	return s->md->sb.layout.granularity;
-}
-
-static size_t bytes(u64 sectors)
-{
-	return sectors * DM_REMAP_SECTOR_SIZE;
 }
 
 /* ---- holding a range ---- */
@@ -105,6 +110,12 @@ static void look(struct dm_remap_metadata *md, u64 sector, u64 sectors, struct d
 	rcu_read_lock_sched();
 	dm_remap_table_lookup(&md->table, sector, sectors, e);
 	rcu_read_unlock_sched();
+}
+
+/* Where no record can be made, no data is written in its name. */
+static int may_move(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->mode) >= DM_REMAP_MODE_RO ? -EROFS : 0;
 }
 
 /* ---- collecting entries ---- */
@@ -178,72 +189,96 @@ static int entries_commit(struct step *s)
 
 /* ---- to the spare ---- */
 
-struct spare_failures {
-	unsigned int n;
-	u64 sector[SPARE_FAILURES];
+/* Data on its way to the spare. */
+struct put {
+	struct step *s;
+	u64 main;			/* where what is left of it belongs */
+	u32 left;			/* sectors */
+	const u8 *data;
+	unsigned int failures;		/* spare blocks that failed since the last that worked */
+	u64 failed[SPARE_FAILURES];
 };
 
-/* Writes that failed are bad media only once another one works: now it has. */
-static void failures_retire(struct step *s, struct spare_failures *f)
+static int put_write(struct put *p, u64 spare, u32 sectors)
+{
+	struct dm_remap_metadata *md = p->s->md;
+	int ret = md->ops->write(md->ctx, DM_REMAP_SPARE, spare, sectors, p->data, 0);
+
+	if (ret)
+		dm_remap_count(md, DM_REMAP_WRITE_ERRORS, 1);
+	return ret;
+}
+
+/*
+ * The next @sectors of the data are at @spare. Writes that failed before are bad
+ * media only once another one works: now it has.
+ */
+static void put_done(struct put *p, u64 spare, u32 sectors)
 {
 	unsigned int i;
 
-	for (i = 0; i < f->n; i++)
-		entry_add(s, DM_REMAP_RETIRED, DM_REMAP_REASON_WRITE_ERROR, 0, f->sector[i],
-			  granularity(s));
-	f->n = 0;
+	for (i = 0; i < p->failures; i++)
+		entry_add(p->s, DM_REMAP_RETIRED, DM_REMAP_REASON_WRITE_ERROR, 0, p->failed[i],
+			  granularity(p->s));
+	p->failures = 0;
+	entry_add(p->s, DM_REMAP_MAPPED, p->s->reason, p->main, spare, sectors);
+	p->main += sectors;
+	p->data += bytes(sectors);
+	p->left -= sectors;
 }
 
-static void failures_forget(struct step *s, struct spare_failures *f)
+/* Commits where entries get many. */
+static int put_commit(struct put *p)
 {
-	while (f->n)
-		dm_remap_alloc_release(&s->md->alloc, f->sector[--f->n], granularity(s));
+	return p->left && p->s->n >= CHUNK_ENTRIES ? entries_commit(p->s) : 0;
+}
+
+/* A run of the spare that failed as a whole: block by block, around those that fail. */
+static int put_blocks(struct put *p, u64 spare, u32 sectors)
+{
+	u32 g = granularity(p->s), i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < sectors; i += g) {
+		int error = put_write(p, spare + i, g);
+
+		if (!error) {
+			put_done(p, spare + i, g);
+			ret = put_commit(p);
+		} else {
+			p->failed[p->failures++] = spare + i;
+			ret = p->failures == SPARE_FAILURES ? error : 0;
+		}
+	}
+	if (i < sectors)
+		dm_remap_alloc_release(&p->s->md->alloc, spare + i, sectors - i);
+	return ret;
 }
 
 /* Writes @sectors of @data to some place on the spare, and adds the records for it. */
 static int spare_put(struct step *s, u64 main, u32 sectors, const u8 *data)
 {
-	struct dm_remap_metadata *md = s->md;
-	struct spare_failures failures = { .n = 0 };
-	u32 limit = sectors;
+	struct put p = { .s = s, .main = main, .left = sectors, .data = data };
+	int ret = 0;
 
-	while (sectors) {
+	while (!ret && p.left) {
 		u64 spare;
 		u32 taken;
-		int ret;
 
-		ret = dm_remap_alloc_take(&md->alloc, min_t(u32, sectors, limit), &spare, &taken);
-		if (!ret) {
-			ret = md->ops->write(md->ctx, DM_REMAP_SPARE, spare, taken, data, 0);
-			if (ret) {
-				dm_remap_count(md, DM_REMAP_WRITE_ERRORS, 1);
-				/* One block at a time from here, to find the one that fails. */
-				limit = granularity(s);
-				if (taken > limit) {
-					dm_remap_alloc_release(&md->alloc, spare, taken);
-					continue;
-				}
-				failures.sector[failures.n++] = spare;
-				if (failures.n < SPARE_FAILURES)
-					continue;
-			}
-		}
-		if (ret) {
-			failures_forget(s, &failures);
-			return ret;
-		}
-		failures_retire(s, &failures);
-		entry_add(s, DM_REMAP_MAPPED, s->reason, main, spare, taken);
-		main += taken;
-		data += bytes(taken);
-		sectors -= taken;
-		if (sectors && s->n >= CHUNK_ENTRIES) {
-			ret = entries_commit(s);
-			if (ret)
-				return ret;
+		ret = dm_remap_alloc_take(&s->md->alloc, p.left, &spare, &taken);
+		if (ret)
+			break;
+		if (put_write(&p, spare, taken)) {
+			ret = put_blocks(&p, spare, taken);
+		} else {
+			put_done(&p, spare, taken);
+			ret = put_commit(&p);
 		}
 	}
-	return 0;
+	/* Whether the media failed or the device is not known: nothing is retired. */
+	while (p.failures)
+		dm_remap_alloc_release(&s->md->alloc, p.failed[--p.failures], granularity(s));
+	return ret;
 }
 
 /* ---- remap ---- */
@@ -331,7 +366,8 @@ static int for_chunks(struct step *s, u64 start, u64 length,
 	while (!ret && length) {
 		u32 n = min_t(u64, length, CHUNK_SECTORS);
 
-		ret = md->ops->stop(md->ctx);
+		ret = may_move(md);
+		ret = ret ?: md->ops->stop(md->ctx);
 		if (ret)
 			break;
 		mutex_lock(&md->move_lock);
@@ -350,7 +386,7 @@ static int for_chunks(struct step *s, u64 start, u64 length,
 int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length, unsigned int retries,
 		   struct dm_remap_moved *moved)
 {
-	struct step *s = step_alloc(md, moved);
+	struct step *s = step_alloc(md, length, moved);
 	int ret;
 
 	if (!s)
@@ -444,7 +480,7 @@ static bool any_record(struct dm_remap_metadata *md, u64 start, u64 length, u8 k
 int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
 		     struct dm_remap_moved *moved)
 {
-	struct step *s = step_alloc(md, moved);
+	struct step *s = step_alloc(md, length, moved);
 	int ret;
 
 	if (!s)
@@ -489,7 +525,7 @@ static int forget_locked(struct step *s, u64 start, u64 end)
 int dm_remap_forget(struct dm_remap_metadata *md, u64 start, u64 length,
 		    struct dm_remap_moved *moved)
 {
-	struct step *s = step_alloc(md, moved);
+	struct step *s = step_alloc(md, 0, moved);
 	int ret;
 
 	if (!s)
@@ -518,7 +554,8 @@ static int write_pending_locked(struct step *s, u64 start, u32 length, const u8 
 			return -EIO;
 		if (e.kind != DM_REMAP_PENDING)
 			break;
-		ret = spare_put(s, start + *done, e.length, data + bytes(*done));
+		ret = may_move(s->md);
+		ret = ret ?: spare_put(s, start + *done, e.length, data + bytes(*done));
 		if (ret)
 			entries_undo(s);
 		ret = ret ?: entries_commit(s);
@@ -534,7 +571,7 @@ int dm_remap_write_pending(struct dm_remap_metadata *md, u64 start, u32 length, 
 			   u32 *done)
 {
 	struct dm_remap_moved moved;
-	struct step *s = step_alloc(md, &moved);
+	struct step *s = step_alloc(md, 0, &moved);
 	int ret;
 
 	*done = 0;

@@ -162,6 +162,9 @@ int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 
 	if (sectors < t->sectors && dm_remap_table_next(t, sectors, &r))
 		return -EBUSY;
+	/* Nor may a range be held or in doubt there. */
+	if (next_region(t, region_of(sectors + DM_REMAP_REGION_SECTORS - 1)) != U64_MAX)
+		return -EBUSY;
 	ret = dm_remap_table_init(&resized, sectors);
 	if (ret)
 		return ret;
@@ -581,6 +584,23 @@ static struct dm_remap_update_node *update_find(const struct dm_remap_update *u,
 	return NULL;
 }
 
+/*
+ * The leaf that an edit of @region starts from. Only the writer replaces a leaf, so
+ * it stays while the edit is made; but for an empty one, that stands where a snapshot
+ * wants what was there before: that one goes with the snapshot, at any time.
+ */
+static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64 region)
+{
+	const struct dm_remap_leaf *leaf;
+
+	rcu_read_lock_sched();
+	leaf = leaf_at(t, region);
+	if (leaf && !leaf->count)
+		leaf = NULL;
+	rcu_read_unlock_sched();
+	return leaf;
+}
+
 static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
 		       struct dm_remap_update_node *node, u64 region, const struct edit *e)
 {
@@ -596,7 +616,7 @@ static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
 	}
 	if (chunk_want(t, region))
 		return -ENOMEM;
-	leaf = leaf_edit(leaf_at(t, region), region, e);
+	leaf = leaf_edit(edit_base(t, region), region, e);
 	node = dm_remap_zalloc(sizeof(*node));
 	if (!leaf || !node) {
 		dm_remap_free(leaf);

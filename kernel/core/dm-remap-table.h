@@ -69,7 +69,8 @@ void dm_remap_table_exit(struct dm_remap_table *t);
 
 /*
  * A table for @sectors in the place of @t's, records and all. Only while nobody
- * reads, and no snapshot is taken. 0, -ENOMEM, or -EBUSY: a record lies beyond.
+ * reads, and no snapshot is taken. 0, -ENOMEM, or -EBUSY: a record lies beyond, or
+ * a range that is held or in doubt.
  */
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors);
 

@@ -1,0 +1,602 @@
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <numeric>
+
+#include "rig.h"
+
+namespace remap {
+namespace {
+
+std::uint64_t counter(Metadata& md, dm_remap_counter c) {
+    return atomic64_read(&md->counter[c]);
+}
+
+// ---- format ----
+
+TEST(Format, LoadsEmpty) {
+    auto world = formatted();
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_TRUE(loaded.records.empty());
+    EXPECT_EQ(loaded.report.replica[0].superblock, DM_REMAP_VALID);
+    EXPECT_EQ(loaded.report.replica[1].superblock, DM_REMAP_VALID);
+}
+
+TEST(Format, EveryJournalSlotHoldsAValidBlock) {
+    auto world = formatted();
+    const dm_remap_super sb = super_at(*world, 0);
+    for (int r : {0, 1}) {
+        for (unsigned i = 0; i < sb.layout.journal_blocks; i++) {
+            const std::uint64_t at = dm_remap_journal_at(&sb.layout, r, i);
+            const dm_remap_disk_block block = block_at(*world, at);
+            EXPECT_EQ(dm_remap_block_verdict(&block, DM_REMAP_JOURNAL, &sb, at), DM_REMAP_VALID);
+        }
+    }
+}
+
+struct Check {
+    int error;
+    std::string why;
+};
+
+Check format_blank_only(World& world, const Shape& shape) {
+    dm_remap_format_params p = format_params(shape, 0x22);
+    p.blank_only = true;
+    dm_remap_report report{};
+    const Image before = world.spare.image();
+    const int checked = dm_remap_format_check(&World::kOps, &world, &p, &report);
+    EXPECT_EQ(world.spare.image(), before);
+    const int error = dm_remap_format(&World::kOps, &world, &p, &report);
+    EXPECT_EQ(error, checked);
+    if (error != 0) {
+        EXPECT_EQ(world.spare.image(), before);
+    }
+    return {error, report.refusal != nullptr ? report.refusal : ""};
+}
+
+TEST(Format, BlankOnlyTakesABlankSpare) {
+    auto world = make_world();
+    EXPECT_EQ(format_blank_only(*world, {}).error, 0);
+    EXPECT_EQ(try_load(*world).error, 0);
+}
+
+TEST(Format, BlankOnlyRefusesWhatIsFormattedAlready) {
+    auto world = formatted();
+    const Check check = format_blank_only(*world, {});
+    EXPECT_EQ(check.error, -EEXIST);
+    EXPECT_NE(check.why.find("formatted already"), std::string::npos);
+}
+
+// One byte in any place where metadata will be is enough.
+TEST(Format, BlankOnlyLooksAtEveryMetadataBlock) {
+    const Shape small{.spare_sectors = 480};
+    const dm_remap_layout l = super_at(*formatted(small), 0).layout;
+    for (std::uint64_t at = 0; at < l.device_blocks; at++) {
+        auto world = make_world(small);
+        world->spare.flip(at * kBlock + 4095, 3);
+        const bool data = at * kBlockSectors >= dm_remap_data_start(&l) &&
+                          at * kBlockSectors < dm_remap_data_end(&l);
+        EXPECT_EQ(format_blank_only(*world, small).error, data ? 0 : -EEXIST) << at;
+    }
+}
+
+TEST(Format, RefusesNumbersItCouldNotLoad) {
+    auto world = make_world();
+    const std::vector<std::function<void(dm_remap_format_params&)>> changes = {
+        [](auto& p) { p.granularity = 3; },
+        [](auto& p) { p.journal_blocks = 1; },
+        [](auto& p) { p.main.start = p.main.sectors + 1; },
+        [](auto& p) { p.main.sectors = UINT64_MAX; },
+        [](auto& p) { p.spare_sectors = 64; },
+    };
+    for (const auto& change : changes) {
+        dm_remap_format_params p = format_params({});
+        change(p);
+        dm_remap_report report{};
+        EXPECT_NE(dm_remap_format(&World::kOps, world.get(), &p, &report), 0);
+        EXPECT_NE(report.refusal, nullptr);
+        EXPECT_EQ(world->spare.writes(), 0U);
+    }
+}
+
+TEST(Format, WriteErrorAnywhereIsReported) {
+    auto dry = formatted();
+    for (std::uint64_t n = 0; n < dry->spare.writes(); n++) {
+        auto world = make_world();
+        world->spare.on_write = [n](auto number, auto, auto) { return number == n ? -EIO : 0; };
+        EXPECT_EQ(format(*world, {}), -EIO) << n;
+        world->spare.on_write = nullptr;
+        // The very last write is superblock 0's: by then all is whole.
+        EXPECT_EQ(try_load(*world).error == 0, n + 1 == dry->spare.writes()) << n;
+    }
+}
+
+// ---- round trips ----
+
+TEST(Metadata, CommitsComeBackWithoutACheckpoint) {
+    auto world = formatted();
+    Records expected;
+    {
+        auto md = open(*world);
+        for (unsigned i = 0; i < 10; i++) {
+            ASSERT_EQ(md->remap(100 * i), 0);
+        }
+        ASSERT_EQ(md->commit({pending(5000, 8), retired(md->take())}), 0);
+        expected = md->records();
+    }
+    EXPECT_EQ(expected.size(), 12U);
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.records, expected);
+    EXPECT_EQ(loaded.report.replayed, 11U);
+}
+
+TEST(Metadata, OrderlyStopLeavesCleanAndAnEmptyJournal) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        EXPECT_EQ(super_at(*world, 0).state, static_cast<unsigned>(DM_REMAP_STATE_DIRTY));
+        ASSERT_EQ(md->remap(7), 0);
+        ASSERT_EQ(md->deactivate(), 0);
+        EXPECT_EQ(md->remap(8), -EROFS);
+    }
+    EXPECT_EQ(super_at(*world, 0).state, static_cast<unsigned>(DM_REMAP_STATE_CLEAN));
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.records.size(), 1U);
+    EXPECT_EQ(loaded.report.replayed, 0U);
+}
+
+TEST(Metadata, StopWithoutChangesWritesNoTable) {
+    auto world = formatted();
+    auto md = open(*world);
+    const std::uint64_t writes = world->spare.writes();
+    ASSERT_EQ(md->deactivate(), 0);
+    EXPECT_EQ(world->spare.writes(), writes + 2);
+}
+
+TEST(Metadata, GoesOnAfterSuspendWithoutAnotherLoad) {
+    auto world = formatted();
+    auto md = open(*world);
+    for (unsigned i = 0; i < 5; i++) {
+        ASSERT_EQ(md->remap(i * 10), 0);
+        ASSERT_EQ(md->deactivate(), 0);
+        ASSERT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(super_at(*world, 0).activation, 2U + i);
+    }
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST(Metadata, ClearRemovesAndSplits) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->commit({pending(1000, 100)}), 0);
+    ASSERT_EQ(md->commit({clear(1040, 20), pending(2000, 4)}), 0);
+    const Records expected = {{DM_REMAP_PENDING, 1000, 0, 40},
+                              {DM_REMAP_PENDING, 1060, 0, 40},
+                              {DM_REMAP_PENDING, 2000, 0, 4}};
+    EXPECT_EQ(md->records(), expected);
+    EXPECT_EQ(try_load(*world).records, expected);
+}
+
+TEST(Metadata, ReadOnlyLoadWritesNothing) {
+    auto world = formatted();
+    { ASSERT_EQ(open(*world)->remap(7), 0); }
+    const Image before = world->spare.image();
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(try_load(*world).error, 0);
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_EQ(world->spare.image(), before);
+}
+
+TEST(Metadata, EmptyTableIsWrittenWithoutAWriteOfNothing) {
+    auto world = formatted();
+    auto md = open(*world);
+    // SimDisk refuses a write of no sectors.
+    EXPECT_EQ(md->checkpoint(), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_EQ(super_at(*world, 0).table_count, 0U);
+}
+
+TEST(Metadata, TableOfSeveralBatches) {
+    const Shape shape{.main_sectors = 1 << 20, .spare_sectors = 1 << 16, .max_records = 20'000};
+    auto world = formatted(shape);
+    auto md = open(*world);
+    // 64 blocks of 126 are a batch: just that many, one less, one more.
+    std::uint64_t at = 0;
+    for (unsigned want : {8063U, 8064U, 8065U, 16'128U}) {
+        while (at < want) {
+            std::vector<dm_remap_record> entries;
+            while (at < want && entries.size() < DM_REMAP_ENTRIES_PER_BLOCK) {
+                entries.push_back(mapped(at++ * 3, md->take()));
+            }
+            ASSERT_EQ(md->commit(entries), 0);
+        }
+        ASSERT_EQ(md->checkpoint(), 0);
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.records.size(), want);
+        EXPECT_TRUE(loaded.records == md->records());
+        EXPECT_EQ(loaded.report.replayed, 0U);
+    }
+}
+
+TEST(Metadata, LoadedSpareSectorsAreTaken) {
+    auto world = formatted();
+    std::uint64_t free = 0;
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(50, 8), 0);
+        ASSERT_EQ(md->commit({retired(md->take(2), 2)}), 0);
+        free = dm_remap_alloc_free_sectors(&(*md)->alloc);
+    }
+    auto md = open(*world);
+    EXPECT_EQ(dm_remap_alloc_free_sectors(&(*md)->alloc), free);
+    for (const Record& r : md->records()) {
+        EXPECT_EQ(dm_remap_alloc_mark(&(*md)->alloc, r.spare, r.length), -EEXIST);
+    }
+}
+
+// ---- commits that are refused ----
+
+TEST(Commit, WhatLoadWouldRefuseIsNotCommitted) {
+    auto world = formatted();
+    auto md = open(*world);
+    const std::uint64_t spare = md->take();
+    dm_remap_record bad = mapped(0, spare);
+    bad.reason = 0;
+    EXPECT_EQ(md->commit({bad}), -EINVAL);
+    EXPECT_EQ(md->commit({mapped(world->main.sectors(), spare)}), -EINVAL);
+    EXPECT_EQ(md->commit({mapped(0, 0)}), -EINVAL);
+    EXPECT_EQ(md->commit({}), -EINVAL);
+    EXPECT_EQ(md->commit(std::vector(127, pending(0))), -EINVAL);
+    EXPECT_TRUE(md->records().empty());
+    EXPECT_EQ(md->commit({mapped(0, spare)}), 0);
+}
+
+TEST(Commit, FullJournalMakesItsOwnCheckpoint) {
+    auto world = formatted();
+    auto md = open(*world);
+    for (unsigned i = 0; i < 16; i++) {
+        ASSERT_EQ(md->remap(i * 3), 0);
+    }
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 16U);
+    const std::uint64_t generation = (*md)->sb.generation;
+    EXPECT_EQ(try_load(*world).records, md->records());  // a ring that is quite full
+    ASSERT_EQ(md->remap(1000), 0);
+    EXPECT_EQ((*md)->sb.generation, generation + 1);
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 1U);
+    for (unsigned i = 0; i < 100; i++) {
+        ASSERT_EQ(md->remap(2000 + i * 3), 0);
+    }
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST(Commit, FullTableRefusesMoreButAlwaysClears) {
+    const Shape shape{.main_sectors = 1 << 16, .max_records = 126};
+    auto world = formatted(shape);
+    auto md = open(*world);
+    const std::uint64_t promised = dm_remap_max_records(&(*md)->sb.layout);
+    const std::uint64_t capacity = dm_remap_table_capacity(&(*md)->sb.layout);
+    std::uint64_t n = 0;
+    int ret = 0;
+    while ((ret = md->commit({pending(n * 16, 9)})) == 0) {
+        n++;
+    }
+    EXPECT_EQ(ret, -ENOSPC);
+    EXPECT_GE(n, promised);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+
+    // Each of these cuts one in two, as long as there is room for it.
+    std::uint64_t cut = 0;
+    while ((ret = md->commit({clear(cut * 16 + 4)})) == 0) {
+        cut++;
+    }
+    EXPECT_EQ(ret, -ENOSPC);
+    EXPECT_EQ(md->records().size(), capacity);
+    ASSERT_EQ(md->checkpoint(), 0);
+    EXPECT_EQ(try_load(*world).records.size(), capacity);
+    // What makes no more records still goes: counters, the edge of one, a whole one.
+    dm_remap_count(md->get(), DM_REMAP_READ_ERRORS, 1);
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(md->commit({clear((n - 1) * 16, 2)}), 0);
+    EXPECT_EQ(md->commit({clear((n - 1) * 16, 16)}), 0);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST(Commit, TableOfASmallSpareHoldsWhatWasAskedFor) {
+    const Shape shape{.spare_sectors = 4096, .max_records = 1};
+    auto world = formatted(shape);
+    EXPECT_EQ(open(*world)->remap(5), 0);
+}
+
+// ---- soft state ----
+
+TEST(Autosave, NothingDirtyNothingWritten) {
+    auto world = formatted();
+    auto md = open(*world);
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_FALSE(dm_remap_dirty(md->get()));
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_EQ((*md)->saves, 0U);
+}
+
+TEST(Autosave, CountersTakeOneJournalBlockAndSurvive) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        dm_remap_count(md->get(), DM_REMAP_READ_ERRORS, 5);
+        dm_remap_count(md->get(), DM_REMAP_RELOCATED, 1'000'000'000'000);
+        EXPECT_TRUE(dm_remap_dirty(md->get()));
+        const std::uint64_t writes = world->spare.writes();
+        EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+        EXPECT_EQ(world->spare.writes(), writes + 2);
+        EXPECT_FALSE(dm_remap_dirty(md->get()));
+        EXPECT_EQ((*md)->saves, 1U);
+        EXPECT_EQ((*md)->last_save, world->time);
+    }
+    auto md = open(*world);
+    EXPECT_EQ(counter(*md, DM_REMAP_READ_ERRORS), 5U);
+    EXPECT_EQ(counter(*md, DM_REMAP_RELOCATED), 1'000'000'000'000U);
+    EXPECT_FALSE(dm_remap_dirty(md->get()));
+    dm_remap_count(md->get(), DM_REMAP_READ_ERRORS, 2);
+    ASSERT_EQ(md->deactivate(), 0);
+    EXPECT_EQ(super_at(*world, 0).counter[DM_REMAP_READ_ERRORS], 7U);
+    EXPECT_EQ(counter(*open(*world), DM_REMAP_READ_ERRORS), 7U);
+}
+
+TEST(Autosave, CheckpointsAHalfFullRing) {
+    auto world = formatted();
+    auto md = open(*world);
+    for (unsigned i = 0; i < 7; i++) {
+        ASSERT_EQ(md->remap(i * 3), 0);
+    }
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 7U);
+    ASSERT_EQ(md->remap(500), 0);
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 0U);
+}
+
+TEST(Autosave, FailureIsCountedAndTriedAgain) {
+    auto world = formatted();
+    auto md = open(*world);
+    dm_remap_count(md->get(), DM_REMAP_READ_ERRORS, 5);
+    world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+    EXPECT_NE(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ((*md)->save_errors, 1U);
+    EXPECT_TRUE((*md)->save_failed);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_NE(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ((*md)->save_errors, 2U);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_FALSE((*md)->save_failed);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_EQ(counter(*open(*world), DM_REMAP_READ_ERRORS), 5U);
+}
+
+TEST(Autosave, OutsideOfAnActivationDoesNothing) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->deactivate(), 0);
+    dm_remap_count(md->get(), DM_REMAP_READ_ERRORS, 5);
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(dm_remap_save(md->get()), -EROFS);
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_NE((*md)->mode, DM_REMAP_MODE_RO);
+}
+
+// ---- restore ----
+
+TEST(Restore, VerifiesWhatIsWhole) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(7), 0);
+    bool healed = true;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_FALSE(healed);
+}
+
+// Damage in one replica, in any of its parts, is found and put right.
+TEST(Restore, HealsEitherReplica) {
+    for (int replica : {0, 1}) {
+        for (int part : {0, 1, 2}) {
+            auto world = formatted();
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(7), 0);
+            ASSERT_EQ(md->checkpoint(), 0);
+            ASSERT_EQ(md->remap(9), 0);
+            const dm_remap_super sb = (*md)->sb;
+            const std::uint64_t at[] = {dm_remap_superblock_at(&sb.layout, replica),
+                                        dm_remap_journal_at(&sb.layout, replica, sb.journal_start),
+                                        dm_remap_table_at(&sb.layout, replica, sb.active_table)};
+            zero_block(*world, at[part]);
+            bool healed = false;
+            EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+            EXPECT_TRUE(healed) << replica << part;
+            EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+            EXPECT_FALSE(healed) << replica << part;
+            const Loaded loaded = try_load(*world);
+            EXPECT_EQ(loaded.records, md->records());
+            EXPECT_EQ(loaded.report.replica[replica].superblock, DM_REMAP_VALID);
+        }
+    }
+}
+
+TEST(Restore, NeverReplacesMemoryByAnythingOlder) {
+    auto world = formatted();
+    auto md = open(*world);
+    const Image older = world->spare.image();
+    ASSERT_EQ(md->remap(7), 0);
+    const Records records = md->records();
+    bool healed = true;
+
+    world->spare.restore(older);
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), -EUCLEAN);
+    EXPECT_FALSE(healed);
+    EXPECT_EQ(md->records(), records);
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_EQ(try_load(*world).records, records);
+}
+
+TEST(Restore, BothReplicasLostIsPutRightBySave) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(7), 0);
+    const dm_remap_layout l = (*md)->sb.layout;
+    for (int r : {0, 1}) {
+        zero_block(*world, dm_remap_superblock_at(&l, r));
+        zero_block(*world, dm_remap_journal_at(&l, r, (*md)->sb.journal_start));
+    }
+    bool healed = true;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), -EUCLEAN);
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+// ---- identity of main ----
+
+TEST(MainIdentity, IsKeptAndCompared) {
+    auto world = formatted();
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    const dm_remap_main_id own = md->sb.main;
+    dm_remap_report report{};
+    EXPECT_EQ(dm_remap_check_main(md.get(), &own, &report), 0);
+
+    auto verdict = [&](auto change) {
+        dm_remap_main_id id = own;
+        change(id);
+        return dm_remap_check_main(md.get(), &id, &report);
+    };
+    EXPECT_EQ(verdict([](auto& id) { id.sectors *= 2; }), 0);  // grown, and known by its id
+    EXPECT_EQ(verdict([](auto& id) { id.start = 8; }), -ENODEV);
+    EXPECT_EQ(verdict([](auto& id) { id.id[3] ^= 1; }), -ENODEV);
+    EXPECT_EQ(verdict([](auto& id) { id.partition = 63; }), -ENODEV);
+    EXPECT_EQ(verdict([](auto& id) { id.id_type = 0; }), 0);
+    EXPECT_EQ(verdict([](auto& id) { id.id_type = 0, id.sectors++; }), -ENODEV);
+
+    dm_remap_main_id grown = own;
+    grown.sectors += 8;
+    ASSERT_EQ(dm_remap_activate(md.get(), &grown, &md.report), 0);
+    EXPECT_EQ(super_at(*world, 0).main.sectors, grown.sectors);
+    EXPECT_EQ(super_at(*world, 1).main.sectors, grown.sectors);
+}
+
+TEST(MainIdentity, MainThatShrankBelowARecordIsRefused) {
+    auto world = formatted();
+    { ASSERT_EQ(open(*world)->remap(60'000), 0); }
+    world->main.resize(50'000);
+    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
+}
+
+// ---- memory ----
+
+// Each allocation in turn fails once. Nothing leaks (the sanitizer looks), what was reported as
+// done is done, what was reported as failed left no trace, and a second try succeeds.
+void each_allocation_fails(const std::function<int(Metadata&)>& work,
+                           const std::function<int(Metadata&)>& prepare = nullptr) {
+    for (std::uint64_t n = 0;; n++) {
+        SCOPED_TRACE(n);
+        auto world = formatted();
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(50'000, 3), 0);
+        if (prepare) {
+            ASSERT_EQ(prepare(*md), 0);
+        }
+        const Records before = md->records();
+        bool happened = false;
+        int ret = 0;
+        {
+            FailAllocation fail(n);
+            ret = work(*md);
+            happened = fail.happened();
+        }
+        if (ret != 0) {
+            EXPECT_EQ(ret, -ENOMEM);
+            EXPECT_EQ(md->records(), before);
+            EXPECT_EQ(try_load(*world).records, before);
+            EXPECT_EQ(work(*md), 0);
+        }
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(try_load(*world).records, md->records());
+        if (!happened) {
+            break;
+        }
+    }
+}
+
+TEST(NoMemory, Commit) {
+    each_allocation_fails([](Metadata& md) {
+        const std::uint64_t spare = md.take(20);
+        const int ret = md.commit(
+            {mapped(8190, spare, 5), pending(20'000, 3), clear(50'001), retired(spare + 10)});
+        if (ret != 0) {
+            dm_remap_alloc_release(&md->alloc, spare, 20);
+        }
+        return ret;
+    });
+}
+
+TEST(NoMemory, CommitIntoAFullJournal) {
+    each_allocation_fails([](Metadata& md) { return md.commit({pending(7)}); },
+                          [](Metadata& md) {
+                              int ret = 0;
+                              while (ret == 0 && dm_remap_journal_used(md.get()) < 16) {
+                                  ret = md.commit({pending(100 + md->next_sequence)});
+                              }
+                              return ret;
+                          });
+}
+
+TEST(NoMemory, Checkpoint) {
+    each_allocation_fails([](Metadata& md) { return md.checkpoint(); });
+}
+
+TEST(NoMemory, Restore) {
+    each_allocation_fails([](Metadata& md) {
+        bool healed = false;
+        return dm_remap_restore(md.get(), 2048, &healed);
+    });
+}
+
+TEST(NoMemory, Load) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(50'000, 3), 0);
+        ASSERT_EQ(md->commit({retired(md->take())}), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        ASSERT_EQ(md->commit({pending(9), retired(md->take())}), 0);
+    }
+    // Known to one replica alone: its doubt takes memory too.
+    zero_block(*world, journal_at(*world, 1, super_at(*world, 0).journal_start));
+    const Records records = try_load(*world).records;
+    for (std::uint64_t n = 0;; n++) {
+        dm_remap_metadata md{};
+        dm_remap_report report{};
+        FailAllocation fail(n);
+        int ret = dm_remap_metadata_init(&md, &World::kOps, world.get());
+        if (ret == 0) {
+            ret = dm_remap_load(&md, world->spare.sectors(), world->main.sectors(), &report);
+            dm_remap_metadata_exit(&md);
+        }
+        EXPECT_EQ(ret, fail.happened() ? -ENOMEM : 0) << n;
+        if (!fail.happened()) {
+            break;
+        }
+    }
+    EXPECT_EQ(try_load(*world).records, records);
+}
+
+TEST(NoMemory, Format) {
+    auto world = make_world();
+    FailAllocation fail(0);
+    EXPECT_EQ(format(*world, {}), -ENOMEM);
+}
+
+}  // namespace
+}  // namespace remap

@@ -1,0 +1,101 @@
+// A disk in memory that fails, tears writes and loses power as real ones do.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "core.h"
+
+namespace remap {
+
+inline constexpr std::uint32_t kSector = DM_REMAP_SECTOR_SIZE;
+inline constexpr std::uint32_t kBlock = DM_REMAP_BLOCK_SIZE;
+inline constexpr std::uint32_t kBlockSectors = DM_REMAP_BLOCK_SECTORS;
+
+using Sector = std::array<std::uint8_t, kSector>;
+using Image = std::vector<std::uint8_t>;
+
+class SimDisk {
+  public:
+    explicit SimDisk(std::uint64_t sectors) : sectors_(sectors) {}
+
+    // What the core's operations call. 0 or a negative errno.
+    int read(std::uint64_t sector, std::uint32_t sectors, void* buf);
+    int write(std::uint64_t sector, std::uint32_t sectors, const void* buf, unsigned flags);
+    int flush();
+
+    std::uint64_t sectors() const { return sectors_; }
+    std::uint64_t writes() const { return writes_; }
+
+    // Past the cache and every fault: what a read would return, and a change that is durable.
+    std::span<const std::uint8_t> peek(std::uint64_t sector, std::uint64_t sectors) {
+        want_memory();
+        return {current_.data() + sector * kSector, sectors * kSector};
+    }
+    void poke(std::uint64_t sector, std::span<const std::uint8_t> bytes);
+    void flip(std::uint64_t byte, unsigned bit);
+    void resize(std::uint64_t sectors);
+    Image image() {
+        want_memory();
+        return current_;
+    }
+    void restore(const Image& image);
+
+    // Faults.
+    std::set<std::uint64_t> bad_read;   // sectors that cannot be read
+    std::set<std::uint64_t> bad_write;  // sectors that cannot be written
+    bool rewrite_heals = false;         // a write to a bad_read sector makes it good
+    // Asked at each write, numbered from 0: an errno makes it fail. What a write that fails
+    // leaves on the disk: nothing, or, with failed_writes_land, all of it.
+    std::function<int(std::uint64_t number, std::uint64_t sector, std::uint32_t sectors)> on_write;
+    bool failed_writes_land = false;
+    // Told of each read before it is done, and of each write that was: they may change the faults.
+    std::function<void(std::uint64_t sector, std::uint32_t sectors)> on_read;
+    std::function<void(std::uint64_t sector, std::uint32_t sectors)> after_write;
+
+    // Power. When the write with this number comes (counted from 0), the power fails in the
+    // middle of it: from then on every operation fails.
+    void power_off_at_write(std::uint64_t number) { power_off_at_ = number; }
+    void power_off() { on_ = false; }
+    std::uint64_t writes_until_power_off() const { return power_off_at_ - writes_; }
+    bool is_on() const { return on_; }
+    // Sector writes that no flush has covered, the interrupted one included.
+    std::size_t unflushed() const { return unflushed_.size(); }
+    // Which write each of them belongs to, ascending.
+    std::vector<std::uint64_t> unflushed_writes() const;
+    // The power is back. Of the unflushed sector writes those survive that @keep says; if any of an
+    // interrupted write with PREFLUSH does, all before it do.
+    void power_on(const std::function<bool(std::uint64_t write, std::uint64_t sector)>& keep);
+
+  private:
+    struct Unflushed {
+        std::uint64_t write;
+        std::uint64_t sector;
+        Sector data;
+    };
+
+    bool any(const std::set<std::uint64_t>& bad, std::uint64_t sector, std::uint32_t n) const;
+    void put(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data, bool fua);
+    void make_durable();
+    bool survives_preflush(const std::vector<bool>& kept) const;
+    // Most tests never touch main, and are faster without its megabytes.
+    void want_memory() {
+        current_.resize(sectors_ * kSector);
+        durable_.resize(sectors_ * kSector);
+    }
+
+    std::uint64_t sectors_;
+    Image current_;
+    Image durable_;
+    std::vector<Unflushed> unflushed_;
+    std::uint64_t writes_ = 0;
+    std::uint64_t power_off_at_ = UINT64_MAX;
+    bool preflush_interrupted_ = false;
+    bool on_ = true;
+};
+
+}  // namespace remap
