@@ -25,9 +25,10 @@ unsigned int dm_remap_autosave_period(void)
 
 static void schedule_next(struct dm_remap_device *d)
 {
-	unsigned int period = dm_remap_autosave_period();
+	unsigned int period;
 
 	mutex_lock(&schedule_lock);
+	period = dm_remap_autosave_period();
 	if (!d->autosaving || !period)
 		cancel_delayed_work(&d->autosave);
 	else

@@ -63,12 +63,10 @@ static void read_main_id(const struct dm_remap_target *t, struct dm_remap_main_i
 static int device_prepare_format(struct dm_remap_target *t, char **error)
 {
 	struct dm_remap_device *d = t->device;
-	struct dm_remap_format_params *p = kzalloc(sizeof(*p), GFP_KERNEL);
+	struct dm_remap_format_params *p = &d->format;
 	int ret;
 
-	if (!p)
-		return -ENOMEM;
-	d->to_format = p;
+	d->to_format = true;
 	p->spare_sectors = bdev_nr_sectors(d->spare_bdev);
 	p->granularity = bdev_logical_block_size(d->main_bdev) >> SECTOR_SHIFT;
 	p->blank_only = true;
@@ -131,7 +129,6 @@ static int device_load(struct dm_remap_target *t, char **error)
 
 static void device_free(struct dm_remap_device *d)
 {
-	kfree(d->to_format);
 	dm_remap_map_exit(d);
 	dm_remap_metadata_exit(&d->metadata);
 	dm_io_client_destroy(d->io);
@@ -152,6 +149,7 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 	d->main_devt = t->main->bdev->bd_dev;
 	d->spare_devt = t->spare->bdev->bd_dev;
 	d->main_start = main_start;
+	d->main_claim = t->ti->len;
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
 	dm_remap_autosave_setup(d);
@@ -185,24 +183,51 @@ static bool ranges_overlap(u64 a, u64 a_length, u64 b, u64 b_length)
 	return a < b + b_length && b < a + a_length;
 }
 
-/* Does the live device @d stand in the way of the table @t, or serve it? */
+/* May the mapped device of @d give up the spare of @d for another? */
+static bool spare_in_use(const struct dm_remap_device *d)
+{
+	struct dm_remap_metadata *md = (struct dm_remap_metadata *)&d->metadata;
+	struct dm_remap_totals totals;
+
+	if (!md->loaded)
+		return false;
+	dm_remap_table_totals(&md->table, &totals);
+	return totals.records || md->doubt;
+}
+
+/*
+ * Does the live device @d stand in the way of the table @t (negative), or serve it
+ * (1)? dm opens all devices under one claim, so nobody else would notice.
+ */
 static int device_conflict(const struct dm_remap_device *d, const struct dm_remap_target *t,
 			   u64 main_start, char **error)
 {
-	bool same_main = d->main_devt == t->main->bdev->bd_dev;
+	dev_t main = t->main->bdev->bd_dev, spare = t->spare->bdev->bd_dev;
+	bool same_dm = d->dm == dm_table_get_md(t->ti->table);
 
-	if (d->spare_devt != t->spare->bdev->bd_dev) {
-		if (!same_main || d->dm == dm_table_get_md(t->ti->table) ||
-		    !ranges_overlap(d->main_start, d->metadata.main_sectors, main_start, t->ti->len))
-			return 0;
-		*error = "main is in use by another remap device, and the ranges overlap";
+	if (d->spare_devt == main || d->main_devt == spare) {
+		*error = "a device cannot be main of one remap device and spare of another";
 		return -EBUSY;
 	}
-	if (d->dm != dm_table_get_md(t->ti->table)) {
+	if (d->spare_devt != spare) {
+		if (d->main_devt != main ||
+		    !ranges_overlap(d->main_start, d->main_claim, main_start, t->ti->len))
+			return 0;
+		if (!same_dm) {
+			*error = "main is in use by another remap device, and the ranges overlap";
+			return -EBUSY;
+		}
+		if (spare_in_use(d)) {
+			*error = "the spare in use holds records; unremap them before another takes its place";
+			return -EBUSY;
+		}
+		return 0;
+	}
+	if (!same_dm) {
 		*error = "spare is in use by another remap device";
 		return -EBUSY;
 	}
-	if (!same_main || d->main_start != main_start) {
+	if (d->main_devt != main || d->main_start != main_start) {
 		*error = "spare is in use by this device with another main or start sector; remove it first";
 		return -EBUSY;
 	}
@@ -216,14 +241,16 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	struct dm_remap_record r;
 	uuid_t uuid;
 
-	import_uuid(&uuid, t->device->to_format ? t->device->to_format->uuid : md->sb.uuid);
+	if (t->features.format != t->device->to_format) {
+		*error = t->features.format ?
+			 "spare is formatted already: leave out the word format, and nothing is lost" :
+			 "spare is yet to be formatted by another table: resume that one, or remove the device";
+		return -EEXIST;
+	}
+	import_uuid(&uuid, t->device->to_format ? t->device->format.uuid : md->sb.uuid);
 	if (t->features.has_uuid && !uuid_equal(&uuid, &t->features.uuid)) {
 		*error = "spare has another UUID than the table line says";
 		return -ENODEV;
-	}
-	if (t->features.format && !t->device->to_format) {
-		*error = "spare is formatted already: leave out the word format, and nothing is lost";
-		return -EEXIST;
 	}
 	if (md->loaded && dm_remap_table_next(&md->table, t->ti->len, &r)) {
 		DMERR("there is a record at sector %llu, length %u", r.main, r.length);
@@ -233,40 +260,65 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	return 0;
 }
 
-int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
+/* The live device that serves @t, NULL if there is none, or an error: all are looked at. */
+static struct dm_remap_device *device_find(const struct dm_remap_target *t, u64 main_start,
+					   char **error)
 {
-	struct dm_remap_device *d;
-	int ret = 0;
+	struct dm_remap_device *d, *found = NULL;
 
-	mutex_lock(&registry_lock);
 	list_for_each_entry(d, &registry, list) {
-		ret = device_conflict(d, t, main_start, error);
+		int ret = device_conflict(d, t, main_start, error);
+
+		if (ret < 0)
+			return ERR_PTR(ret);
 		if (ret)
-			break;
+			found = d;
 	}
-	if (ret < 0)
-		goto out_unlock;
-	if (ret > 0) {
-		t->device = d;
-		ret = device_check_shared(t, error);
-		if (!ret)
-			d->tables++;
-		goto out_unlock;
-	}
-	d = device_alloc(t, main_start);
-	if (IS_ERR(d)) {
-		ret = PTR_ERR(d);
-		goto out_unlock;
-	}
+	return found;
+}
+
+static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, char **error)
+{
+	int ret;
+
+	t->device = d;
+	ret = device_check_shared(t, error);
+	if (ret)
+		return ret;
+	d->tables++;
+	d->main_claim = max_t(u64, d->main_claim, t->ti->len);
+	return 0;
+}
+
+static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
+{
+	struct dm_remap_device *d = device_alloc(t, main_start);
+	int ret;
+
+	if (IS_ERR(d))
+		return PTR_ERR(d);
 	t->device = d;
 	ret = device_load(t, error);
 	if (ret) {
 		device_free(d);
-	} else {
-		d->tables = 1;
-		list_add(&d->list, &registry);
+		return ret;
 	}
-out_unlock:
+	d->tables = 1;
+	list_add(&d->list, &registry);
+	return 0;
+}
+
+int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
+{
+	struct dm_remap_device *d;
+	int ret;
+
+	mutex_lock(&registry_lock);
+	d = device_find(t, main_start, error);
+	if (IS_ERR(d))
+		ret = PTR_ERR(d);
+	else
+		ret = d ? device_share(t, d, error) : device_make(t, main_start, error);
 	mutex_unlock(&registry_lock);
 	return ret;
 }
@@ -285,23 +337,74 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	mutex_unlock(&registry_lock);
 }
 
+/* ---- events ---- */
+
+/* Thresholds of the use of the spare that raise an event. */
+static unsigned int percent_step(u64 used, u64 total)
+{
+	static const unsigned int step[] = { 100, 90, 75, 50 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(step); i++)
+		if (used * 100 >= total * step[i])
+			return step[i];
+	return 0;
+}
+
+/* Notes what there is to tell; is it something new? event_lock held. */
+static bool event_note(struct dm_remap_device *d)
+{
+	struct dm_remap_metadata *md = &d->metadata;
+	u64 total = dm_remap_alloc_total_sectors(&md->alloc);
+	u64 used = total - dm_remap_alloc_free_sectors(&md->alloc);
+	unsigned int percent = percent_step(used, total);
+	struct dm_remap_totals totals;
+	bool news;
+
+	lockdep_assert_held(&d->event_lock);
+	dm_remap_table_totals(&md->table, &totals);
+	news = d->event_mode != md->mode || totals.records > d->event_records ||
+	       percent != d->event_percent || md->save_failed != d->event_save_failed;
+	d->event_mode = md->mode;
+	d->event_records = totals.records;
+	d->event_percent = percent;
+	d->event_save_failed = md->save_failed;
+	return news;
+}
+
+/* Before an activation: what was loaded is no news, a mode other than rw is. */
+static void event_baseline(struct dm_remap_device *d)
+{
+	mutex_lock(&d->event_lock);
+	event_note(d);
+	d->event_mode = DM_REMAP_MODE_RW;
+	mutex_unlock(&d->event_lock);
+}
+
+void dm_remap_device_event(struct dm_remap_device *d)
+{
+	mutex_lock(&d->event_lock);
+	if (event_note(d) && d->ti)
+		dm_table_event(d->ti->table);
+	mutex_unlock(&d->event_lock);
+}
+
 /* ---- resume and suspend ---- */
 
-/* At the first resume of a table with the word format. */
+/* At the first resume of a table with the word format; what failed is gone on with later. */
 static int device_format(struct dm_remap_device *d)
 {
-	int ret = dm_remap_format(&dm_remap_kernel_ops, d, d->to_format, &d->report);
+	int ret = 0;
 
-	if (!ret)
+	if (d->to_format)
+		ret = dm_remap_format(&dm_remap_kernel_ops, d, &d->format, &d->report);
+	if (!ret) {
+		d->to_format = false;
 		ret = dm_remap_metadata_recover(d, d->ti->len);
-	if (ret) {
-		DMERR("%s: format: %s", dm_device_name(d->dm),
-		      d->report.refusal ?: "failed");
-		return ret;
 	}
-	kfree(d->to_format);
-	d->to_format = NULL;
-	return 0;
+	if (ret)
+		DMERR("%s: format: %s", dm_device_name(d->dm), d->report.refusal ?: "failed");
+	return ret;
 }
 
 static int device_resize(struct dm_remap_device *d)
@@ -325,7 +428,6 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_metadata *md = &d->metadata;
 	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
-	bool first = md->mode == DM_REMAP_MODE_FAIL;
 	struct dm_remap_main_id main;
 	int ret = 0;
 
@@ -335,19 +437,23 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	d->spare_discards = bdev_max_discard_sectors(d->spare_bdev);
 	d->features = t->features;
 	WRITE_ONCE(d->stop, false);
-	if (d->to_format)
+	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
 	ret = ret ?: device_resize(d);
 	if (ret) {
 		d->ti = NULL;
 		return ret;
 	}
+	event_baseline(d);
 	read_main_id(t, &main);
 	memcpy(main.name, md->sb.main.name, sizeof(main.name));
 	md->write_nothing = md->sb.compat_ro || !writable;
-	dm_remap_activate(md, &main, first ? &d->report : NULL);
-	if (writable)
+	dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
+	if (writable) {
+		d->report_due = false;
 		dm_remap_autosave_start(d);
+	}
+	dm_remap_device_event(d);
 	return 0;
 }
 
@@ -369,41 +475,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d)
 	if (ret)
 		DMERR("%s: the spare was left as after a crash: the last checkpoint failed (%d)",
 		      dm_device_name(d->dm), ret);
-	d->ti = NULL;
-}
-
-/* ---- events ---- */
-
-/* Thresholds of the use of the spare that raise an event. */
-static unsigned int percent_step(u64 used, u64 total)
-{
-	static const unsigned int step[] = { 100, 90, 75, 50 };
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(step); i++)
-		if (used * 100 >= total * step[i])
-			return step[i];
-	return 0;
-}
-
-void dm_remap_device_event(struct dm_remap_device *d)
-{
-	struct dm_remap_metadata *md = &d->metadata;
-	u64 total = dm_remap_alloc_total_sectors(&md->alloc);
-	u64 used = total - dm_remap_alloc_free_sectors(&md->alloc);
-	struct dm_remap_totals totals;
-	unsigned int percent = percent_step(used, total);
-	bool raise;
-
-	dm_remap_table_totals(&md->table, &totals);
 	mutex_lock(&d->event_lock);
-	raise = d->event_mode != md->mode || totals.records > d->event_records ||
-		percent != d->event_percent || md->save_failed != d->event_save_failed;
-	d->event_mode = md->mode;
-	d->event_records = totals.records;
-	d->event_percent = percent;
-	d->event_save_failed = md->save_failed;
-	if (raise && d->ti)
-		dm_table_event(d->ti->table);
+	d->ti = NULL;
 	mutex_unlock(&d->event_lock);
 }

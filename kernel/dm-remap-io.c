@@ -52,6 +52,7 @@ int dm_remap_metadata_sync(struct dm_remap_device *d)
 
 int dm_remap_metadata_recover(struct dm_remap_device *d, u64 main_sectors)
 {
+	d->report_due = true;
 	return dm_remap_load(&d->metadata, bdev_nr_sectors(d->spare_bdev), main_sectors, &d->report);
 }
 

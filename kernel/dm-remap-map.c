@@ -116,6 +116,7 @@ static void look_and_count(struct dm_remap_device *d, const struct bio *bio, sec
 	const struct dm_remap_table *table = &d->metadata.table;
 
 	*flags = 0;
+	*generation = 0;
 	preempt_disable();
 	if (likely(dm_remap_table_empty(table))) {
 		e->kind = DM_REMAP_NONE;
@@ -308,6 +309,8 @@ static void piece_submit(struct dm_remap_device *d, struct bio *parent, struct d
 	p->flags = flags;
 	p->generation = generation;
 	bio->bi_end_io = piece_end_io;
+	/* Nobody polls for a piece, and it has waited enough to be worth trying hard. */
+	bio->bi_opf &= ~(REQ_POLLED | REQ_NOWAIT | REQ_RAHEAD | REQ_FAILFAST_MASK);
 	bio_trim(bio, io->done, e->length);
 	redirect(d, bio, sector, e);
 	atomic_inc(&io->pieces);
@@ -386,6 +389,8 @@ static bool waiting_advance(struct dm_remap_device *d, struct bio *bio, struct d
 static void do_waiting(struct work_struct *work)
 {
 	struct dm_remap_device *d = container_of(work, struct dm_remap_device, work);
+	/* Reclaim may be waiting for the very writes that are handled here. */
+	unsigned int reclaim = memalloc_noreclaim_save();
 	struct bio_list list, still;
 	struct bio *bio;
 
@@ -408,6 +413,7 @@ static void do_waiting(struct work_struct *work)
 	bio_list_merge_head(&d->waiting, &still);
 	spin_unlock_irq(&d->waiting_lock);
 	dm_remap_device_event(d);
+	memalloc_noreclaim_restore(reclaim);
 }
 
 void dm_remap_released(void *ctx)

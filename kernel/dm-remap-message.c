@@ -321,7 +321,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)
 {
-	import_uuid(uuid, d->to_format ? d->to_format->uuid : d->metadata.sb.uuid);
+	import_uuid(uuid, d->to_format ? d->format.uuid : d->metadata.sb.uuid);
 }
 
 static void status_table(struct dm_remap_target *t, char *result, unsigned int maxlen)

@@ -52,12 +52,15 @@ struct dm_remap_device {
 	dev_t main_devt;
 	dev_t spare_devt;
 	sector_t main_start;
+	u64 main_claim;			/* sectors from there on; grows with longer tables */
 	struct dm_io_client *io;
 	struct dm_remap_metadata metadata;
 
 	/* Until the first resume. */
 	struct dm_remap_report report;	/* of the load */
-	struct dm_remap_format_params *to_format;	/* NULL: nothing to format */
+	bool report_due;		/* no activation has acted on it yet */
+	bool to_format;			/* at the first resume */
+	struct dm_remap_format_params format;
 
 	/* Of the table that runs; changed only while none does. */
 	struct dm_target *ti;		/* NULL: suspended */

@@ -140,6 +140,8 @@ static int mark_locked(struct dm_remap_alloc *a, u64 first, u64 n)
 			return -ENOMEM;
 		if (unit_taken(page, unit % PAGE_UNITS))
 			return -EEXIST;
+		if (!(unit % PAGE_UNITS))
+			cond_resched();
 	}
 	for (unit = first; unit < first + n; unit++) {
 		struct dm_remap_alloc_page *page = a->page[unit / PAGE_UNITS];

@@ -396,7 +396,9 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 	} else {
 		ret = dm_remap_checkpoint(md, DM_REMAP_STATE_CLEAN);
 	}
+	mutex_lock(&md->commit_lock);
 	md->active = false;
+	mutex_unlock(&md->commit_lock);
 	return ret;
 }
 

@@ -628,6 +628,12 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 		dm_remap_free(l.ring[r]);
 		dm_remap_free(l.slot[r]);
 	}
+	if (ret) {
+		/* So that it may be tried again. */
+		dm_remap_table_exit(&md->table);
+		dm_remap_table_exit(&md->retired);
+		dm_remap_alloc_exit(&md->alloc);
+	}
 	if (ret && !report->refusal)
 		report->refusal = ret == -ENOMEM ? "not enough memory to load the metadata" :
 				  "the metadata cannot be read";

@@ -293,22 +293,46 @@ static int main_read(struct step *s, u64 sector, u32 sectors, void *buf, unsigne
 	return ret;
 }
 
+/* Can main be read at all? Next to the range, or at its ends. */
+static bool main_answers(struct step *s, u64 start, u64 length)
+{
+	u32 g = granularity(s);
+	u64 size = s->md->table.sectors;
+	u64 place[] = { start ? start - g : start + length, start + length, 0, size - g };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(place); i++)
+		if (place[i] < size && !main_read(s, place[i], g, s->buf, 0))
+			return true;
+	return false;
+}
+
 /*
  * Reads [@start, @start + @length) into s->buf as far as it can be read. Block by
  * block only where it must be. s->check says which blocks could not (1) or could.
+ * A failed read is bad media only if another one works: main may be gone.
  */
-static void chunk_read(struct step *s, u64 start, u32 length)
+static int chunk_read(struct step *s, u64 start, u32 length)
 {
-	u32 g = granularity(s), i;
+	u32 g = granularity(s), bad = 0, i;
+	int ret;
 
 	memset(s->check, 0, length / g);
 	if (!main_read(s, start, length, s->buf, 0))
-		return;
+		return 0;
 	for (i = 0; i < length / g; i++) {
+		ret = s->md->ops->stop(s->md->ctx);
+		if (ret)
+			return ret;
 		s->check[i] = !!main_read(s, start + i * g, g, s->buf + bytes(i * g), s->retries);
-		if (s->check[i])
-			dm_remap_count(s->md, DM_REMAP_READ_ERRORS, 1);
+		bad += s->check[i];
 	}
+	dm_remap_count(s->md, DM_REMAP_READ_ERRORS, bad);
+	if (bad == length / g && !main_answers(s, start, length)) {
+		s->moved->why = "main cannot be read anywhere: is it there?";
+		return -EIO;
+	}
+	return 0;
 }
 
 /* Is any of the range remapped, or in doubt? Then it can't be moved. */
@@ -318,7 +342,9 @@ static int chunk_check(struct step *s, u64 start, u64 length)
 	u64 pos;
 
 	for (pos = start; pos < start + length; pos += e.length) {
-		look(s->md, pos, start + length - pos, &e);
+		/* In pieces: a lookup goes on as long as the answer stays the same. */
+		look(s->md, pos, min_t(u64, start + length - pos, CHUNK_SECTORS), &e);
+		cond_resched();
 		if (e.flags & DM_REMAP_F_DOUBT) {
 			s->moved->why = "a record of this range may be on the spare, or not: "
 					"save must succeed first";
@@ -339,7 +365,9 @@ static int remap_chunk(struct step *s, u64 start, u32 length)
 
 	if (ret)
 		return ret;
-	chunk_read(s, start, length);
+	ret = chunk_read(s, start, length);
+	if (ret)
+		return ret;
 	for (i = 0; !ret && i < blocks; i += run) {
 		for (run = 1; i + run < blocks && s->check[i + run] == s->check[i]; run++)
 			;

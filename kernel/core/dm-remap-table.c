@@ -169,6 +169,7 @@ int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 	if (ret)
 		return ret;
 	/* Chunks are moved as they are; those past a new, smaller end are empty. */
+	mutex_lock(&t->lock);
 	memcpy(resized.chunk, t->chunk,
 	       min_t(u64, t->nr_chunks, resized.nr_chunks) * sizeof(*t->chunk));
 	for (; resized.nr_chunks < t->nr_chunks; t->nr_chunks--)
@@ -177,6 +178,7 @@ int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 	t->chunk = resized.chunk;
 	t->nr_chunks = resized.nr_chunks;
 	t->sectors = sectors;
+	mutex_unlock(&t->lock);
 	mutex_destroy(&resized.lock);
 	return 0;
 }

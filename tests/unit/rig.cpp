@@ -61,8 +61,9 @@ static void log_line(void* ctx, dm_remap_level /*level*/, const char* fmt, ...) 
     char line[512];
     va_list args;
     va_start(args, fmt);
-    std::vsnprintf(line, sizeof(line), fmt, args);
+    const int length = std::vsnprintf(line, sizeof(line), fmt, args);
     va_end(args);
+    ASSERT_GT(length, 0);
     world_of(ctx).log.emplace_back(line);
 }
 

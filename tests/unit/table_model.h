@@ -49,21 +49,21 @@ class TableModel {
     // The canonical records.
     Records records() const {
         Records all;
-        const SectorState* last = nullptr;
+        SectorState last;
         for (const auto& [sector, s] : state_) {
             if (s.kind == DM_REMAP_NONE) {
                 continue;
             }
             bool joins = !all.empty() && all.back().main + all.back().length == sector &&
-                         last->kind == s.kind && last->reason == s.reason &&
-                         (s.kind != DM_REMAP_MAPPED || last->spare + 1 == s.spare) &&
+                         last.kind == s.kind && last.reason == s.reason &&
+                         (s.kind != DM_REMAP_MAPPED || last.spare + 1 == s.spare) &&
                          sector % (1ULL << 31) != 0;
             if (joins) {
                 all.back().length++;
             } else {
                 all.push_back({s.kind, sector, s.spare, 1});
             }
-            last = &s;
+            last = s;
         }
         return all;
     }

@@ -9,6 +9,7 @@
 
 #include "backing.h"
 #include "block.h"
+#include "bulk.h"
 #include "command.h"
 #include "dm_device.h"
 #include "harness.h"
@@ -19,14 +20,17 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-// `count` records of 1 to 24 sectors all over the device, some of them neighbours.
+// More records than a thousand, all over a device of 64 MiB: single sectors, made at once, and
+// longer ones by messages, some of which fall on sectors that are taken.
+constexpr uint64_t kSingles = 1100;
+constexpr uint64_t kStride = 119;
+
 void scatter(DmDevice& device, uint64_t sectors, unsigned count, unsigned seed) {
     std::mt19937_64 random(seed);
-    const uint64_t stride = sectors / count;
     for (unsigned i = 0; i < count; i++) {
         const uint64_t length = 1 + random() % 24;
-        const uint64_t sector = i * stride + random() % (stride - length);
-        device.message("remap " + std::to_string(sector) + " " + std::to_string(length));
+        message_error(device, "remap " + std::to_string(random() % (sectors - length)) + " " +
+                                  std::to_string(length));
     }
 }
 
@@ -42,14 +46,21 @@ std::vector<std::string> fio(const std::string& path, const std::vector<std::str
 class Scattered : public testing::Test {
   protected:
     void SetUp() override {
-        register_spare(spare.path());
-        scatter(device, 131072, 1200, 1);
-        ASSERT_GE(remap_status(device).number("records"), 1000U);
+        scatter(device, 131072, 60, 1);
+        ASSERT_GE(remap_status(device).number("records"), 1100U);
+    }
+
+    // With its records.
+    static std::string made(const std::string& main, const std::string& spare) {
+        register_spare(spare);
+        { const DmDevice device("remap", remap_table(main, spare, {"format"})); }
+        map_sectors(spare, 7, kStride, kSingles, 1);
+        return spare;
     }
 
     LoopDevice main{64 * kMiB};
     LoopDevice spare{32 * kMiB};
-    DmDevice device{"remap", remap_table(main.path(), spare.path(), {"format"})};
+    DmDevice device{"remap", remap_table(main.path(), made(main.path(), spare.path()))};
 };
 
 TEST_F(Scattered, FioVerifiesRandomWritesOfManySizes) {
@@ -155,7 +166,7 @@ TEST_F(Scattered, TwoDevicesInOneStack) {
     const LoopDevice upper_spare(16 * kMiB);
     register_spare(upper_spare.path());
     DmDevice upper("upper", remap_table(device.path(), upper_spare.path(), {"format"}));
-    scatter(upper, 131072, 200, 9);
+    scatter(upper, 131072, 100, 9);
     write_pattern(BlockFile(upper.path()), 0, 131072, 5);
     EXPECT_TRUE(verify_pattern(BlockFile(upper.path()), 0, 131072, 5));
 }

@@ -45,10 +45,9 @@ std::vector<RemapRecord> kept() {
     return parse_list({reinterpret_cast<const char*>(buffer.bytes().data()) + sizeof(size), size});
 }
 
-// Sectors of records hold the pattern of `mapped_seed`, the others that of `plain_seed`.
-testing::AssertionResult verify_mixed(const BlockFile& device, uint64_t sectors,
-                                      const std::vector<RemapRecord>& records, uint64_t plain_seed,
-                                      uint64_t mapped_seed) {
+// Sectors of records hold the pattern of `seed`, the others zeros.
+testing::AssertionResult verify_records(const BlockFile& device, uint64_t sectors,
+                                        const std::vector<RemapRecord>& records, uint64_t seed) {
     constexpr uint64_t kChunk = 2048;
     const Buffer data(kChunk * kSector);
     const Buffer expected(kChunk * kSector);
@@ -58,11 +57,11 @@ testing::AssertionResult verify_mixed(const BlockFile& device, uint64_t sectors,
         if (device.read(at, data.bytes().first(n * kSector)) != 0) {
             return testing::AssertionFailure() << "read error from sector " << at;
         }
-        fill_pattern(expected.bytes().first(n * kSector), at, plain_seed);
+        std::memset(expected.bytes().data(), 0, n * kSector);
         for (; record != records.end() && record->sector < at + n; ++record) {
             fill_pattern(
                 expected.bytes().subspan((record->sector - at) * kSector, record->count * kSector),
-                record->sector, mapped_seed);
+                record->sector, seed);
         }
         if (std::memcmp(data.bytes().data(), expected.bytes().data(), n * kSector) != 0) {
             return testing::AssertionFailure() << "wrong data from sector " << at;
@@ -72,7 +71,9 @@ testing::AssertionResult verify_mixed(const BlockFile& device, uint64_t sectors,
 }
 
 constexpr uint64_t kRecords = 100000;
-constexpr uint64_t kSectors = 2 * kRecords + 4000;  // of the mapped device
+constexpr uint64_t kStride = 8;
+constexpr uint64_t kEnd = kStride * kRecords;
+constexpr uint64_t kSectors = kEnd + 4000;  // of the mapped device
 
 Table hundred_thousand(const std::vector<std::string>& features = {}) {
     return remap_table(machine_disk("main"), machine_disk("spare"), features, kSectors);
@@ -91,11 +92,10 @@ void remap_more(DmDevice& device, uint64_t first, unsigned count) {
 
 TEST(RebootHundredThousand, Phase1OrderlyRemoval) {
     const std::string spare = machine_disk("spare");
-    write_pattern(BlockFile(machine_disk("main")), 0, kSectors, 1);
     { const DmDevice device("remap", hundred_thousand({"format"})); }
-    map_sectors(spare, 0, 2, kRecords, 2);
+    map_sectors(spare, 0, kStride, kRecords, 2);
     DmDevice device("remap", hundred_thousand());
-    remap_more(device, 2 * kRecords, 50);
+    remap_more(device, kEnd, 50);
     const auto records = remap_list(device);
     ASSERT_THAT(records, SizeIs(kRecords + 50));
     keep(records);
@@ -106,9 +106,9 @@ TEST(RebootHundredThousand, Phase1OrderlyRemoval) {
 TEST(RebootHundredThousand, Phase2FindThemAndCutPowerRightAfterARemap) {
     DmDevice device("remap", hundred_thousand());
     ASSERT_EQ(remap_list(device), kept());
-    EXPECT_TRUE(verify_mixed(BlockFile(device.path()), kSectors, kept(), 1, 2));
-    remap_more(device, 2 * kRecords + 100, 50);
-    const uint64_t last = 2 * kRecords + 200;
+    EXPECT_TRUE(verify_records(BlockFile(device.path()), kSectors, kept(), 2));
+    remap_more(device, kEnd + 100, 50);
+    const uint64_t last = kEnd + 200;
     write_pattern(BlockFile(device.path()), last, 1, 2);
     // The list is kept first, so that nothing comes between the last remap and the cut; it is
     // completed by what is known of that record.
@@ -124,12 +124,12 @@ TEST(RebootHundredThousand, Phase3FindThatOneToo) {
     const auto before = kept();
     ASSERT_THAT(records, SizeIs(before.size() + 1));
     const RemapRecord last = records.back();
-    EXPECT_EQ(last.sector, 2 * kRecords + 200);
+    EXPECT_EQ(last.sector, kEnd + 200);
     EXPECT_EQ(last.kind, "mapped");
     records.pop_back();
     ASSERT_EQ(records, before);
     records.push_back(last);
-    EXPECT_TRUE(verify_mixed(BlockFile(device.path()), kSectors, records, 1, 2));
+    EXPECT_TRUE(verify_records(BlockFile(device.path()), kSectors, records, 2));
     device.remove();
     register_spare(machine_disk("spare"));
 }

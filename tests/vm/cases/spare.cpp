@@ -72,7 +72,7 @@ TEST_F(Spare, BothSuperblocksDamagedIsRefused) {
     const uint64_t tail = tail_superblock(spare.path());
     damage(0);
     damage(tail);
-    expect_refused("both superblocks of the spare are lost");
+    expect_refused("no dm-remap metadata");
 }
 
 TEST_F(Spare, ZeroedIsRefused) {

@@ -150,6 +150,12 @@ TEST_F(TableLine, OneSpareServesOneDevice) {
         EXPECT_EQ(remap_list(device)[0].sector, 8U);
         EXPECT_EQ(remap_list(second)[0].sector, 16U);
     }
+    // Nor may main of one be spare of another, or a spare with records be left behind.
+    EXPECT_TRUE(
+        refused(remap_table(other.path(), main.path(), {"format"}), "cannot be main of one"));
+    EXPECT_TRUE(
+        refused(remap_table(spare.path(), other.path(), {"format"}), "cannot be main of one"));
+    EXPECT_THROW(device.load(remap_table(main.path(), other_spare.path())), DmError);
     device.remove();
     const LoopDevice smaller(32 * kMiB);
     EXPECT_TRUE(refused(remap_table(smaller.path(), spare.path()), "another size"));
