@@ -131,7 +131,7 @@ static void device_free(struct dm_remap_device *d)
 {
 	dm_remap_map_exit(d);
 	dm_remap_metadata_exit(&d->metadata);
-	dm_io_client_destroy(d->io);
+	bioset_exit(&d->bios);
 	mutex_destroy(&d->event_lock);
 	kfree(d);
 }
@@ -154,14 +154,12 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 	d->spare_bdev = t->spare->bdev;
 	dm_remap_autosave_setup(d);
 
-	d->io = dm_io_client_create();
-	if (IS_ERR(d->io)) {
-		ret = PTR_ERR(d->io);
+	ret = bioset_init(&d->bios, 4, 0, BIOSET_NEED_BVECS);
+	if (ret)
 		goto out_device;
-	}
 	ret = dm_remap_metadata_init(&d->metadata, &dm_remap_kernel_ops, d);
 	if (ret)
-		goto out_io;
+		goto out_bios;
 	ret = dm_remap_map_init(d, dm_device_name(d->dm));
 	if (ret)
 		goto out_metadata;
@@ -169,8 +167,8 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 
 out_metadata:
 	dm_remap_metadata_exit(&d->metadata);
-out_io:
-	dm_io_client_destroy(d->io);
+out_bios:
+	bioset_exit(&d->bios);
 out_device:
 	kfree(d);
 	return ERR_PTR(ret);
@@ -184,22 +182,22 @@ static bool ranges_overlap(u64 a, u64 a_length, u64 b, u64 b_length)
 }
 
 /* May the mapped device of @d give up the spare of @d for another? */
-static bool spare_in_use(const struct dm_remap_device *d)
+static bool spare_in_use(struct dm_remap_device *d)
 {
-	struct dm_remap_metadata *md = (struct dm_remap_metadata *)&d->metadata;
+	struct dm_remap_metadata *md = &d->metadata;
 	struct dm_remap_totals totals;
 
 	if (!md->loaded)
 		return false;
 	dm_remap_table_totals(&md->table, &totals);
-	return totals.records || md->doubt;
+	return totals.records || READ_ONCE(md->doubt);
 }
 
 /*
  * Does the live device @d stand in the way of the table @t (negative), or serve it
  * (1)? dm opens all devices under one claim, so nobody else would notice.
  */
-static int device_conflict(const struct dm_remap_device *d, const struct dm_remap_target *t,
+static int device_conflict(struct dm_remap_device *d, const struct dm_remap_target *t,
 			   u64 main_start, char **error)
 {
 	dev_t main = t->main->bdev->bd_dev, spare = t->spare->bdev->bd_dev;
@@ -364,11 +362,13 @@ static bool event_note(struct dm_remap_device *d)
 	lockdep_assert_held(&d->event_lock);
 	dm_remap_table_totals(&md->table, &totals);
 	news = d->event_mode != md->mode || totals.records > d->event_records ||
-	       percent != d->event_percent || md->save_failed != d->event_save_failed;
+	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
+	       md->breaker.open != d->event_breaker;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
 	d->event_percent = percent;
 	d->event_save_failed = md->save_failed;
+	d->event_breaker = md->breaker.open;
 	return news;
 }
 
@@ -435,7 +435,7 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
 	d->spare_discards = bdev_max_discard_sectors(d->spare_bdev);
-	d->features = t->features;
+	md->policy = t->features.policy;
 	WRITE_ONCE(d->stop, false);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
@@ -447,6 +447,7 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	event_baseline(d);
 	read_main_id(t, &main);
 	memcpy(main.name, md->sb.main.name, sizeof(main.name));
+	dm_remap_breaker_reset(md);
 	md->write_nothing = md->sb.compat_ro || !writable;
 	dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
 	if (writable) {

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The way of a bio: map, completion, and the worker for those that must wait.
+ * The way of a bio: map, completion, and the worker for those that cannot simply go on.
  *
  * A bio goes to main, or, where a record says so, to the spare; it is cut where the
- * answer changes. Two kinds wait for the worker: I/O to a range that is being copied
- * (held), and a write to a range that is pending, which goes to the spare.
+ * answer changes. The worker sees to three kinds, through the core: what an
+ * underlying device failed with an error that may be its media's; I/O to a range that is
+ * being copied (held); and a write to a range that is pending.
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So
  * writes to main and all I/O to the spare are counted, per CPU, in two generations.
  * A lookup and the count that follows it are one section with preemption off;
- * see dm_remap_drain for the other side.
+ * see dm_remap_drain for the other side. A bio that waits for the worker is not
+ * counted, and what the worker itself does is done under the lock of those who drain.
  */
 #include "dm-remap.h"
+#include "dm-remap-trace.h"
 
 #include <linux/delay.h>
 
@@ -20,6 +23,7 @@
 #define IO_COUNTED	0x1		/* in inflight->n[generation] */
 #define IO_SPARE_WRITE	0x2		/* a flush of the spare must cover it */
 #define IO_SPARE_FLUSH	0x4
+#define IO_DECIDED	0x8		/* the worker has given it its status */
 
 /* ---- counting ---- */
 
@@ -47,20 +51,10 @@ static unsigned long inflight_sum(const struct dm_remap_device *d, int generatio
 	return sum;
 }
 
-static int core_stop(struct dm_remap_device *d)
+static void inflight_wait(struct dm_remap_device *d, int generation)
 {
-	return dm_remap_kernel_ops.stop(d);
-}
-
-static int inflight_wait(struct dm_remap_device *d, int generation)
-{
-	int ret = 0;
-
-	while (!ret && inflight_sum(d, generation)) {
+	while (inflight_sum(d, generation))
 		usleep_range(100, 500);
-		ret = core_stop(d);
-	}
-	return ret;
 }
 
 /*
@@ -69,23 +63,18 @@ static int inflight_wait(struct dm_remap_device *d, int generation)
  * have counted themselves. The generation is switched, and counts in the old one only
  * fall, but for a map that read the old generation before the switch and counts
  * after it: the second grace period waits for that one, or the sum over the CPUs
- * could be zero while it is added up. A generation that an interrupted drain left
- * behind is waited for first. d->metadata.move_lock makes drains one at a time.
+ * could be zero while it is added up. d->metadata.move_lock makes drains one at a time.
  */
-int dm_remap_drain(void *ctx)
+void dm_remap_drain(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
 	int old = d->generation;
-	int ret;
 
 	lockdep_assert_held(&d->metadata.move_lock);
-	ret = inflight_wait(d, !old);
-	if (ret)
-		return ret;
 	synchronize_rcu_expedited();
 	WRITE_ONCE(d->generation, !old);
 	synchronize_rcu_expedited();
-	return inflight_wait(d, old);
+	inflight_wait(d, old);
 }
 
 /* ---- map ---- */
@@ -102,7 +91,8 @@ static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 	if (e->flags & DM_REMAP_F_HELD)
 		return true;
 	return e->kind == DM_REMAP_PENDING && is_write_of_data(bio) &&
-	       !d->features.no_auto_remap && READ_ONCE(d->metadata.mode) < DM_REMAP_MODE_RO;
+	       !READ_ONCE(d->metadata.policy.no_auto_remap) &&
+	       READ_ONCE(d->metadata.mode) < DM_REMAP_MODE_RO;
 }
 
 /*
@@ -148,17 +138,13 @@ static void redirect(struct dm_remap_device *d, struct bio *bio, sector_t sector
 	}
 }
 
-static void wait_for_worker(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io)
+static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
 {
 	unsigned long flags;
 
-	io->done = 0;
-	io->status = BLK_STS_OK;
-	atomic_set(&io->pieces, 1);
 	spin_lock_irqsave(&d->waiting_lock, flags);
 	bio_list_add(&d->waiting, bio);
 	spin_unlock_irqrestore(&d->waiting_lock, flags);
-	/* Even for a held range: it may have been released since it was looked up. */
 	queue_work(d->workqueue, &d->work);
 }
 
@@ -187,7 +173,6 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 	struct dm_remap_extent e;
 
-	io->device = d;
 	io->flags = 0;
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
 		return map_flush(d, bio, io);
@@ -195,6 +180,8 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 	look_and_count(d, bio, sector, bio_sectors(bio), &e, &io->flags, &io->generation);
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
+	io->iter = bio->bi_iter;
+	io->iter.bi_sector = sector;
 
 	if (unlikely(must_wait(d, bio, &e))) {
 		/* A pending range is not held: the bio may have been counted on its way to main. */
@@ -204,7 +191,7 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 		if (bio->bi_opf & REQ_NOWAIT)
 			bio_wouldblock_error(bio);
 		else
-			wait_for_worker(d, bio, io);
+			wait_for_worker(d, bio);
 		return DM_MAPIO_SUBMITTED;
 	}
 	if (unlikely(e.flags & DM_REMAP_F_DOUBT)) {
@@ -223,13 +210,37 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 /* ---- completion ---- */
 
+u64 dm_remap_spare_writes(struct dm_remap_device *d)
+{
+	return atomic64_read(&d->spare_written);
+}
+
+void dm_remap_spare_written(struct dm_remap_device *d)
+{
+	atomic64_inc(&d->spare_written);
+}
+
 /* Keeps the highest: flushes may complete in any order. */
-static void spare_flush_done(struct dm_remap_device *d, u64 covers)
+void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers)
 {
 	s64 seen = atomic64_read(&d->spare_flushed);
 
 	while ((u64)seen < covers && !atomic64_try_cmpxchg(&d->spare_flushed, &seen, covers))
 		;
+}
+
+/*
+ * Is it worth looking closer? A status that says it is not the media is passed on as
+ * it is, AGAIN and REQUEUE among them. A failed discard is no loss, and who reads ahead
+ * comes back for what is really wanted.
+ */
+static bool may_be_media(const struct bio *bio, blk_status_t error)
+{
+	if (error != BLK_STS_IOERR && error != BLK_STS_MEDIUM)
+		return false;
+	if (bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD))
+		return false;
+	return bio_op(bio) == REQ_OP_READ || is_write_of_data(bio);
 }
 
 static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_status_t error)
@@ -241,149 +252,166 @@ static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_st
 								DM_REMAP_READ_ERRORS, 1);
 }
 
-static void io_completed(struct dm_remap_device *d, u8 flags, u8 generation, bool ok)
+static int io_failed(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io,
+		     blk_status_t error)
 {
-	if (!(flags & IO_COUNTED))
-		return;
-	/* Before the write is acknowledged: a flush that follows must see it. */
-	if (ok && (flags & IO_SPARE_WRITE))
-		atomic64_inc(&d->spare_written);
-	inflight_leave(d, generation);
+	count_error(d, bio, error);
+	if (!may_be_media(bio, error))
+		return DM_ENDIO_DONE;
+	trace_dm_remap_error(disk_devt(dm_disk(d->dm)), io->iter.bi_sector,
+			     io->iter.bi_size >> SECTOR_SHIFT, op_is_write(bio_op(bio)),
+			     blk_status_to_errno(error));
+	wait_for_worker(d, bio);
+	return DM_ENDIO_INCOMPLETE;
 }
 
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	struct dm_remap_device *d = io->device;
+	struct dm_remap_target *t = ti->private;
+	struct dm_remap_device *d = t->device;
 
-	if (io->flags)
-		io_completed(d, io->flags, io->generation, !*error);
+	if (unlikely(io->flags & IO_DECIDED))
+		return DM_ENDIO_DONE;
+	/* Before the write is acknowledged: a flush that follows must see it. */
+	if ((io->flags & IO_SPARE_WRITE) && !*error)
+		dm_remap_spare_written(d);
 	if ((io->flags & IO_SPARE_FLUSH) && !*error)
-		spare_flush_done(d, io->flush_covers);
+		dm_remap_spare_flushed(d, io->flush_covers);
+	if (io->flags & IO_COUNTED)
+		inflight_leave(d, io->generation);
 	if (unlikely(*error))
-		count_error(d, bio, *error);
+		return io_failed(d, bio, io, *error);
 	return DM_ENDIO_DONE;
 }
 
 /* ---- the worker ---- */
 
-/* A part of a waiting bio, on its way. */
-struct piece {
-	struct bio *parent;
-	u8 flags;
-	u8 generation;
-	struct bio bio;		/* last: the bio_set puts its vectors behind */
-};
+/* Requests in one batch: those before wait for the last. */
+#define BATCH_BIOS 64
 
-/* One reference less; the last one ends the bio, and with it our part. */
-static void waiting_put(struct bio *parent)
+/* Bytes of a part of the bio, @from sectors from its start. */
+static struct bvec_iter part_of(const struct bio *bio, u32 from, u32 sectors)
 {
-	struct dm_remap_io *io = dm_per_bio_data(parent, sizeof(*io));
+	struct bvec_iter iter = bio->bi_iter;
 
-	if (!atomic_dec_and_test(&io->pieces))
-		return;
-	parent->bi_status = READ_ONCE(io->status);
-	bio_endio(parent);
+	bio_advance_iter(bio, &iter, from << SECTOR_SHIFT);
+	iter.bi_size = sectors << SECTOR_SHIFT;
+	return iter;
 }
 
-static void piece_end_io(struct bio *bio)
+/* A private copy: the pages of the bio may change while we work on them. */
+static void copy_from_bio(void *to, struct bio *bio, u32 from, u32 sectors)
 {
-	struct piece *p = container_of(bio, struct piece, bio);
-	struct bio *parent = p->parent;
-	struct dm_remap_io *io = dm_per_bio_data(parent, sizeof(*io));
-
-	io_completed(io->device, p->flags, p->generation, !bio->bi_status);
-	if (bio->bi_status)
-		WRITE_ONCE(io->status, bio->bi_status);
-	bio_put(bio);
-	waiting_put(parent);
-}
-
-static void piece_submit(struct dm_remap_device *d, struct bio *parent, struct dm_remap_io *io,
-			 sector_t sector, const struct dm_remap_extent *e, u8 flags, u8 generation)
-{
-	struct bio *bio = bio_alloc_clone(d->main_bdev, parent, GFP_NOIO, &d->pieces);
-	struct piece *p = container_of(bio, struct piece, bio);
-
-	p->parent = parent;
-	p->flags = flags;
-	p->generation = generation;
-	bio->bi_end_io = piece_end_io;
-	/* Nobody polls for a piece, and it has waited enough to be worth trying hard. */
-	bio->bi_opf &= ~(REQ_POLLED | REQ_NOWAIT | REQ_RAHEAD | REQ_FAILFAST_MASK);
-	bio_trim(bio, io->done, e->length);
-	redirect(d, bio, sector, e);
-	atomic_inc(&io->pieces);
-	if (bio_op(bio) == REQ_OP_DISCARD && e->kind == DM_REMAP_MAPPED && !d->spare_discards)
-		bio_endio(bio);
-	else
-		dm_submit_bio_remap(parent, bio);
-}
-
-/* Private copy of a part of a write: its pages may change while we work on them. */
-static void copy_data(void *to, struct bio *bio, u32 from, u32 sectors)
-{
-	struct bvec_iter start = bio->bi_iter, iter;
+	struct bvec_iter iter, start = part_of(bio, from, sectors);
 	struct bio_vec bv;
 
-	if (bio_op(bio) == REQ_OP_WRITE_ZEROES) {
-		memset(to, 0, sectors << SECTOR_SHIFT);
-		return;
-	}
-	bio_advance_iter(bio, &start, from << SECTOR_SHIFT);
-	start.bi_size = sectors << SECTOR_SHIFT;
 	__bio_for_each_segment(bv, bio, iter, start) {
 		memcpy_from_bvec(to, &bv);
 		to += bv.bv_len;
 	}
 }
 
-/*
- * A write to a pending range, from io->done on: to the spare as far as the range
- * goes. 0: something was done, look again.
- */
-static int pending_write(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io,
-			 sector_t sector, u32 sectors)
+static void copy_to_bio(struct bio *bio, u32 from, u32 sectors, const void *data)
 {
-	u32 done;
+	struct bvec_iter iter, start = part_of(bio, from, sectors);
+	struct bio_vec bv;
+
+	__bio_for_each_segment(bv, bio, iter, start) {
+		memcpy_to_bvec(&bv, data);
+		data += bv.bv_len;
+	}
+}
+
+static int redo_read(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
+		     u32 sectors)
+{
+	void *data = dm_remap_mover_buffer(d->mover);
 	int ret;
 
-	sectors = min(sectors, DM_REMAP_BOUNCE_SECTORS);
-	copy_data(d->bounce, bio, io->done, sectors);
-	ret = dm_remap_write_pending(&d->metadata, sector, sectors, d->bounce, &done);
-	io->done += done;
+	/* What cannot be read must not be what somebody else read before. */
+	memset(data, 0, sectors << SECTOR_SHIFT);
+	ret = dm_remap_redo_read(d->mover, sector, sectors, data);
+	copy_to_bio(bio, from, sectors, data);
 	return ret;
 }
 
-/* Hands on what can go; false: the rest waits for a held range. */
-static bool waiting_advance(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io)
+static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
+		      u32 sectors)
 {
-	sector_t start = dm_target_offset(d->ti, bio->bi_iter.bi_sector);
-	bool to_main = false;
+	void *data = dm_remap_mover_buffer(d->mover);
 
-	while (io->done < bio_sectors(bio) && !READ_ONCE(io->status)) {
-		sector_t sector = start + io->done;
-		struct dm_remap_extent e;
-		u8 flags, generation;
+	if (bio_op(bio) == REQ_OP_WRITE_ZEROES)
+		memset(data, 0, sectors << SECTOR_SHIFT);
+	else
+		copy_from_bio(data, bio, from, sectors);
+	return dm_remap_redo_write(d->mover, sector, sectors, data,
+				   bio->bi_opf & REQ_FUA ? DM_REMAP_FUA : 0);
+}
 
-		look_and_count(d, bio, sector, bio_sectors(bio) - io->done, &e, &flags,
-			       &generation);
-		if (e.flags & DM_REMAP_F_HELD)
-			return false;
-		if (e.flags & DM_REMAP_F_DOUBT) {
-			WRITE_ONCE(io->status, BLK_STS_IOERR);
-			break;
-		}
-		if (!to_main && must_wait(d, bio, &e)) {
-			inflight_leave(d, generation);
-			/* What the spare does not take, main may. */
-			to_main = pending_write(d, bio, io, sector, e.length);
-			continue;
-		}
-		piece_submit(d, bio, io, sector, &e, flags, generation);
-		io->done += e.length;
+/* All of the bio, in parts. A bad block is no reason not to read the rest. */
+static int redo(struct dm_remap_device *d, struct bio *bio)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+	u32 from, n, sectors;
+	int ret = 0, error = 0;
+
+	/* A discard is advice, and this one came at a bad time. */
+	if (bio_op(bio) == REQ_OP_DISCARD)
+		return 0;
+	/* As it came: who completed it has consumed it. */
+	bio->bi_iter = io->iter;
+	sectors = bio_sectors(bio);
+	for (from = 0; from < sectors && (ret == 0 || ret == -EIO); from += n) {
+		sector_t sector = io->iter.bi_sector + from;
+
+		n = min(sectors - from, DM_REMAP_REDO_SECTORS);
+		if (bio_op(bio) == REQ_OP_READ)
+			ret = redo_read(d, bio, sector, from, n);
+		else
+			ret = redo_write(d, bio, sector, from, n);
+		error = error ?: ret;
 	}
-	return true;
+	return error;
+}
+
+static void decided(struct bio *bio)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	io->flags = IO_DECIDED;
+	/* It may have been completed once, and the queue has heard of that. */
+	bio_clear_flag(bio, BIO_QOS_THROTTLED);
+	bio_clear_flag(bio, BIO_QOS_MERGED);
+	bio_endio(bio);
+}
+
+/* Does them over in one batch, so that they share a commit, and completes them. */
+static void redo_batch(struct dm_remap_device *d, struct bio_list *batch)
+{
+	struct bio *bio;
+	int committed;
+
+	dm_remap_redo_begin(d->mover);
+	bio_list_for_each(bio, batch)
+		bio->bi_status = errno_to_blk_status(redo(d, bio));
+	committed = dm_remap_redo_end(d->mover);
+	while ((bio = bio_list_pop(batch))) {
+		if (committed && op_is_write(bio_op(bio)) && !bio->bi_status)
+			bio->bi_status = BLK_STS_IOERR;
+		decided(bio);
+	}
+}
+
+static void take_batch(struct dm_remap_device *d, struct bio_list *batch)
+{
+	unsigned int n;
+
+	bio_list_init(batch);
+	spin_lock_irq(&d->waiting_lock);
+	for (n = 0; n < BATCH_BIOS && !bio_list_empty(&d->waiting); n++)
+		bio_list_add(batch, bio_list_pop(&d->waiting));
+	spin_unlock_irq(&d->waiting_lock);
 }
 
 static void do_waiting(struct work_struct *work)
@@ -391,71 +419,39 @@ static void do_waiting(struct work_struct *work)
 	struct dm_remap_device *d = container_of(work, struct dm_remap_device, work);
 	/* Reclaim may be waiting for the very writes that are handled here. */
 	unsigned int reclaim = memalloc_noreclaim_save();
-	struct bio_list list, still;
-	struct bio *bio;
+	struct bio_list batch;
 
-	bio_list_init(&still);
-	spin_lock_irq(&d->waiting_lock);
-	list = d->waiting;
-	bio_list_init(&d->waiting);
-	spin_unlock_irq(&d->waiting_lock);
-
-	while ((bio = bio_list_pop(&list))) {
-		struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-
-		if (waiting_advance(d, bio, io))
-			waiting_put(bio);
-		else
-			bio_list_add(&still, bio);
-	}
-	/* Who releases a range queues this work again, also while it runs. */
-	spin_lock_irq(&d->waiting_lock);
-	bio_list_merge_head(&d->waiting, &still);
-	spin_unlock_irq(&d->waiting_lock);
-	dm_remap_device_event(d);
+	for (take_batch(d, &batch); !bio_list_empty(&batch); take_batch(d, &batch))
+		redo_batch(d, &batch);
 	memalloc_noreclaim_restore(reclaim);
-}
-
-void dm_remap_released(void *ctx)
-{
-	struct dm_remap_device *d = ctx;
-
-	queue_work(d->workqueue, &d->work);
+	dm_remap_device_event(d);
 }
 
 /* ---- set-up ---- */
 
 int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 {
-	int ret = -ENOMEM;
-
 	spin_lock_init(&d->waiting_lock);
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
 	d->inflight = alloc_percpu(struct dm_remap_inflight);
 	if (!d->inflight)
-		return ret;
-	d->bounce = dm_remap_zalloc(DM_REMAP_BOUNCE_SECTORS << SECTOR_SHIFT);
-	if (!d->bounce)
+		return -ENOMEM;
+	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);
+	if (!d->mover)
 		goto out_inflight;
 	d->workqueue = alloc_ordered_workqueue("dm-remap/%s", WQ_MEM_RECLAIM, name);
-	if (!d->workqueue)
-		goto out_bounce;
-	ret = bioset_init(&d->pieces, 16, offsetof(struct piece, bio), 0);
-	if (!ret)
+	if (d->workqueue)
 		return 0;
-	destroy_workqueue(d->workqueue);
-out_bounce:
-	dm_remap_free(d->bounce);
+	dm_remap_mover_free(d->mover);
 out_inflight:
 	free_percpu(d->inflight);
-	return ret;
+	return -ENOMEM;
 }
 
 void dm_remap_map_exit(struct dm_remap_device *d)
 {
 	destroy_workqueue(d->workqueue);
-	bioset_exit(&d->pieces);
-	dm_remap_free(d->bounce);
+	dm_remap_mover_free(d->mover);
 	free_percpu(d->inflight);
 }

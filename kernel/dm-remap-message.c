@@ -127,47 +127,47 @@ static int message_restore(struct message *m)
 	return 1;
 }
 
-static int message_remap(struct message *m)
+/* The three that move, or forget, a range. */
+static int message_move(struct message *m, const char *word,
+			int (*move)(struct dm_remap_metadata *md, u64 start, u64 length,
+				    struct dm_remap_moved *moved),
+			struct dm_remap_moved *moved)
 {
-	struct dm_remap_moved moved;
 	u64 start, length;
 	int ret = parse_range(m, &start, &length);
 
 	if (ret)
 		return ret;
-	ret = dm_remap_remap(&m->d->metadata, start, length,
-			     READ_ONCE(m->d->features.read_retries), &moved);
+	ret = move(&m->d->metadata, start, length, moved);
 	dm_remap_device_event(m->d);
+	return moved_result(m, word, ret, moved);
+}
+
+static int message_remap(struct message *m)
+{
+	struct dm_remap_moved moved = { };
+	int ret = message_move(m, "remap", dm_remap_remap, &moved);
+
 	scnprintf(m->result, m->maxlen, "moved=%llu pending=%llu", moved.moved, moved.pending);
-	return moved_result(m, "remap", ret, &moved);
+	return ret;
 }
 
 static int message_unremap(struct message *m)
 {
-	struct dm_remap_moved moved;
-	u64 start, length;
-	int ret = parse_range(m, &start, &length);
+	struct dm_remap_moved moved = { };
+	int ret = message_move(m, "unremap", dm_remap_unremap, &moved);
 
-	if (ret)
-		return ret;
-	ret = dm_remap_unremap(&m->d->metadata, start, length, &moved);
-	dm_remap_device_event(m->d);
 	scnprintf(m->result, m->maxlen, "moved=%llu refused=%llu", moved.moved, moved.refused);
-	return moved_result(m, "unremap", ret, &moved);
+	return ret;
 }
 
 static int message_forget(struct message *m)
 {
-	struct dm_remap_moved moved;
-	u64 start, length;
-	int ret = parse_range(m, &start, &length);
+	struct dm_remap_moved moved = { };
+	int ret = message_move(m, "forget", dm_remap_forget, &moved);
 
-	if (ret)
-		return ret;
-	ret = dm_remap_forget(&m->d->metadata, start, length, &moved);
-	dm_remap_device_event(m->d);
 	scnprintf(m->result, m->maxlen, "dropped=%llu", moved.dropped);
-	return moved_result(m, "forget", ret, &moved);
+	return ret;
 }
 
 /* One line of the list, or 0 if it does not fit. */
@@ -220,6 +220,17 @@ static int message_reset_stats(struct message *m)
 	return ret;
 }
 
+static int message_reset_breaker(struct message *m)
+{
+	int ret = no_arguments(m);
+
+	if (ret)
+		return ret;
+	dm_remap_breaker_reset(&m->d->metadata);
+	dm_remap_device_event(m->d);
+	return 0;
+}
+
 /* "set <key> <value>": what the table line can say, at run time and until the next load. */
 static int message_set(struct message *m)
 {
@@ -231,15 +242,15 @@ static int message_set(struct message *m)
 	if (!strcmp(m->argv[0], "read_retries")) {
 		if (kstrtouint(m->argv[1], 10, &number) || number > DM_REMAP_MAX_READ_RETRIES)
 			return bad(m, "read_retries must be 0 to 100");
-		m->t->features.read_retries = number;
-		WRITE_ONCE(m->d->features.read_retries, number);
+		m->t->features.policy.read_retries = number;
+		WRITE_ONCE(m->d->metadata.policy.read_retries, number);
 		return 0;
 	}
 	if (!strcmp(m->argv[0], "no_auto_remap")) {
 		if (kstrtobool(m->argv[1], &on))
 			return bad(m, "no_auto_remap must be 0 or 1");
-		m->t->features.no_auto_remap = on;
-		WRITE_ONCE(m->d->features.no_auto_remap, on);
+		m->t->features.policy.no_auto_remap = on;
+		WRITE_ONCE(m->d->metadata.policy.no_auto_remap, on);
 		return 0;
 	}
 	return bad(m, "unknown key; there are read_retries and no_auto_remap");
@@ -256,6 +267,7 @@ static const struct {
 	{ "forget", message_forget },
 	{ "list", message_list },
 	{ "reset_stats", message_reset_stats },
+	{ "reset_breaker", message_reset_breaker },
 	{ "set", message_set },
 };
 
@@ -274,7 +286,7 @@ int dm_remap_message(struct dm_target *ti, unsigned int argc, char **argv, char 
 	for (i = 0; i < ARRAY_SIZE(messages); i++)
 		if (!strcmp(argv[0], messages[i].word))
 			return messages[i].run(&m);
-	DMERR("%s: unknown message \"%s\"; there are save, restore, remap, unremap, forget, list, reset_stats and set",
+	DMERR("%s: unknown message \"%s\"; there are save, restore, remap, unremap, forget, list, reset_stats, reset_breaker and set",
 	      dm_device_name(t->device->dm), argv[0]);
 	return -EINVAL;
 }
@@ -317,6 +329,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 		DMEMIT(" autosave=%u", period);
 	else
 		DMEMIT(" autosave=off");
+	DMEMIT(" breaker=%s", READ_ONCE(md->breaker.open) ? "open" : "closed");
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)
@@ -326,19 +339,19 @@ static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)
 
 static void status_table(struct dm_remap_target *t, char *result, unsigned int maxlen)
 {
-	const struct dm_remap_features *f = &t->features;
+	const struct dm_remap_policy *policy = &t->features.policy;
 	unsigned int sz = 0;
-	unsigned int n = 2 + f->no_auto_remap +
-			 2 * (f->read_retries != DM_REMAP_DEFAULT_READ_RETRIES);
+	unsigned int n = 2 + policy->no_auto_remap +
+			 2 * (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES);
 	uuid_t uuid;
 
 	current_uuid(t->device, &uuid);
 	DMEMIT("%s %llu %s %u uuid %pUb", t->main->name, (u64)t->device->main_start,
 	       t->spare->name, n, &uuid);
-	if (f->no_auto_remap)
+	if (policy->no_auto_remap)
 		DMEMIT(" no_auto_remap");
-	if (f->read_retries != DM_REMAP_DEFAULT_READ_RETRIES)
-		DMEMIT(" read_retries %u", f->read_retries);
+	if (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES)
+		DMEMIT(" read_retries %u", policy->read_retries);
 }
 
 static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
@@ -351,8 +364,8 @@ static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
 	DMEMIT_TARGET_NAME_VERSION(ti->type);
 	DMEMIT(",main_device_name=%s,main_start=%llu,spare_device_name=%s,uuid=%pUb",
 	       t->main->name, (u64)t->device->main_start, t->spare->name, &uuid);
-	DMEMIT(",no_auto_remap=%c,read_retries=%u;", t->features.no_auto_remap ? 'y' : 'n',
-	       t->features.read_retries);
+	DMEMIT(",no_auto_remap=%c,read_retries=%u;", t->features.policy.no_auto_remap ? 'y' : 'n',
+	       t->features.policy.read_retries);
 }
 
 void dm_remap_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,

@@ -27,8 +27,8 @@ static int parse_read_retries(struct dm_remap_target *t, struct dm_arg_set *as)
 {
 	const char *word = as->argc ? dm_shift_arg(as) : NULL;
 
-	if (!word || kstrtouint(word, 10, &t->features.read_retries) ||
-	    t->features.read_retries > DM_REMAP_MAX_READ_RETRIES) {
+	if (!word || kstrtouint(word, 10, &t->features.policy.read_retries) ||
+	    t->features.policy.read_retries > DM_REMAP_MAX_READ_RETRIES) {
 		t->ti->error = "read_retries must be followed by a number from 0 to 100";
 		return -EINVAL;
 	}
@@ -44,7 +44,7 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		return 0;
 	}
 	if (!strcmp(word, "no_auto_remap")) {
-		t->features.no_auto_remap = true;
+		t->features.policy.no_auto_remap = true;
 		return 0;
 	}
 	if (!strcmp(word, "uuid"))
@@ -63,7 +63,7 @@ static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 	unsigned int n;
 	int ret;
 
-	t->features.read_retries = DM_REMAP_DEFAULT_READ_RETRIES;
+	t->features.policy.read_retries = DM_REMAP_DEFAULT_READ_RETRIES;
 	if (!as->argc)
 		return 0;
 	ret = dm_read_arg_group(&group, as, &n, &t->ti->error);
@@ -160,7 +160,6 @@ static void set_limits(struct dm_remap_target *t)
 	ti->flush_supported = true;
 	/* A spare without discard must not take it from main. */
 	ti->discards_supported = bdev_max_discard_sectors(t->main->bdev);
-	ti->accounts_remapped_io = true;
 	ti->per_io_data_size = sizeof(struct dm_remap_io);
 }
 

@@ -23,6 +23,7 @@
 #include <linux/workqueue.h>
 
 #include "compat/dm-remap-compat.h"
+#include "core/dm-remap-manual.h"
 #include "core/dm-remap-metadata.h"
 #include "core/dm-remap-relocate.h"
 
@@ -40,8 +41,7 @@ struct dm_remap_features {
 	bool format;			/* format the spare at the first resume */
 	bool has_uuid;
 	uuid_t uuid;			/* refuse any other spare */
-	bool no_auto_remap;
-	unsigned int read_retries;
+	struct dm_remap_policy policy;
 };
 
 struct dm_remap_device {
@@ -53,7 +53,7 @@ struct dm_remap_device {
 	dev_t spare_devt;
 	sector_t main_start;
 	u64 main_claim;			/* sectors from there on; grows with longer tables */
-	struct dm_io_client *io;
+	struct bio_set bios;		/* for I/O of the core */
 	struct dm_remap_metadata metadata;
 
 	/* Until the first resume. */
@@ -68,7 +68,6 @@ struct dm_remap_device {
 	struct block_device *spare_bdev;
 	bool spare_discards;
 	bool stop;			/* a suspend has begun: long work ends */
-	struct dm_remap_features features;
 
 	/* In flight: writes to main, all I/O to the spare. */
 	struct dm_remap_inflight __percpu *inflight;
@@ -76,13 +75,12 @@ struct dm_remap_device {
 	atomic64_t spare_written;	/* completed writes to the spare */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
 
-	/* Bios that wait: for a held range, or to be written to a pending one. */
+	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
 	struct work_struct work;
 	spinlock_t waiting_lock;
 	struct bio_list waiting;	/* waiting_lock */
-	struct bio_set pieces;		/* what the worker submits for a waiting bio */
-	void *bounce;			/* DM_REMAP_BOUNCE_SECTORS; the worker's */
+	struct dm_remap_mover *mover;	/* the worker's */
 
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
@@ -93,6 +91,7 @@ struct dm_remap_device {
 	u64 event_records;
 	unsigned int event_percent;
 	bool event_save_failed;
+	bool event_breaker;
 };
 
 struct dm_remap_target {
@@ -128,15 +127,11 @@ void dm_remap_for_each_device(void (*fn)(struct dm_remap_device *d));
 
 /* ---- dm-remap-map.c ---- */
 
-#define DM_REMAP_BOUNCE_SECTORS 512u
-
 /* Our part of each bio's per-bio data. */
 struct dm_remap_io {
-	struct dm_remap_device *device;
+	/* The bio as it came, its sector counted from the start of the mapped device. */
+	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
-	u32 done;			/* waiting bio: sectors handed on */
-	atomic_t pieces;		/* waiting bio: under way, one for the worker itself */
-	blk_status_t status;		/* waiting bio: of the first piece that failed */
 	u8 generation;
 	u8 flags;			/* IO_* */
 };
@@ -146,8 +141,13 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */
-int dm_remap_drain(void *ctx);
-void dm_remap_released(void *ctx);
+void dm_remap_drain(void *ctx);
+/* Writes to the spare that have completed; a flush that begins now covers them. */
+u64 dm_remap_spare_writes(struct dm_remap_device *d);
+/* One more, not durable by itself. */
+void dm_remap_spare_written(struct dm_remap_device *d);
+/* A flush has completed. */
+void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers);
 
 /* ---- dm-remap-io.c ---- */
 

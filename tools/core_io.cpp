@@ -41,8 +41,8 @@ const dm_remap_ops& CoreIo::ops() {
         .now = &CoreIo::now,
         .log = &CoreIo::log,
         .drain = nullptr,
-        .released = nullptr,
         .stop = nullptr,
+        .note = nullptr,
     };
     return table;
 }

@@ -26,6 +26,7 @@ void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode)
 	dm_remap_log(md, mode == DM_REMAP_MODE_RW ? DM_REMAP_LOG_INFO : DM_REMAP_LOG_ERR,
 		     "mode %s -> %s", dm_remap_mode_name(md->mode), dm_remap_mode_name(mode));
 	WRITE_ONCE(md->mode, mode);
+	dm_remap_note(md, DM_REMAP_NOTE_MODE, 0, 0, mode);
 }
 
 int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_ops *ops, void *ctx)
@@ -241,6 +242,7 @@ static int checkpoint_snapshot(struct dm_remap_metadata *md, struct dm_remap_sup
 	mutex_lock(&md->commit_lock);
 	next->journal_start = md->next_sequence;
 	next->journal_chain = md->chain;
+	md->soft_saved = md->soft_next;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		next->counter[i] = atomic64_read(&md->counter[i]);
 	ret = dm_remap_snapshot_begin(&md->table, &totals);
@@ -268,6 +270,7 @@ static void checkpoint_done(struct dm_remap_metadata *md)
 	if (md->next_sequence == md->sb.journal_start)
 		md->burnt = false;
 	dm_remap_doubts_settle(md, md->sb.journal_start);
+	WRITE_ONCE(md->soft_first, max_t(u64, md->soft_first, md->soft_saved));
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		WRITE_ONCE(md->counter_saved[i], md->sb.counter[i]);
 	dm_remap_mode_set(md, mode_of_copies(&md->sb));

@@ -35,6 +35,22 @@ static inline int dm_remap_blocks_write(struct dm_remap_metadata *md, u64 block,
 			      n * DM_REMAP_BLOCK_SECTORS, buf, flags);
 }
 
+/* dm_remap_table_lookup as a reader of its own. */
+static inline void dm_remap_look(struct dm_remap_metadata *md, u64 sector, u64 sectors,
+				 struct dm_remap_extent *e)
+{
+	rcu_read_lock_sched();
+	dm_remap_table_lookup(&md->table, sector, sectors, e);
+	rcu_read_unlock_sched();
+}
+
+static inline void dm_remap_note(struct dm_remap_metadata *md, enum dm_remap_note note, u64 sector,
+				 u64 sectors, s64 value)
+{
+	if (md->ops->note)
+		md->ops->note(md->ctx, note, sector, sectors, value);
+}
+
 /*
  * What a journal entry does to the tables: the one place that says so, for commit
  * and for replay. 0 or -ENOMEM. commit_lock held, or loading.

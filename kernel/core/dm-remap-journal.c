@@ -182,26 +182,73 @@ static int commit_prepare(struct dm_remap_metadata *md, struct commit *c,
 	return ret;
 }
 
+/* How far into the soft ranges a commit got. */
+struct soft_mark {
+	u64 index;
+	u64 start;		/* what is left of that range begins here */
+};
+
+/*
+ * Soft pending records, as far as they still are that and there is room beside the
+ * @n entries of a commit. They come first: what those entries say holds. Returns
+ * their number.
+ */
+static unsigned int soft_encode(struct dm_remap_metadata *md, struct dm_remap_disk_entry *to,
+				unsigned int n, struct soft_mark *mark)
+{
+	unsigned int used = 0;
+
+	mark->start = 0;
+	for (mark->index = md->soft_first; mark->index < md->soft_next; mark->index++) {
+		const struct dm_remap_soft *soft = &md->soft[mark->index % DM_REMAP_SOFT_RANGES];
+		u64 end = soft->start + soft->length;
+		struct dm_remap_record r;
+
+		for (mark->start = soft->start;
+		     dm_remap_table_next(&md->table, mark->start, &r) && r.main < end;
+		     mark->start = r.main + r.length) {
+			if (r.kind != DM_REMAP_PENDING)
+				continue;
+			if (used + n == DM_REMAP_ENTRIES_PER_BLOCK)
+				return used;
+			dm_remap_entry_encode(&to[used++], &r);
+		}
+	}
+	return used;
+}
+
+/* What is before @mark is durable. */
+static void soft_advance(struct dm_remap_metadata *md, const struct soft_mark *mark)
+{
+	struct dm_remap_soft *soft = &md->soft[mark->index % DM_REMAP_SOFT_RANGES];
+
+	WRITE_ONCE(md->soft_first, mark->index);
+	if (mark->index < md->soft_next && mark->start > soft->start) {
+		soft->length = soft->start + soft->length - mark->start;
+		soft->start = mark->start;
+	}
+}
+
 static int journal_write(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
-			 unsigned int n, u32 *chain)
+			 unsigned int n, struct soft_mark *mark, u32 *chain)
 {
 	struct dm_remap_disk_block *block = md->journal_buf;
 	u64 sequence = md->next_sequence, at;
-	unsigned int i;
+	unsigned int soft, i;
 	int r, ret;
 
 	memset(block, 0, sizeof(*block));
-	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain, n);
+	soft = soft_encode(md, block->entry, n, mark);
+	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain,
+			     soft + n);
 	for (i = 0; i < n; i++)
-		dm_remap_entry_encode(&block->entry[i], &entry[i]);
+		dm_remap_entry_encode(&block->entry[soft + i], &entry[i]);
 	*chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0, sequence));
 
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		at = dm_remap_journal_at(&md->sb.layout, r, sequence);
 		dm_remap_block_seal(block, at);
-		/* One flush covers both: the data was written before either block. */
-		ret = dm_remap_blocks_write(md, at, 1, block,
-					    r ? DM_REMAP_FUA : DM_REMAP_PREFLUSH | DM_REMAP_FUA);
+		ret = dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
 		if (ret) {
 			dm_remap_log(md, DM_REMAP_LOG_ERR,
 				     "journal sequence %llu: replica %d cannot be written (%d)",
@@ -257,10 +304,8 @@ static u64 room_wanted(struct dm_remap_metadata *md, const struct dm_remap_recor
 	return want ? want + reserve : 0;
 }
 
-static bool table_has_room(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
-			   unsigned int n)
+static bool table_has_room(struct dm_remap_metadata *md, u64 want)
 {
-	u64 want = room_wanted(md, entry, n);
 	struct dm_remap_totals records, retired;
 
 	dm_remap_table_totals(&md->table, &records);
@@ -287,17 +332,18 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 			 unsigned int n)
 {
 	struct commit c;
+	struct soft_mark mark;
 	int ret;
 
 	lockdep_assert_held(&md->commit_lock);
 	if (!entries_valid(md, entry, n))
 		return -EINVAL;
-	if (!table_has_room(md, entry, n))
+	if (!table_has_room(md, room_wanted(md, entry, n)))
 		return -ENOSPC;
 	ret = commit_prepare(md, &c, entry, n);
 	if (ret)
 		return ret;
-	ret = journal_write(md, entry, n, &md->chain);
+	ret = journal_write(md, entry, n, &mark, &md->chain);
 	WRITE_ONCE(md->next_sequence, md->next_sequence + 1);
 	if (ret) {
 		commit_failed(md, &c, entry, n);
@@ -306,6 +352,7 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 	dm_remap_update_publish(&md->table, &c.records);
 	dm_remap_update_publish(&md->retired, &c.retired);
 	dm_remap_update_abandon(&c.in_doubt);
+	soft_advance(md, &mark);
 	return 0;
 }
 
@@ -369,7 +416,7 @@ bool dm_remap_dirty(const struct dm_remap_metadata *md)
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		if ((u64)atomic64_read(&md->counter[i]) != READ_ONCE(md->counter_saved[i]))
 			return true;
-	return false;
+	return READ_ONCE(md->soft_first) != READ_ONCE(md->soft_next);
 }
 
 u64 dm_remap_journal_used(const struct dm_remap_metadata *md)
@@ -377,7 +424,8 @@ u64 dm_remap_journal_used(const struct dm_remap_metadata *md)
 	return READ_ONCE(md->next_sequence) - READ_ONCE(md->oldest_start);
 }
 
-static int counters_commit(struct dm_remap_metadata *md)
+/* The soft ranges ride in every commit. */
+int dm_remap_soft_commit(struct dm_remap_metadata *md)
 {
 	struct dm_remap_record entry[DM_REMAP_NR_COUNTERS] = { };
 	unsigned int i;
@@ -391,6 +439,71 @@ static int counters_commit(struct dm_remap_metadata *md)
 	ret = dm_remap_commit(md, entry, DM_REMAP_NR_COUNTERS);
 	for (i = 0; !ret && i < DM_REMAP_NR_COUNTERS; i++)
 		WRITE_ONCE(md->counter_saved[i], entry[i].main);
+	return ret;
+}
+
+/* Room in the ring for one more soft range. Takes commit_lock, or fails without it. */
+static int pending_begin(struct dm_remap_metadata *md)
+{
+	for (;;) {
+		int ret = 0;
+
+		mutex_lock(&md->commit_lock);
+		if (!md->active || md->mode >= DM_REMAP_MODE_RO)
+			ret = -EROFS;
+		else if (md->soft_next - md->soft_first < DM_REMAP_SOFT_RANGES)
+			return 0;
+		mutex_unlock(&md->commit_lock);
+		ret = ret ?: dm_remap_soft_commit(md);
+		if (ret)
+			return ret;
+	}
+}
+
+static int pending_prepare(struct dm_remap_metadata *md, struct dm_remap_update *u,
+			   struct dm_remap_record *r, u64 end)
+{
+	struct dm_remap_extent e;
+	unsigned int pieces = 0;
+	int ret = 0;
+
+	for (; !ret && r->main < end; r->main += e.length) {
+		dm_remap_look(md, r->main, end - r->main, &e);
+		r->length = e.length;
+		if (e.kind != DM_REMAP_NONE || (e.flags & DM_REMAP_F_DOUBT))
+			continue;
+		/* As room_wanted: each may split another. */
+		ret = table_has_room(md, 2 * ++pieces + CLEAR_RESERVE) ?
+		      dm_remap_update_set(&md->table, u, r) : -ENOSPC;
+	}
+	return ret;
+}
+
+int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason)
+{
+	u32 now = md->ops->now(md->ctx);
+	struct dm_remap_record r = {
+		.main = start, .kind = DM_REMAP_PENDING, .reason = reason,
+		.first_time = now, .last_time = now,
+	};
+	struct dm_remap_update u;
+	int ret = pending_begin(md);
+
+	if (ret)
+		return ret;
+	dm_remap_update_init(&u);
+	ret = pending_prepare(md, &u, &r, start + length);
+	if (ret) {
+		dm_remap_update_abandon(&u);
+	} else {
+		struct dm_remap_soft soft = { .start = start, .length = length };
+
+		dm_remap_update_publish(&md->table, &u);
+		md->soft[md->soft_next % DM_REMAP_SOFT_RANGES] = soft;
+		WRITE_ONCE(md->soft_next, md->soft_next + 1);
+		dm_remap_note(md, DM_REMAP_NOTE_PENDING, start, length, 0);
+	}
+	mutex_unlock(&md->commit_lock);
 	return ret;
 }
 
@@ -417,11 +530,11 @@ int dm_remap_autosave(struct dm_remap_metadata *md)
 
 	if (!md->active || md->write_nothing)
 		return 0;
-	if (md->save_failed || md->burnt || md->mode == DM_REMAP_MODE_RO ||
+	if (md->save_failed || md->burnt || md->mode != DM_REMAP_MODE_RW ||
 	    used * 2 >= md->sb.layout.journal_blocks)
 		return dm_remap_save(md);
 	if (dm_remap_dirty(md))
-		return save_count(md, counters_commit(md));
+		return save_count(md, dm_remap_soft_commit(md));
 	return 0;
 }
 

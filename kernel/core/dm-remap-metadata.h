@@ -37,9 +37,22 @@ enum dm_remap_level {
 	DM_REMAP_LOG_INFO,
 };
 
+/* Decisions, for who wants to follow them. */
+enum dm_remap_note {
+	DM_REMAP_NOTE_BAD,		/* blocks of main judged bad; value: 0 read, 1 write */
+	DM_REMAP_NOTE_RELOCATED,	/* value: first sector on the spare */
+	DM_REMAP_NOTE_RESCUED,		/* value: first sector on the spare */
+	DM_REMAP_NOTE_PENDING,
+	DM_REMAP_NOTE_CLEARED,		/* main holds the data (again): the record is gone */
+	DM_REMAP_NOTE_RETIRED,		/* sector: of the spare */
+	DM_REMAP_NOTE_MODE,		/* value: enum dm_remap_mode */
+	DM_REMAP_NOTE_BREAKER,		/* value: 1 open, 0 closed */
+};
+
 /*
  * How the core reaches the world. I/O is synchronous; it returns 0 or a negative
- * errno. Buffers come from dm_remap_zalloc. @sectors is a multiple of the logical
+ * errno: -EIO and -ENODATA where the media may be at fault, others where it is
+ * not. Buffers come from dm_remap_zalloc. @sectors is a multiple of the logical
  * block of the device.
  */
 struct dm_remap_ops {
@@ -51,18 +64,17 @@ struct dm_remap_ops {
 	void (*log)(void *ctx, enum dm_remap_level level, const char *fmt, ...) __printf(3, 4);
 
 	/*
-	 * The rest is for moving data (dm-remap-relocate.h); who only deals with
-	 * metadata leaves it NULL.
+	 * The rest is for moving data (dm-remap-relocate.h, dm-remap-manual.h); who only
+	 * deals with metadata leaves it NULL.
 	 *
 	 * drain: returns when every write to main, and all I/O to the spare, that
-	 * was mapped before the call has completed. 0, or -EINTR: a fatal signal, or
-	 * the device is being suspended.
-	 * released: ranges are no longer held; whatever waits for one looks again.
+	 * was mapped before the call has completed.
 	 * stop: asked between the steps of long work: -EINTR or -EAGAIN ends it.
+	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
 	 */
-	int (*drain)(void *ctx);
-	void (*released)(void *ctx);
+	void (*drain)(void *ctx);
 	int (*stop)(void *ctx);
+	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
 };
 
 enum dm_remap_mode {
@@ -93,11 +105,35 @@ struct dm_remap_report {
 
 struct dm_remap_doubt;
 
+/* What the owner wants; may change at any time, read without a lock. */
+struct dm_remap_policy {
+	unsigned int read_retries;	/* more tries before a block counts as unreadable */
+	bool no_auto_remap;		/* record what is bad, move nothing by itself */
+};
+
+/* See dm-remap-relocate.h. Protected by move_lock; open is read without. */
+struct dm_remap_breaker {
+	bool open;
+	unsigned int failures;		/* requests in a row without a control */
+	u64 tried;			/* when a control was last run; seconds since 1970 UTC */
+};
+
+#define DM_REMAP_SOFT_RANGES 64
+
+/* A range in which there are pending records that no commit has carried yet. */
+struct dm_remap_soft {
+	u64 start;
+	u64 length;
+};
+
 struct dm_remap_metadata {
 	const struct dm_remap_ops *ops;
 	void *ctx;
 
-	struct mutex move_lock;		/* one mover of data at a time (dm-remap-relocate.h) */
+	struct dm_remap_policy policy;
+
+	struct mutex move_lock;		/* one mover of data at a time */
+	struct dm_remap_breaker breaker;
 
 	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb writing */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
@@ -117,6 +153,11 @@ struct dm_remap_metadata {
 	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */
 	struct dm_remap_doubt *doubt_reserve;
 	struct dm_remap_disk_block *journal_buf;
+	/* Ranges soft_first to soft_next - 1 of a ring; soft_saved: of the next superblock. */
+	struct dm_remap_soft soft[DM_REMAP_SOFT_RANGES];
+	u64 soft_first;
+	u64 soft_next;
+	u64 soft_saved;			/* checkpoint_lock */
 	atomic64_t counter[DM_REMAP_NR_COUNTERS];	/* any context */
 	u64 counter_saved[DM_REMAP_NR_COUNTERS];	/* as the disk has them */
 
@@ -194,8 +235,8 @@ int dm_remap_deactivate(struct dm_remap_metadata *md);
 
 /*
  * Makes @n entries (1 to DM_REMAP_ENTRIES_PER_BLOCK) durable on both replicas as
- * one transaction, and publishes them in the table. What was written to the spare
- * before is durable first. The caller took their spare ranges from the allocator.
+ * one transaction, and publishes them in the table. The caller took their spare ranges
+ * from the allocator, and made what is in them durable.
  *
  * 0: durable and published.
  * -EUCLEAN: failed, and may yet be found on the disk. The ranges are in doubt
@@ -208,6 +249,15 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
 		    unsigned int n);
 
 /*
+ * What of the range has no record becomes pending, in memory; the next commit, save
+ * or autosave makes it durable. 0, -EROFS, -ENOSPC or -ENOMEM: nothing was done.
+ */
+int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason);
+
+/* Makes soft state durable: counters and pending records. As dm_remap_commit. */
+int dm_remap_soft_commit(struct dm_remap_metadata *md);
+
+/*
  * Writes the whole table, and superblocks that start after the last commit.
  * Commits go on meanwhile. On success the journal is empty, doubts are settled,
  * and a mode of RO is lifted.
@@ -216,8 +266,8 @@ int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state);
 
 /*
  * What autosave does at each interval: nothing if nothing is dirty; one journal
- * block for counters; a checkpoint where the ring is half full, or after a save that
- * failed. Counts itself in saves and save_errors.
+ * block for soft state; a checkpoint where the ring is half full, after a save that
+ * failed, or where a table copy is known bad. Counts itself in saves and save_errors.
  */
 int dm_remap_autosave(struct dm_remap_metadata *md);
 

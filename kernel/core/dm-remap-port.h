@@ -33,12 +33,22 @@
  * All memory of the core may be wanted while I/O of the mapped device waits for
  * us, so no allocation may start I/O of its own. The scope, unlike GFP_NOIO in
  * the call, also covers what vmalloc allocates inside.
+ *
+ * The worker that redoes I/O runs with PF_MEMALLOC: it has the reserves, and does not
+ * wait for reclaim, which may be waiting for it. When they are empty too it waits
+ * all the same: others give back what they use.
  */
 static inline void *dm_remap_zalloc(size_t size)
 {
+	unsigned int reclaim = current->flags & PF_MEMALLOC;
 	unsigned int noio = memalloc_noio_save();
-	void *p = kvzalloc(size, GFP_KERNEL);
+	void *p = kvzalloc(size, reclaim ? GFP_KERNEL | __GFP_NOWARN : GFP_KERNEL);
 
+	if (!p && reclaim) {
+		current->flags &= ~PF_MEMALLOC;
+		p = kvzalloc(size, GFP_KERNEL);
+		current->flags |= PF_MEMALLOC;
+	}
 	memalloc_noio_restore(noio);
 	return p;
 }
@@ -67,6 +77,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int64_t s64;
 
 #define cpu_to_le16(x) htole16(x)
 #define cpu_to_le32(x) htole32(x)

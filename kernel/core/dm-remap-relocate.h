@@ -1,55 +1,79 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Moving data between main and spare, in the order that keeps the promises:
- * data durable first, then the record, then the table that readers see.
+ * I/O that failed, or that cannot simply be passed on, done again with care.
  *
- * A range that is copied is held: new I/O to it waits, and what was mapped
- * before is drained, so the copy misses no write. Ranges are sectors of the
- * mapped device, multiples of the granularity. All functions may sleep.
+ * The caller has requests on the mapped device that an underlying device failed
+ * with an error that may come from bad media, or writes to ranges that are pending.
+ * It redoes them one after the other, in a batch, and completes those that
+ * succeeded when the batch has ended:
+ *
+ *	dm_remap_redo_begin(m);
+ *	for each request: error = dm_remap_redo_write(m, ...) or dm_remap_redo_read(m, ...)
+ *		if (error) the request has failed: complete it, now or later
+ *	error = dm_remap_redo_end(m);
+ *	complete the others: all writes of the batch with @error, the reads with success
+ *
+ * What is decided here, and where: docs/relocation.md has the table.
+ *
+ * - A request is narrowed by halves to the logical blocks that fail again.
+ * - Such a block is bad media only if main did something else in the same
+ *   direction since: another part of the batch, or a control, which is a read
+ *   beside the range, or the rewriting of what is there, held meanwhile. If not, the
+ *   error passes and nothing is recorded; and after DM_REMAP_BREAKER_LIMIT such
+ *   requests in a row the breaker opens: until a control succeeds, no request is tried.
+ * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
+ * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
+ *   pending, soft until the next commit or save.
+ * - A write to a pending range: main first, through its cache, and read back; if that holds
+ *   the record goes, else to the spare.
+ *
+ * Errors of operations other than -EIO and -ENODATA say that it is not the media:
+ * they are returned as they are, and nothing is recorded.
  */
 #ifndef DM_REMAP_RELOCATE_H
 #define DM_REMAP_RELOCATE_H
 
 #include "dm-remap-metadata.h"
 
-/* What a call did. Counts are sectors. */
-struct dm_remap_moved {
-	u64 moved;		/* copied, and their records committed */
-	u64 pending;		/* could not be read: recorded as pending */
-	u64 refused;		/* unremap: main still fails to take or return them */
-	u64 dropped;		/* forget: pending records dropped */
-	const char *why;	/* why the call failed, for a person; or NULL */
-};
+/* Most sectors of one redo; a multiple of any granularity. */
+#define DM_REMAP_REDO_SECTORS	512u
+
+/* Requests in a row that fail without a control before the breaker opens. */
+#define DM_REMAP_BREAKER_LIMIT	8u
+/* Seconds from one control to the next while it is open. */
+#define DM_REMAP_BREAKER_PAUSE	5u
+
+/* Buffers and what has been collected for the next commit. */
+struct dm_remap_mover;
+
+/* For requests of up to @sectors. NULL: no memory. */
+struct dm_remap_mover *dm_remap_mover_alloc(struct dm_remap_metadata *md, u32 sectors);
+void dm_remap_mover_free(struct dm_remap_mover *m);
+/* Room for the data of a request; free for the caller's use between two calls. */
+void *dm_remap_mover_buffer(struct dm_remap_mover *m);
+
+/* Takes move_lock, until dm_remap_redo_end. */
+void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
- * Moves [@start, @start + @length) to the spare. Sectors that main can read, with
- * @retries more tries, are copied; the others become pending. Durable when it returns.
- *
- * -EEXIST: part of it is remapped already (nothing done). -EROFS, -ENOSPC, -EIO,
- * -EUCLEAN, -ENOMEM, -EINTR, -EAGAIN: what *moved counts was done and stays.
+ * Writes @data to [@start, @start + @length) of the mapped device, at most
+ * DM_REMAP_REDO_SECTORS. @flags: DM_REMAP_FUA or 0. 0: done, if dm_remap_redo_end returns
+ * 0 too. Otherwise a negative errno; any part of it may have been written.
  */
-int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length, unsigned int retries,
-		   struct dm_remap_moved *moved);
+int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
+			unsigned int flags);
 
 /*
- * Brings remapped data of the range home: copy, flush main, read back, compare,
- * commit the removal, and only then give the spare range up. Sectors that main
- * refuses keep their records, and the call fails with -EIO after trying the rest.
- * -ENOENT: nothing in the range is remapped.
+ * Reads the range into @data. 0, or a negative errno; then the blocks that could be
+ * read are in @data all the same, and the others are undefined. -EIO: the rest is
+ * unreadable.
  */
-int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
-		     struct dm_remap_moved *moved);
+int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data);
 
-/* Drops the pending records of the range, touching no data. -ENOENT: there are none. */
-int dm_remap_forget(struct dm_remap_metadata *md, u64 start, u64 length,
-		    struct dm_remap_moved *moved);
+/* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
+int dm_remap_redo_end(struct dm_remap_mover *m);
 
-/*
- * Writes @buf to a range that is pending: to the spare, then the record. The
- * pieces that are not pending any more are not touched: *done says how far from
- * @start the buffer is written, at least up to the first such piece.
- */
-int dm_remap_write_pending(struct dm_remap_metadata *md, u64 start, u32 length, const void *buf,
-			   u32 *done);
+/* Closes the breaker. Takes move_lock. */
+void dm_remap_breaker_reset(struct dm_remap_metadata *md);
 
 #endif /* DM_REMAP_RELOCATE_H */

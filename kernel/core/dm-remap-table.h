@@ -90,7 +90,7 @@ struct dm_remap_extent {
 
 /*
  * What holds at @sector, and for how many of @sectors sectors from there.
- * Context: any; within rcu_read_lock or with preemption off, or the writer.
+ * Context: any; within rcu_read_lock or with preemption off.
  */
 void dm_remap_table_lookup(const struct dm_remap_table *t, u64 sector, u64 sectors,
 			   struct dm_remap_extent *e);

@@ -75,7 +75,8 @@ class History {
             case 1:
             case 2:
                 last_ = "remap";
-                relocations_ += dm_remap_remap(md_->get(), start, length, any(2), &moved) == 0;
+                (*md_)->policy.read_retries = any(2);
+                relocations_ += dm_remap_remap(md_->get(), start, length, &moved) == 0;
                 break;
             case 3:
             case 4:
@@ -142,9 +143,11 @@ class History {
             } else if (e.kind == DM_REMAP_NONE) {
                 error = world_->main.write(at, g_, data.data(), DM_REMAP_FUA);
             } else {
-                std::uint32_t done = 0;
-                error = dm_remap_write_pending(md_->get(), at, g_, data.data(), &done);
-                EXPECT_EQ(error == 0, done == g_);
+                Mover mover(*md_);
+                dm_remap_redo_begin(mover.get());
+                error = dm_remap_redo_write(mover.get(), at, g_, data.data(), 0);
+                const int committed = dm_remap_redo_end(mover.get());
+                error = error != 0 ? error : committed;
             }
             for (std::uint64_t s = at; s < at + g_; s++) {
                 if (error == 0) {

@@ -23,7 +23,7 @@ class ManyRecords : public ::testing::Test {
             for (; i < kRecords && entries.size() < DM_REMAP_ENTRIES_PER_BLOCK; i++) {
                 const std::uint64_t spare = md->take();
                 const Sector data = content(main_of(i));
-                world->spare.write(spare, 1, data.data(), 0);
+                world->spare.write(spare, 1, data.data(), DM_REMAP_FUA);
                 entries.push_back(mapped(main_of(i), spare));
             }
             ASSERT_EQ(md->commit(entries), 0);

@@ -79,13 +79,18 @@ const dm_remap_ops World::kOps = {
         [](void* ctx) {
             World& world = world_of(ctx);
             world.drains++;
-            return world.on_drain ? world.on_drain() : 0;
+            if (world.on_drain) {
+                world.on_drain();
+            }
         },
-    .released = [](void* ctx) { world_of(ctx).releases++; },
     .stop =
         [](void* ctx) {
             World& world = world_of(ctx);
             return world.on_stop ? world.on_stop() : 0;
+        },
+    .note =
+        [](void* ctx, dm_remap_note what, u64 sector, u64 sectors, s64 value) {
+            world_of(ctx).notes.push_back({what, sector, sectors, value});
         },
 };
 
@@ -106,7 +111,7 @@ std::uint64_t Metadata::take(std::uint32_t length) {
 int Metadata::remap(std::uint64_t main, std::uint32_t length) {
     std::uint64_t spare = take(length);
     auto data = pattern(main, length);
-    world_.spare.write(spare, length, data.data(), 0);
+    world_.spare.write(spare, length, data.data(), DM_REMAP_FUA);
     return commit({mapped(main, spare, length)});
 }
 

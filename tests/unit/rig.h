@@ -30,6 +30,14 @@ dm_remap_record retired(std::uint64_t spare, std::uint32_t length = 1);
 dm_remap_record clear(std::uint64_t main, std::uint32_t length = 1);
 Record plain(const dm_remap_record& r);
 
+// A decision that the core told of.
+struct Note {
+    dm_remap_note what;
+    std::uint64_t sector;
+    std::uint64_t sectors;
+    std::int64_t value;
+};
+
 // The disks and the operations over them. Outlives every Metadata made on it.
 struct World {
     World(std::uint64_t main_sectors, std::uint64_t spare_sectors)
@@ -40,8 +48,8 @@ struct World {
     std::uint64_t time = 1'700'000'000;
     std::vector<std::string> log;
     unsigned drains = 0;
-    unsigned releases = 0;
-    std::function<int()> on_drain;
+    std::vector<Note> notes;
+    std::function<void()> on_drain;
     std::function<int()> on_stop;
 
     static const dm_remap_ops kOps;
@@ -83,6 +91,21 @@ class Metadata {
   private:
     World& world_;
     dm_remap_metadata md_{};
+};
+
+// What redoes requests, with a lifetime.
+class Mover {
+  public:
+    explicit Mover(Metadata& md)
+        : mover_(dm_remap_mover_alloc(md.get(), DM_REMAP_REDO_SECTORS)) {}
+    ~Mover() { dm_remap_mover_free(mover_); }
+    Mover(const Mover&) = delete;
+    Mover& operator=(const Mover&) = delete;
+
+    dm_remap_mover* get() { return mover_; }
+
+  private:
+    dm_remap_mover* mover_;
 };
 
 struct Shape {

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "dm-remap-mover.h"
+
+/* Sectors that are held, read and written at once; a multiple of any granularity. */
+#define CHUNK_SECTORS 2048u
+
+#define WHY_DOUBT "a record of this range may be on the spare, or not: save must succeed first"
+
+/* Pieces of the range, each of them held meanwhile. */
+static int for_chunks(struct dm_remap_mover *m, u64 start, u64 length,
+		      int (*chunk)(struct dm_remap_mover *m, u64 start, u32 length))
+{
+	struct dm_remap_metadata *md = m->md;
+	int ret = 0;
+
+	while (!ret && length) {
+		u32 n = min_t(u64, length, CHUNK_SECTORS);
+
+		ret = dm_remap_may_move(md) ?: md->ops->stop(md->ctx);
+		if (ret)
+			break;
+		mutex_lock(&md->move_lock);
+		m->answered[DM_REMAP_READ] = false;
+		ret = dm_remap_hold(md, start, n);
+		if (!ret) {
+			int committed;
+
+			ret = chunk(m, start, n);
+			/* What was moved already is committed, whatever stopped the rest. */
+			committed = dm_remap_mover_commit(m);
+			ret = ret ?: committed;
+			dm_remap_release(md, start, n);
+		}
+		mutex_unlock(&md->move_lock);
+		start += n;
+		length -= n;
+	}
+	return ret;
+}
+
+/* ---- remap ---- */
+
+/*
+ * Reads [@start, @start + @length) into m->buf as far as it can be read. A failed
+ * read is bad media only if another one works: main may be gone.
+ */
+static int chunk_read(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	struct dm_remap_transfer t = {
+		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
+		.sectors = length, .data = m->buf, .fate = m->fate[0], .stoppable = true,
+		.retries = READ_ONCE(m->md->policy.read_retries),
+	};
+	u32 blocks = length / dm_remap_granularity(m->md), bad = 0, i;
+	int ret = dm_remap_transfer(m, &t);
+
+	for (i = 0; !ret && i < blocks; i++)
+		bad += t.fate[i] == DM_REMAP_BAD;
+	dm_remap_count(m->md, DM_REMAP_READ_ERRORS, bad);
+	if (bad && !dm_remap_proved_media(m, DM_REMAP_READ, start, length))
+		ret = -EIO;
+	if (ret && ret != -EAGAIN && ret != -EINTR)
+		m->moved.why = "main cannot be read anywhere: is it there?";
+	return ret;
+}
+
+/* Is any of the range remapped, or in doubt? Then it can't be moved. */
+static int range_check(struct dm_remap_mover *m, u64 start, u64 length)
+{
+	struct dm_remap_extent e;
+	u64 pos;
+
+	for (pos = start; pos < start + length; pos += e.length) {
+		/* In pieces: a lookup goes on as long as the answer stays the same. */
+		dm_remap_look(m->md, pos, min_t(u64, start + length - pos, CHUNK_SECTORS), &e);
+		cond_resched();
+		if (e.flags & DM_REMAP_F_DOUBT) {
+			m->moved.why = WHY_DOUBT;
+			return -EUCLEAN;
+		}
+		if (e.kind == DM_REMAP_MAPPED) {
+			m->moved.why = "part of the range is remapped already; see list";
+			return -EEXIST;
+		}
+	}
+	return 0;
+}
+
+static int remap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	u32 g = dm_remap_granularity(m->md), blocks = length / g, i, run;
+	int ret = range_check(m, start, length);
+
+	ret = ret ?: chunk_read(m, start, length);
+	for (i = 0; !ret && i < blocks; i += run) {
+		run = dm_remap_fate_run(m->fate[0], i, blocks);
+		if (m->fate[0][i] == DM_REMAP_BAD)
+			ret = dm_remap_unreadable_add(m, start + i * g, run * g);
+		else
+			ret = dm_remap_put(m, DM_REMAP_REASON_MANUAL, start + i * g, run * g,
+					   m->buf + dm_remap_bytes(i * g));
+	}
+	return ret;
+}
+
+int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
+		   struct dm_remap_moved *moved)
+{
+	struct dm_remap_mover *m = dm_remap_mover_alloc(md, min_t(u64, length, CHUNK_SECTORS));
+	int ret;
+
+	memset(moved, 0, sizeof(*moved));
+	if (!m)
+		return -ENOMEM;
+	/* First of all: nothing is moved where something stands in the way at the end. */
+	ret = range_check(m, start, length);
+	ret = ret ?: for_chunks(m, start, length, remap_chunk);
+	*moved = m->moved;
+	dm_remap_mover_free(m);
+	return ret;
+}
+
+/* ---- unremap ---- */
+
+/* The data in m->buf is on main, durable, and reads back the same. */
+static int prove_home(struct dm_remap_mover *m, u64 main, u32 sectors)
+{
+	const struct dm_remap_ops *ops = m->md->ops;
+	void *ctx = m->md->ctx;
+	int ret;
+
+	ret = ops->write(ctx, DM_REMAP_MAIN, main, sectors, m->buf, DM_REMAP_FUA);
+	ret = ret ?: ops->read(ctx, DM_REMAP_MAIN, main, sectors, m->check);
+	if (!ret && memcmp(m->buf, m->check, dm_remap_bytes(sectors)))
+		ret = -EIO;
+	return ret;
+}
+
+/* From its place on the spare to main, as a whole. */
+static int bring_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors)
+{
+	const struct dm_remap_ops *ops = m->md->ops;
+
+	return ops->read(m->md->ctx, DM_REMAP_SPARE, spare, sectors, m->buf) ?:
+	       prove_home(m, main, sectors);
+}
+
+static int block_home(struct dm_remap_mover *m, u64 main, u64 spare)
+{
+	struct dm_remap_metadata *md = m->md;
+	u32 g = dm_remap_granularity(md);
+
+	if (md->ops->read(md->ctx, DM_REMAP_SPARE, spare, g, m->buf)) {
+		dm_remap_count(md, DM_REMAP_READ_ERRORS, 1);
+		m->moved.why = "the spare cannot read some of the data; those records stay";
+	} else if (prove_home(m, main, g)) {
+		dm_remap_count(md, DM_REMAP_WRITE_ERRORS, 1);
+		m->moved.why = "main does not take the data back; its records stay";
+	} else {
+		return dm_remap_clear_add(m, main, g, spare);
+	}
+	m->moved.refused += g;
+	return 0;
+}
+
+/* One mapped piece: as a whole, or else block by block. */
+static int piece_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors)
+{
+	u32 g = dm_remap_granularity(m->md), i;
+	int ret = 0;
+
+	if (!bring_home(m, main, spare, sectors))
+		return dm_remap_clear_add(m, main, sectors, spare);
+	for (i = 0; !ret && i < sectors; i += g)
+		ret = m->md->ops->stop(m->md->ctx) ?: block_home(m, main + i, spare + i);
+	return ret;
+}
+
+static int unremap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	struct dm_remap_extent e;
+	int ret = 0;
+	u64 pos;
+
+	for (pos = start; !ret && pos < start + length; pos += e.length) {
+		dm_remap_look(m->md, pos, start + length - pos, &e);
+		if (e.flags & DM_REMAP_F_DOUBT) {
+			m->moved.why = WHY_DOUBT;
+			ret = -EUCLEAN;
+		} else if (e.kind == DM_REMAP_MAPPED) {
+			ret = piece_home(m, pos, e.spare, e.length);
+		}
+	}
+	return ret;
+}
+
+static bool any_record(struct dm_remap_metadata *md, u64 start, u64 length, u8 kind)
+{
+	struct dm_remap_record r;
+	u64 pos;
+
+	for (pos = start; dm_remap_table_next(&md->table, pos, &r) && r.main < start + length;
+	     pos = r.main + r.length)
+		if (r.kind == kind)
+			return true;
+	return false;
+}
+
+int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
+		     struct dm_remap_moved *moved)
+{
+	struct dm_remap_mover *m = dm_remap_mover_alloc(md, min_t(u64, length, CHUNK_SECTORS));
+	int ret;
+
+	memset(moved, 0, sizeof(*moved));
+	if (!m)
+		return -ENOMEM;
+	if (any_record(md, start, length, DM_REMAP_MAPPED)) {
+		ret = for_chunks(m, start, length, unremap_chunk);
+		if (!ret && m->moved.refused)
+			ret = -EIO;
+	} else {
+		m->moved.why = "nothing in the range is remapped; see list";
+		ret = -ENOENT;
+	}
+	*moved = m->moved;
+	dm_remap_mover_free(m);
+	return ret;
+}
+
+/* ---- forget ---- */
+
+static int forget_locked(struct dm_remap_mover *m, u64 start, u64 end)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_record r;
+	int ret = 0;
+	u64 pos;
+
+	for (pos = start; !ret && dm_remap_table_next(&md->table, pos, &r) && r.main < end;
+	     pos = r.main + r.length) {
+		u64 from = max_t(u64, r.main, start);
+
+		if (r.kind == DM_REMAP_PENDING)
+			ret = dm_remap_clear_add(m, from, min_t(u64, r.main + r.length, end) - from,
+						 0);
+	}
+	return ret ?: dm_remap_mover_commit(m);
+}
+
+int dm_remap_forget(struct dm_remap_metadata *md, u64 start, u64 length,
+		    struct dm_remap_moved *moved)
+{
+	struct dm_remap_mover *m = dm_remap_mover_alloc(md, DM_REMAP_BLOCK_SECTORS);
+	int ret;
+
+	memset(moved, 0, sizeof(*moved));
+	if (!m)
+		return -ENOMEM;
+	mutex_lock(&md->move_lock);
+	ret = forget_locked(m, start, start + length);
+	mutex_unlock(&md->move_lock);
+	if (!ret && !m->moved.dropped) {
+		m->moved.why = "nothing in the range is pending; see list";
+		ret = -ENOENT;
+	}
+	*moved = m->moved;
+	dm_remap_mover_free(m);
+	return ret;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What moving data takes, for the files that implement dm-remap-relocate.h and
+ * dm-remap-manual.h, and for no one else. move_lock is held in all of it.
+ */
+#ifndef DM_REMAP_MOVER_H
+#define DM_REMAP_MOVER_H
+
+#include "dm-remap-internal.h"
+#include "dm-remap-manual.h"
+#include "dm-remap-relocate.h"
+
+/* Good blocks of main that may be rewritten to see whether main takes any write. */
+#define DM_REMAP_CONTROLS	3
+
+enum dm_remap_direction {
+	DM_REMAP_READ,
+	DM_REMAP_WRITE,
+};
+
+/* What became of one block of a transfer. */
+enum dm_remap_block_fate {
+	DM_REMAP_GOOD,
+	DM_REMAP_LATE,		/* it failed by itself, and came back on a further try */
+	DM_REMAP_BAD,
+	DM_REMAP_BAD_BACK,	/* written, but it does not read back */
+};
+
+struct dm_remap_mover {
+	struct dm_remap_metadata *md;
+	u8 *buf;			/* data of a request or chunk */
+	u8 *check;			/* as much again, to read back into */
+	u8 *fate[2];			/* enum dm_remap_block_fate, one for each block of it */
+	u8 *control;			/* DM_REMAP_CONTROLS blocks of 4 KiB */
+	bool answered[2];		/* main has done something in this direction */
+	int error;			/* of a commit of this batch */
+	struct dm_remap_moved moved;
+
+	/* Collected for the next commit. */
+	unsigned int n;
+	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
+	/* Spare sectors: what CLEAR sets free when it is committed (0: nothing). */
+	u64 frees[DM_REMAP_ENTRIES_PER_BLOCK];
+	/* They were taken for this entry, and are free again if it is not committed. */
+	bool taken[DM_REMAP_ENTRIES_PER_BLOCK];
+};
+
+static inline size_t dm_remap_bytes(u64 sectors)
+{
+	return sectors * DM_REMAP_SECTOR_SIZE;
+}
+
+/* Sectors in a logical block of main. */
+static inline u32 dm_remap_granularity(const struct dm_remap_metadata *md)
+{
+	return md->sb.layout.granularity;
+}
+
+/* Where no record can be made, no data is written in its name: -EROFS. */
+static inline int dm_remap_may_move(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->mode) >= DM_REMAP_MODE_RO ? -EROFS : 0;
+}
+
+/* Does the error leave it open that it was the media? */
+static inline bool dm_remap_may_be_media(int error)
+{
+	return error == -EIO || error == -ENODATA;
+}
+
+/* ---- dm-remap-mover.c ---- */
+
+/* From here on nothing is in flight to the range, and nothing new gets there. 0, -ENOMEM. */
+int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length);
+void dm_remap_release(struct dm_remap_metadata *md, u64 start, u64 length);
+
+/*
+ * Writes @sectors of @data to some place on the spare, around blocks that fail, and
+ * collects the records for it; commits where they get many. 0 or a negative errno,
+ * then what was placed before stays collected.
+ */
+int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, const u8 *data);
+
+/* Main holds the data of the range; @frees: where on the spare it was, or 0. May commit. */
+int dm_remap_clear_add(struct dm_remap_mover *m, u64 main, u32 sectors, u64 frees);
+/* Main cannot read the range. May commit. */
+int dm_remap_unreadable_add(struct dm_remap_mover *m, u64 main, u32 sectors);
+/* The place where a record was, which has just got another by dm_remap_put. May commit. */
+int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
+
+/* Commits what was collected. An error stays in m->error, too. */
+int dm_remap_mover_commit(struct dm_remap_mover *m);
+/* Does what was collected touch the range? */
+bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 length);
+
+/* ---- dm-remap-judge.c ---- */
+
+/* I/O to a part of one device, narrowed to the blocks that fail. */
+struct dm_remap_transfer {
+	enum dm_remap_dev dev;
+	enum dm_remap_direction direction;
+	u64 sector;			/* of @dev */
+	u32 sectors;
+	u8 *data;
+	unsigned int flags;		/* of the writes */
+	unsigned int retries;		/* more tries for a block that failed by itself */
+	bool stoppable;			/* ask ops->stop between the steps */
+	u8 *fate;			/* for each block; all GOOD where nothing failed */
+};
+
+/*
+ * Does it, by halves where it fails. 0: @fate says what became of each block.
+ * Otherwise a negative errno that says it is not the media, or -EIO: main does nothing
+ * in this direction; or what ops->stop returned.
+ */
+int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
+
+/* Blocks from @i on with the same fate as block @i, of @n. */
+u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
+
+/*
+ * Blocks of the range have failed: is it the media? That is, does main do anything
+ * at all in this direction. Where it has not shown it in this batch it is asked, outside
+ * [@start, @start + @length). The breaker hears of the answer.
+ */
+bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
+			   u64 length);
+/* 0: go ahead; -EIO: the breaker is open. */
+int dm_remap_breaker_check(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
+			   u64 length);
+
+#endif /* DM_REMAP_MOVER_H */
