@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <set>
 #include <span>
 #include <vector>
 
@@ -18,6 +17,33 @@ inline constexpr std::uint32_t kBlockSectors = DM_REMAP_BLOCK_SECTORS;
 
 using Sector = std::array<std::uint8_t, kSector>;
 using Image = std::vector<std::uint8_t>;
+
+// A set of sectors that is asked on each I/O.
+class SectorSet {
+  public:
+    void insert(std::uint64_t sector) {
+        if (sector >= in_.size()) {
+            in_.resize(sector + 1);
+        }
+        count_ += !in_[sector];
+        in_[sector] = true;
+    }
+    void erase(std::uint64_t sector) {
+        if (sector < in_.size() && in_[sector]) {
+            in_[sector] = false;
+            count_--;
+        }
+    }
+    void clear() {
+        in_.clear();
+        count_ = 0;
+    }
+    bool any(std::uint64_t sector, std::uint32_t n) const;
+
+  private:
+    std::vector<bool> in_;
+    std::size_t count_ = 0;
+};
 
 class SimDisk {
   public:
@@ -46,13 +72,16 @@ class SimDisk {
     void restore(const Image& image);
 
     // Faults.
-    std::set<std::uint64_t> bad_read;   // sectors that cannot be read
-    std::set<std::uint64_t> bad_write;  // sectors that cannot be written
-    bool rewrite_heals = false;         // a write to a bad_read sector makes it good
-    // Asked at each write, numbered from 0: an errno makes it fail. What a write that fails
-    // leaves on the disk: nothing, or, with failed_writes_land, all of it.
+    SectorSet bad_read;          // sectors that cannot be read
+    SectorSet bad_write;         // sectors that cannot be written
+    bool rewrite_heals = false;  // a write to a bad_read sector makes it good
+    // Asked at each read and at each write, numbered from 0: an errno makes it fail. What a write
+    // that fails leaves on the disk: nothing, or, with failed_writes_land, all of it, or the sectors
+    // that lands says.
+    std::function<int(std::uint64_t sector, std::uint32_t sectors)> fail_read;
     std::function<int(std::uint64_t number, std::uint64_t sector, std::uint32_t sectors)> on_write;
     bool failed_writes_land = false;
+    std::function<bool(std::uint64_t sector)> lands;
     // Told of each read before it is done, and of each write that was: they may change the faults.
     std::function<void(std::uint64_t sector, std::uint32_t sectors)> on_read;
     std::function<void(std::uint64_t sector, std::uint32_t sectors)> after_write;
@@ -78,20 +107,27 @@ class SimDisk {
         Sector data;
     };
 
-    bool any(const std::set<std::uint64_t>& bad, std::uint64_t sector, std::uint32_t n) const;
     void put(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data, bool fua);
+    void put_failed(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data,
+                    bool fua);
+    void supersede(std::uint64_t sector, std::uint32_t sectors);
+    std::uint8_t* at(Image& image, std::uint64_t sector) { return image.data() + sector * kSector; }
     void make_durable();
     bool survives_preflush(const std::vector<bool>& kept) const;
     // Most tests never touch main, and are faster without its megabytes.
     void want_memory() {
-        current_.resize(sectors_ * kSector);
-        durable_.resize(sectors_ * kSector);
+        if (current_.size() != sectors_ * kSector) {
+            current_.resize(sectors_ * kSector);
+            durable_.resize(sectors_ * kSector);
+            unflushed_of_.resize(sectors_);
+        }
     }
 
     std::uint64_t sectors_;
     Image current_;
     Image durable_;
     std::vector<Unflushed> unflushed_;
+    std::vector<std::uint32_t> unflushed_of_;  // how many of them each sector has
     std::uint64_t writes_ = 0;
     std::uint64_t power_off_at_ = UINT64_MAX;
     bool preflush_interrupted_ = false;

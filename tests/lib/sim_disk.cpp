@@ -5,37 +5,71 @@
 
 namespace remap {
 
-bool SimDisk::any(const std::set<std::uint64_t>& bad, std::uint64_t sector, std::uint32_t n) const {
-    auto it = bad.lower_bound(sector);
-    return it != bad.end() && *it < sector + n;
+bool SectorSet::any(std::uint64_t sector, std::uint32_t n) const {
+    if (count_ == 0) {
+        return false;
+    }
+    for (std::uint64_t s = sector; s < sector + n && s < in_.size(); s++) {
+        if (in_[s]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int SimDisk::read(std::uint64_t sector, std::uint32_t n, void* buf) {
     if (on_read) {
         on_read(sector, n);
     }
-    if (!on_ || n == 0 || sector + n > sectors() || any(bad_read, sector, n)) {
+    if (!on_ || n == 0 || sector + n > sectors() || bad_read.any(sector, n)) {
         return -EIO;
     }
+    const int error = fail_read ? fail_read(sector, n) : 0;
+    if (error != 0) {
+        return error;
+    }
     want_memory();
-    std::memcpy(buf, current_.data() + sector * kSector, std::size_t{n} * kSector);
+    std::memcpy(buf, at(current_, sector), std::size_t{n} * kSector);
     return 0;
+}
+
+// What is durable now must not be undone by older writes that were not.
+void SimDisk::supersede(std::uint64_t sector, std::uint32_t n) {
+    bool any = false;
+    for (std::uint64_t s = sector; s < sector + n; s++) {
+        any = any || unflushed_of_[s] != 0;
+        unflushed_of_[s] = 0;
+    }
+    if (any) {
+        std::erase_if(unflushed_, [&](const Unflushed& u) {
+            return u.sector >= sector && u.sector < sector + n;
+        });
+    }
 }
 
 void SimDisk::put(std::uint64_t sector, std::uint32_t n, const std::uint8_t* data, bool fua) {
     if (fua) {
-        std::erase_if(unflushed_, [&](const Unflushed& u) {
-            return u.sector >= sector && u.sector < sector + n;
-        });
-        std::memcpy(durable_.data() + sector * kSector, data, std::size_t{n} * kSector);
+        supersede(sector, n);
+        std::memcpy(at(durable_, sector), data, std::size_t{n} * kSector);
     } else {
         for (std::uint32_t i = 0; i < n; i++) {
-            Unflushed u{writes_, sector + i, {}};
+            Unflushed& u = unflushed_.emplace_back();
+            u.write = writes_;
+            u.sector = sector + i;
             std::memcpy(u.data.data(), data + std::size_t{i} * kSector, kSector);
-            unflushed_.push_back(u);
+            unflushed_of_[u.sector]++;
         }
     }
-    std::memcpy(current_.data() + sector * kSector, data, std::size_t{n} * kSector);
+    std::memcpy(at(current_, sector), data, std::size_t{n} * kSector);
+}
+
+void SimDisk::put_failed(std::uint64_t sector, std::uint32_t n, const std::uint8_t* data,
+                         bool fua) {
+    for (std::uint32_t i = 0; i < n; i++) {
+        if (lands ? lands(sector + i) : failed_writes_land) {
+            put(sector + i, 1, data + std::size_t{i} * kSector, fua);
+        }
+    }
 }
 
 int SimDisk::write(std::uint64_t sector, std::uint32_t n, const void* buf, unsigned flags) {
@@ -53,17 +87,22 @@ int SimDisk::write(std::uint64_t sector, std::uint32_t n, const void* buf, unsig
         return -EIO;
     }
     int error = on_write ? on_write(writes_, sector, n) : 0;
-    if (any(bad_write, sector, n)) {
+    if (bad_write.any(sector, n)) {
         error = -EIO;
     }
-    if (error != 0 && !failed_writes_land) {
+    if (error != 0 && !lands && !failed_writes_land) {
         writes_++;
         return error;
     }
     if ((flags & DM_REMAP_PREFLUSH) != 0) {
         make_durable();
     }
-    put(sector, n, data, (flags & DM_REMAP_FUA) != 0);
+    const bool fua = (flags & DM_REMAP_FUA) != 0;
+    if (error == 0) {
+        put(sector, n, data, fua);
+    } else {
+        put_failed(sector, n, data, fua);
+    }
     writes_++;
     if (rewrite_heals && error == 0) {
         for (std::uint32_t i = 0; i < n; i++) {
@@ -78,7 +117,10 @@ int SimDisk::write(std::uint64_t sector, std::uint32_t n, const void* buf, unsig
 
 void SimDisk::make_durable() {
     for (const Unflushed& u : unflushed_) {
-        std::copy(u.data.begin(), u.data.end(), durable_.begin() + u.sector * kSector);
+        if (unflushed_of_[u.sector] != 0) {
+            std::memcpy(at(durable_, u.sector), at(current_, u.sector), kSector);
+            unflushed_of_[u.sector] = 0;
+        }
     }
     unflushed_.clear();
 }
@@ -114,6 +156,7 @@ void SimDisk::restore(const Image& image) {
     sectors_ = image.size() / kSector;
     current_ = image;
     durable_ = image;
+    unflushed_of_.assign(sectors_, 0);
     on_ = true;
     preflush_interrupted_ = false;
     power_off_at_ = UINT64_MAX;
@@ -150,9 +193,13 @@ void SimDisk::power_on(const std::function<bool(std::uint64_t write, std::uint64
             std::copy(u.data.begin(), u.data.end(), durable_.begin() + u.sector * kSector);
         }
     }
+    // Elsewhere the two are equal.
+    for (const Unflushed& u : unflushed_) {
+        std::memcpy(at(current_, u.sector), at(durable_, u.sector), kSector);
+        unflushed_of_[u.sector] = 0;
+    }
     unflushed_.clear();
     preflush_interrupted_ = false;
-    current_ = durable_;
     on_ = true;
     power_off_at_ = UINT64_MAX;
 }
