@@ -271,6 +271,9 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	int ret, error = 0;
 	u32 done;
 
+	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
+	if (dm_remap_mover_overlaps(m, start, length))
+		dm_remap_mover_commit(m);
 	/* Bad blocks of one extent are no reason to leave the others unread. */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
