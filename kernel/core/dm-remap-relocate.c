@@ -119,18 +119,18 @@ static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 lengt
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
 		.sectors = length, .data = data, .flags = flags, .fate = m->fate[0],
 	};
-	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
+	u32 g = dm_remap_granularity(m->md), n = length / g, i;
 	int ret = dm_remap_transfer(m, &t);
 
-	for (i = 0; !ret && i < n; i += run) {
-		run = dm_remap_fate_run(t.fate, i, n);
+	/* By blocks: of a run only a part may find another place, and only that is retired. */
+	for (i = 0; !ret && i < n; i++) {
 		if (t.fate[i] != DM_REMAP_BAD)
 			continue;
-		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i * g, run * g,
+		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i * g, g,
 				   data + dm_remap_bytes(i * g));
 		if (ret)
-			return refused(m->md, start + i * g, run * g, ret);
-		ret = dm_remap_retire_add(m, spare + i * g, run * g);
+			return refused(m->md, start + i * g, g, ret);
+		ret = dm_remap_retire_add(m, spare + i * g, g);
 	}
 	return ret;
 }
