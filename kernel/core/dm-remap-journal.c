@@ -43,6 +43,21 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
 
 /* ---- doubts ---- */
 
+/*
+ * Does a record live at @spare? Of what was to be retired, the place of a record, which
+ * was to get another one, stays its own. A walk over all records, but seldom.
+ */
+static bool lives_at(struct dm_remap_metadata *md, u64 spare)
+{
+	struct dm_remap_record r;
+	u64 from;
+
+	for (from = 0; dm_remap_table_next(&md->table, from, &r); from = r.main + r.length)
+		if (r.kind == DM_REMAP_MAPPED && spare >= r.spare && spare - r.spare < r.length)
+			return true;
+	return false;
+}
+
 /* Gives up what a failed commit held. False: no memory to clear the flags, try again later. */
 static bool doubt_settle(struct dm_remap_metadata *md, const struct dm_remap_doubt *d)
 {
@@ -60,7 +75,8 @@ static bool doubt_settle(struct dm_remap_metadata *md, const struct dm_remap_dou
 	}
 	dm_remap_update_publish(&md->table, &u);
 	for (i = 0; d->abandoned && i < d->n; i++)
-		if (d->entry[i].kind == DM_REMAP_MAPPED)
+		if (d->entry[i].kind == DM_REMAP_MAPPED ||
+		    (d->entry[i].kind == DM_REMAP_RETIRED && !lives_at(md, d->entry[i].spare)))
 			dm_remap_alloc_release(&md->alloc, d->entry[i].spare, d->entry[i].length);
 	return true;
 }
