@@ -1,0 +1,286 @@
+#include "batch.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "contents.h"
+#include "trace.h"
+
+namespace remap::sim {
+
+Batch::Batch(Layer& layer)
+    : l_(layer), md_(layer.md()), machine_(layer.machine_), g_(md_->sb.layout.granularity) {
+    take_pieces();
+    look_before();
+}
+
+void Batch::take_pieces() {
+    const std::uint64_t n = 1 + l_.random_.below(6);
+    while (pieces_.size() < n && !l_.failed_.empty()) {
+        // Mostly in the order in which they failed.
+        const std::size_t i = l_.random_.one_in(4) ? l_.random_.below(l_.failed_.size()) : 0;
+        pieces_.push_back(l_.failed_[i]);
+        l_.failed_.erase(l_.failed_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    error_.resize(pieces_.size());
+    l_.stats_[kBatches]++;
+}
+
+void Batch::look_before() {
+    const Faults& main = machine_.main_faults;
+    outage_ = main.outage();
+    steady_ = main.steady() && machine_.spare_faults.steady();
+    free_ = dm_remap_alloc_free_sectors(&md_->alloc);
+    dm_remap_table_totals(&md_->table, &totals_);
+    l_.stats_[kFullSpare] += free_ == 0;
+    for (const Piece& p : pieces_) {
+        for (std::uint32_t s = p.start; s < p.start + p.length; s += g_) {
+            const dm_remap_extent e = l_.lookup(s, g_);
+            before_.push_back({s, p.request->is_write, e.kind, e.spare});
+        }
+        must_.push_back(must_succeed(p));
+        if (must_.back()) {
+            l_.stats_[p.request->is_write ? kMustWrites : kMustReads]++;
+        }
+    }
+}
+
+// ---- what must succeed ----
+
+bool Batch::breaker_lets_pass() {
+    return !md_->breaker.open || machine_.time >= md_->breaker.tried + DM_REMAP_BREAKER_PAUSE;
+}
+
+// Does main take reads and writes beside the piece?
+bool Batch::neighbours_answer(const Piece& piece) {
+    const std::uint32_t place[] = {piece.start - g_, piece.start + piece.length};
+    for (const std::uint32_t s : place) {
+        if (s >= machine_.main.sectors()) {
+            return false;
+        }
+        const dm_remap_extent e = l_.lookup(s, g_);
+        const bool other = std::any_of(pieces_.begin(), pieces_.end(), [&](const Piece& p) {
+            return p.start < s + g_ && s < p.start + p.length;
+        });
+        if (other || e.kind != DM_REMAP_NONE || e.flags != 0 || machine_.main_faults.any(s, g_)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Can it take all data of the batch, and the records?
+bool Batch::spare_is_healthy() {
+    const Faults& faults = machine_.spare_faults;
+    const dm_remap_layout& layout = md_->sb.layout;
+    const std::uint64_t start = dm_remap_data_start(&layout);
+    const std::uint64_t end = dm_remap_data_end(&layout);
+    std::uint64_t wanted = 0;
+    for (const Piece& p : pieces_) {
+        wanted += p.length;
+    }
+    std::uint64_t bad = 0;
+    for (const std::uint64_t s : faults.faulty()) {
+        if (faults.any(s, 1) && (s < start || s >= end)) {
+            return false;
+        }
+        bad += faults.writes_to_fail(s) != 0;
+    }
+    // Some more for what is read and rescued, and for controls that fail.
+    return faults.outage() == Outage::none && bad <= 3 && md_->mode < DM_REMAP_MODE_RO &&
+           !md_->burnt && md_->doubt == nullptr && free_ >= wanted + (bad + 4) * g_;
+}
+
+bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
+    const dm_remap_extent e = l_.lookup(sector, g_);
+    if (e.flags != 0) {
+        return false;
+    }
+    if (piece.request->is_write) {
+        return true;
+    }
+    const dm_remap_dev dev = e.kind == DM_REMAP_MAPPED ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+    const std::uint64_t at = dev == DM_REMAP_SPARE ? e.spare : sector;
+    if (machine_.faults(dev).outage() == Outage::gone) {
+        return false;
+    }
+    for (std::uint32_t i = 0; i < g_; i++) {
+        if (machine_.faults(dev).reads_to_fail(at + i) > md_->policy.read_retries) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool Batch::must_succeed(const Piece& piece) {
+    if (!steady_ || !breaker_lets_pass()) {
+        return false;
+    }
+    if (md_->breaker.open || piece.request->is_write) {
+        if (outage_ != Outage::none || !neighbours_answer(piece)) {
+            return false;
+        }
+    }
+    if (piece.request->is_write && (md_->policy.no_auto_remap || !spare_is_healthy())) {
+        return false;
+    }
+    for (std::uint32_t s = piece.start; s < piece.start + piece.length; s += g_) {
+        if (!block_must_succeed(piece, s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// ---- doing it ----
+
+int Batch::redo_piece(const Piece& piece) {
+    trace("    redo %s %u+%u id %u", piece.request->is_write ? "write" : "read", piece.start,
+          piece.length, piece.request->id);
+    if (piece.request->is_write) {
+        return dm_remap_redo_write(l_.mover_, piece.start, piece.length, piece.data(),
+                                   piece.flags());
+    }
+    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data());
+}
+
+void Batch::run() {
+    machine_.spare_writes.clear();
+    const int error = l_.core([this] {
+        dm_remap_redo_begin(l_.mover_);
+        for (std::size_t i = 0; i < pieces_.size(); i++) {
+            error_[i] = redo_piece(pieces_[i]);
+            trace("    redone: %d", error_[i]);
+        }
+        return dm_remap_redo_end(l_.mover_);
+    });
+    trace("    batch ends: %d", error);
+    if (!machine_.on()) {
+        return;
+    }
+    for (std::size_t i = 0; i < pieces_.size(); i++) {
+        if (!pieces_[i].request->is_write && error_[i] == 0) {
+            l_.verify(pieces_[i], pieces_[i].start, pieces_[i].length);
+        }
+    }
+    check_errors(error);
+    check_outage();
+    note_relocated();
+    complete(error);
+}
+
+// Was @spare written once, that is, only when the data got this place?
+bool Batch::written_once(std::uint64_t spare) const {
+    const auto& writes = machine_.spare_writes;
+    return std::count_if(writes.begin(), writes.end(), [spare](const Machine::SpareWrite& w) {
+               return w.sector <= spare && spare < w.sector + w.length;
+           }) == 1;
+}
+
+// What got a new place is durable when it is acknowledged. (What was written there once more is as
+// any other write.)
+void Batch::note_relocated() {
+    std::size_t i = 0;
+    for (const Piece& p : pieces_) {
+        for (std::uint32_t s = p.start; s < p.start + p.length; s += g_, i++) {
+            const dm_remap_extent e = l_.lookup(s, g_);
+            if (e.kind != DM_REMAP_MAPPED ||
+                (before_[i].kind == DM_REMAP_MAPPED && before_[i].spare == e.spare) ||
+                !written_once(e.spare)) {
+                continue;
+            }
+            l_.stats_[kMustBeDurable] += g_;
+            for (std::uint32_t k = 0; k < g_; k++) {
+                p.request->relocated[s + k - p.request->start] = true;
+            }
+        }
+    }
+}
+
+void Batch::complete(int end_error) {
+    for (std::size_t i = 0; i < pieces_.size(); i++) {
+        const int error = error_[i] != 0 || !pieces_[i].request->is_write ? error_[i] : end_error;
+        l_.done(pieces_[i], error);
+    }
+}
+
+// ---- checks ----
+
+// Another request of the batch may have brought it there.
+bool Batch::in_doubt(const Piece& piece) {
+    bool any = false;
+    for (std::uint32_t s = piece.start; s < piece.start + piece.length; s += g_) {
+        any = any || (l_.lookup(s, g_).flags & DM_REMAP_F_DOUBT) != 0;
+    }
+    return any;
+}
+
+void Batch::check_errors(int end_error) {
+    const bool opened = md_->breaker.open;  // by another request of the batch
+    const bool all = std::all_of(must_.begin(), must_.end(), [](bool must) { return must; });
+    if (all && end_error != 0) {
+        violated("a batch fails with %d, and nothing stands in its way", end_error);
+    }
+    for (std::size_t i = 0; i < pieces_.size(); i++) {
+        if (must_[i] && error_[i] != 0 && !in_doubt(pieces_[i]) && !opened) {
+            violated("the %s of %u+%u fails with %d, and nothing stands in its way",
+                     pieces_[i].request->is_write ? "write" : "read", pieces_[i].start,
+                     pieces_[i].length, error_[i]);
+        }
+    }
+}
+
+bool Batch::read_in_batch(std::uint32_t sector) const {
+    return std::any_of(before_.begin(), before_.end(), [&](const Before& b) {
+        return b.sector == sector && !b.is_write;
+    });
+}
+
+// Only bad media spends the spare, and makes records. (A range that lives on the spare may get
+// another place there, what cannot be read on a disk that is write-protected is bad, and without
+// auto-remap no block is rewritten to find that out: the record of a write that failed says so.)
+void Batch::check_outage() {
+    if (!steady_ || outage_ == Outage::none) {
+        l_.hopeless = 0;
+        return;
+    }
+    const bool gone = outage_ == Outage::gone;
+    bool may_take = false;
+    for (const Before& b : before_) {
+        const bool may_change = b.kind == DM_REMAP_MAPPED || (!gone && read_in_batch(b.sector)) ||
+                                (!gone && md_->policy.no_auto_remap);
+        may_take = may_take || may_change;
+        if (!may_change && l_.lookup(b.sector, g_).kind != b.kind) {
+            violated("the record of sector %u changed while main was %s", b.sector,
+                     gone ? "gone" : "write-protected");
+        }
+    }
+    const std::uint64_t free = dm_remap_alloc_free_sectors(&md_->alloc);
+    if (!may_take && free < free_) {
+        violated("the spare lost %lu sectors while main was %s", free_ - free,
+                 gone ? "gone" : "write-protected");
+    }
+    check_breaker();
+}
+
+// Where main does nothing: after so many requests in a row nothing more is tried.
+void Batch::check_breaker() {
+    const bool gone = outage_ == Outage::gone;
+    if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap) {
+        l_.hopeless = 0;
+        return;
+    }
+    for (const Before& b : before_) {
+        if (b.kind == DM_REMAP_MAPPED || (l_.lookup(b.sector, g_).flags != 0) ||
+            !(gone || b.is_write)) {
+            l_.hopeless = 0;
+            return;
+        }
+    }
+    l_.hopeless += static_cast<unsigned>(pieces_.size());
+    if (l_.hopeless >= DM_REMAP_BREAKER_LIMIT && !md_->breaker.open) {
+        violated("%u requests in a row found main dead, and the breaker is closed", l_.hopeless);
+    }
+}
+
+}  // namespace remap::sim

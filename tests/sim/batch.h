@@ -1,0 +1,57 @@
+// One batch of failed I/O, redone, and what must become of it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "layer.h"
+
+namespace remap::sim {
+
+class Batch {
+  public:
+    // Takes some of what failed.
+    explicit Batch(Layer& layer);
+    void run();
+
+  private:
+    // A block of a piece before the batch.
+    struct Before {
+        std::uint32_t sector;
+        bool is_write;
+        std::uint8_t kind;
+        std::uint64_t spare;
+    };
+
+    void take_pieces();
+    void look_before();
+    bool block_must_succeed(const Piece& piece, std::uint32_t sector);
+    bool read_in_batch(std::uint32_t sector) const;
+    bool must_succeed(const Piece& piece);
+    bool spare_is_healthy();
+    bool neighbours_answer(const Piece& piece);
+    bool breaker_lets_pass();
+    int redo_piece(const Piece& piece);
+    bool in_doubt(const Piece& piece);
+    void check_errors(int end_error);
+    void check_outage();
+    void check_breaker();
+    void complete(int end_error);
+    bool written_once(std::uint64_t spare) const;
+    void note_relocated();
+
+    Layer& l_;
+    dm_remap_metadata* md_;
+    Machine& machine_;
+    std::uint32_t g_;
+    std::vector<Piece> pieces_;
+    std::vector<int> error_;
+    std::vector<bool> must_;
+    std::vector<Before> before_;
+    dm_remap_totals totals_{};
+    std::uint64_t free_ = 0;
+    bool steady_ = false;
+    Outage outage_ = Outage::none;
+};
+
+}  // namespace remap::sim

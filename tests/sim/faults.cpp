@@ -1,0 +1,119 @@
+#include "faults.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace remap::sim {
+
+Faults::Faults(SimDisk& disk, Random& random) : random_(random), sectors_(disk.sectors()) {
+    disk.fail_read = [this](std::uint64_t sector, std::uint32_t n) {
+        return read_error(sector, n);
+    };
+    disk.on_write = [this](std::uint64_t, std::uint64_t sector, std::uint32_t n) {
+        return write_error(sector, n);
+    };
+    disk.lands = [this](std::uint64_t sector) { return lands(sector); };
+    disk.after_write = [this](std::uint64_t sector, std::uint32_t n) { written(sector, n); };
+}
+
+Faults::Sector& Faults::at(std::uint64_t sector) {
+    faulty_.push_back(sector);
+    return sectors_[sector];
+}
+
+void Faults::heal(std::uint64_t sector, std::uint64_t n) {
+    std::fill_n(sectors_.begin() + static_cast<std::ptrdiff_t>(sector), n, Sector{});
+    std::erase_if(faulty_, [&](std::uint64_t s) { return s >= sector && s < sector + n; });
+}
+
+void Faults::set_outage(Outage outage, int error, unsigned in) {
+    outage_in_ = in;
+    next_outage_ = outage;
+    next_error_ = error;
+    if (in == 0) {
+        outage_ = outage;
+        outage_error_ = error;
+    }
+}
+
+void Faults::count_io() {
+    if (outage_in_ != 0 && --outage_in_ == 0) {
+        outage_ = next_outage_;
+        outage_error_ = next_error_;
+    }
+}
+
+Times Faults::reads_to_fail(std::uint64_t sector) const {
+    return sectors_[sector].spoils ? kForGood : sectors_[sector].read;
+}
+
+bool Faults::any(std::uint64_t sector, std::uint64_t n) const {
+    for (std::uint64_t s = sector; s < sector + n; s++) {
+        if (sectors_[s].write != 0 || reads_to_fail(s) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// One try: does it fail?
+static bool use_up(Times& times) {
+    if (times == 0 || times == kForGood) {
+        return times != 0;
+    }
+    times--;
+    return true;
+}
+
+int Faults::read_error(std::uint64_t sector, std::uint32_t n) {
+    count_io();
+    if (outage_ == Outage::gone) {
+        return outage_error_;
+    }
+    bool bad = false;
+    for (std::uint64_t s = sector; s < sector + n; s++) {
+        bad |= use_up(sectors_[s].read);
+    }
+    if (bad) {
+        return random_.coin() ? -EIO : -ENODATA;
+    }
+    return 0;
+}
+
+int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
+    count_io();
+    write_failed_ = true;
+    if (outage_ != Outage::none) {
+        return outage_error_;
+    }
+    bool bad = false;
+    for (std::uint64_t s = sector; s < sector + n; s++) {
+        bad |= use_up(sectors_[s].write);
+    }
+    write_failed_ = bad;
+    return bad ? -EIO : 0;
+}
+
+// Of a write that failed.
+bool Faults::lands(std::uint64_t sector) {
+    if (outage_ == Outage::write_protected || sectors_[sector].write == kForGood) {
+        return false;
+    }
+    return random_.coin();
+}
+
+void Faults::written(std::uint64_t sector, std::uint32_t n) {
+    if (write_failed_) {
+        return;
+    }
+    for (std::uint64_t s = sector; s < sector + n; s++) {
+        sectors_[s].read = sectors_[s].spoils ? kForGood : 0;
+    }
+}
+
+int Faults::flush_error() {
+    count_io();
+    return outage_ == Outage::gone ? outage_error_ : 0;
+}
+
+}  // namespace remap::sim

@@ -1,0 +1,77 @@
+// What is wrong with a disk.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "random.h"
+#include "sim_disk.h"
+
+namespace remap::sim {
+
+// A number of times, as far as a fault goes.
+using Times = std::uint8_t;
+inline constexpr Times kForGood = 255;
+
+enum class Outage {
+    none,
+    write_protected,  // reads work
+    gone,             // nothing works
+};
+
+class Faults {
+  public:
+    // The disk and the random numbers outlive it.
+    Faults(SimDisk& disk, Random& random);
+    Faults(const Faults&) = delete;
+    Faults& operator=(const Faults&) = delete;
+
+    // The sector fails reads, until they were so many, or until it is written.
+    void fail_reads(std::uint64_t sector, Times times) { at(sector).read = times; }
+    // It fails writes, until they were so many.
+    void fail_writes(std::uint64_t sector, Times times) { at(sector).write = times; }
+    // It takes each write, but cannot be read then.
+    void spoil(std::uint64_t sector) { at(sector).spoils = true; }
+    void heal(std::uint64_t sector, std::uint64_t sectors);
+
+    // The whole disk fails with @error, from the @in-th I/O from now on.
+    void set_outage(Outage outage, int error, unsigned in = 0);
+    Outage outage() const { return outage_; }
+    int outage_error() const { return outage_error_; }
+    // As it is now it stays.
+    bool steady() const { return outage_in_ == 0; }
+
+    Times reads_to_fail(std::uint64_t sector) const;
+    Times writes_to_fail(std::uint64_t sector) const { return sectors_[sector].write; }
+    bool any(std::uint64_t sector, std::uint64_t sectors) const;
+    // Sectors that got a fault, the latest last; some may be good again.
+    const std::vector<std::uint64_t>& faulty() const { return faulty_; }
+    // What a flush returns.
+    int flush_error();
+
+  private:
+    struct Sector {
+        Times read = 0;
+        Times write = 0;
+        bool spoils = false;
+    };
+
+    Sector& at(std::uint64_t sector);
+    void count_io();
+    int read_error(std::uint64_t sector, std::uint32_t n);
+    int write_error(std::uint64_t sector, std::uint32_t n);
+    bool lands(std::uint64_t sector);
+    void written(std::uint64_t sector, std::uint32_t n);
+
+    Random& random_;
+    std::vector<Sector> sectors_;
+    std::vector<std::uint64_t> faulty_;
+    Outage outage_ = Outage::none;
+    int outage_error_ = 0;
+    Outage next_outage_ = Outage::none;
+    int next_error_ = 0;
+    unsigned outage_in_ = 0;
+    bool write_failed_ = false;
+};
+
+}  // namespace remap::sim

@@ -1,0 +1,98 @@
+// The life of one device, as its seed has it: requests, faults, messages, power cuts; and after each
+// cut, and now and then, the question whether all promises were kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "layer.h"
+#include "machine.h"
+#include "model.h"
+#include "random.h"
+#include "stats.h"
+
+namespace remap::sim {
+
+class History {
+  public:
+    History(std::uint64_t seed, Stats& stats);
+    // Throws Violation.
+    void run(unsigned cuts);
+
+  private:
+    struct Geometry {
+        std::uint32_t granularity;
+        std::uint32_t main_sectors;
+        dm_remap_format_params params;
+    };
+    struct Step {
+        unsigned weight;
+        void (History::*take)();
+    };
+    // A record as memory had it, of one block.
+    struct Known {
+        std::uint8_t kind;
+        std::uint16_t flags;
+        std::uint64_t spare;
+    };
+
+    static Geometry choose_geometry(Random& random);
+    void format();
+    void take_step();
+
+    // history_steps.cpp
+    Range any_range();
+    Range near_fault();
+    std::uint64_t any_block() { return random_.below(blocks_) * g_; }
+    void step_requests();
+    void step_flush();
+    void step_run();
+    void step_main_fault();
+    void step_spare_fault();
+    void step_metadata_fault();
+    void step_heal();
+    void step_main_outage();
+    void step_spare_outage();
+    void step_remap();
+    void step_unremap();
+    void step_forget();
+    void step_save();
+    void step_autosave();
+    void step_restore();
+    void step_suspend();
+    void step_reload();
+    void step_policy();
+    void step_breaker();
+    void step_time();
+    void step_all_well();
+    void all_faults_off();
+    void must_relocate();
+    void bring_all_home();
+    void saved();
+
+    // history_checks.cpp
+    void note(dm_remap_note note, std::uint64_t sector, std::uint64_t sectors, std::int64_t value);
+    void power_cut();
+    void open();
+    void check_data(bool after_cut);
+    void check_records();
+    void check_published(const std::vector<Known>& before, const std::vector<bool>& retired);
+    std::vector<Known> published();
+    std::vector<bool> retired_sectors();
+
+    Stats& stats_;
+    Random random_;
+    Geometry geometry_;
+    std::uint32_t g_;
+    std::uint64_t blocks_;
+    Model model_;
+    Machine machine_;
+    Layer layer_;
+
+    unsigned metadata_side_ = 0;  // the replica that may have faults
+    std::vector<bool> saved_pending_;  // blocks whose pending record is durable
+    bool was_in_doubt_ = false;
+};
+
+}  // namespace remap::sim

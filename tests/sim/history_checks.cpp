@@ -1,0 +1,210 @@
+// Were the promises kept?
+#include <cerrno>
+
+#include "contents.h"
+#include "history.h"
+#include "trace.h"
+
+namespace remap::sim {
+
+void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t sectors,
+                   std::int64_t value) {
+    static constexpr const char* kNames[] = {"bad",     "relocated", "rescued", "pending",
+                                             "cleared", "retired",   "mode",    "breaker"};
+    trace("      note %s %lu+%lu %ld", kNames[what], sector, sectors, value);
+    switch (what) {
+        case DM_REMAP_NOTE_RELOCATED:
+            stats_[kRelocated]++;
+            break;
+        case DM_REMAP_NOTE_RESCUED:
+            stats_[kRescued]++;
+            break;
+        case DM_REMAP_NOTE_PENDING:
+            stats_[kPending]++;
+            break;
+        case DM_REMAP_NOTE_CLEARED:
+            stats_[kHeldByMain] += value == 0;
+            break;
+        case DM_REMAP_NOTE_RETIRED:
+            stats_[kRetired]++;
+            return;
+        case DM_REMAP_NOTE_MODE:
+            if (!machine_.on()) {
+                return;  // of course
+            }
+            stats_[kDegraded] += value == DM_REMAP_MODE_DEGRADED;
+            stats_[kReadOnly] += value == DM_REMAP_MODE_RO;
+            return;
+        case DM_REMAP_NOTE_BREAKER:
+            stats_[kBreakerOpened] += value != 0;
+            stats_[kBreakerClosed] += value == 0;
+            return;
+        default:
+            return;
+    }
+    // A durable pending record may have gone, or has become another one.
+    for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
+        saved_pending_[s / g_] = false;
+    }
+}
+
+// ---- what was published stays ----
+
+std::vector<History::Known> History::published() {
+    std::vector<Known> all(blocks_);
+    for (std::uint64_t b = 0; b < blocks_; b++) {
+        const dm_remap_extent e = layer_.lookup(b * g_, g_);
+        all[b] = {e.kind, e.flags, e.spare};
+    }
+    return all;
+}
+
+std::vector<bool> History::retired_sectors() {
+    std::vector<bool> all(machine_.spare.sectors());
+    dm_remap_record r{};
+    for (std::uint64_t from = 0; dm_remap_table_next(&layer_.md()->retired, from, &r);
+         from = r.main + r.length) {
+        std::fill_n(all.begin() + static_cast<std::ptrdiff_t>(r.main), r.length, true);
+    }
+    return all;
+}
+
+void History::check_published(const std::vector<Known>& before, const std::vector<bool>& retired) {
+    for (std::uint64_t b = 0; b < blocks_; b++) {
+        const dm_remap_extent e = layer_.lookup(b * g_, g_);
+        if ((before[b].flags & DM_REMAP_F_DOUBT) != 0) {
+            continue;
+        }
+        const bool was_mapped = before[b].kind == DM_REMAP_MAPPED;
+        const bool is_mapped = e.kind == DM_REMAP_MAPPED;
+        if (was_mapped != is_mapped || (was_mapped && before[b].spare != e.spare)) {
+            violated("sector %lu was %s at %lu, and is %s at %lu when it is loaded again", b * g_,
+                     dm_remap_kind_name(before[b].kind), before[b].spare,
+                     dm_remap_kind_name(e.kind), e.spare);
+        }
+        if (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING &&
+            e.kind != DM_REMAP_PENDING) {
+            violated("sector %lu was pending, which had been saved, and is not any more", b * g_);
+        }
+    }
+    // What was loaded is on the spare.
+    for (std::uint64_t b = 0; b < blocks_; b++) {
+        const dm_remap_extent e = layer_.lookup(b * g_, g_);
+        saved_pending_[b] = e.kind == DM_REMAP_PENDING && e.flags == 0;
+    }
+    const std::vector<bool> now = retired_sectors();
+    for (std::uint64_t s = 0; s < now.size(); s++) {
+        if (retired[s] && !now[s]) {
+            violated("sector %lu of the spare was retired, and is not any more", s);
+        }
+    }
+}
+
+// ---- power ----
+
+void History::power_cut() {
+    trace("  power cut");
+    machine_.cut_power();
+    const std::vector<Known> before = published();
+    const std::vector<bool> retired = retired_sectors();
+    layer_.drop();
+    model_.power_cut();
+    machine_.power_on();
+    stats_[kCuts]++;
+    // Cables are seen to before the machine is switched on again. That writes fail is no reason not
+    // to load.
+    for (const dm_remap_dev dev : {DM_REMAP_MAIN, DM_REMAP_SPARE}) {
+        Faults& faults = machine_.faults(dev);
+        if (faults.outage() == Outage::gone || !faults.steady()) {
+            faults.set_outage(Outage::none, 0);
+        }
+    }
+    if (random_.one_in(6)) {
+        machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(12)));
+    }
+    open();
+    check_published(before, retired);
+    if (!machine_.on()) {
+        return;
+    }
+    check_records();
+    check_data(true);
+}
+
+void History::open() {
+    layer_.hopeless = 0;
+    was_in_doubt_ = false;
+    layer_.open();
+}
+
+// ---- data ----
+
+// What a reader would get from each sector, were all I/O to succeed.
+void History::check_data(bool after_cut) {
+    const std::uint64_t now = model_.now();
+    for (std::uint32_t s = 0; s < geometry_.main_sectors;) {
+        const dm_remap_extent e = layer_.lookup(s, geometry_.main_sectors - s);
+        if ((e.flags & DM_REMAP_F_HELD) != 0) {
+            violated("sector %u is still held", s);
+        }
+        const bool doubt = (e.flags & DM_REMAP_F_DOUBT) != 0;
+        const auto data = e.kind == DM_REMAP_MAPPED ? machine_.spare.peek(e.spare, e.length)
+                                                    : machine_.main.peek(s, e.length);
+        for (std::uint64_t i = 0; i < e.length && !doubt; i++, s++) {
+            const WriteId id = identify(&data[i * kSector], s);
+            if (id == 0 || !(after_cut ? model_.seen_durable(s, id) : model_.seen(s, id, now))) {
+                violated("sector %u (%s) holds write %u (0: none); it may be%s", s,
+                         dm_remap_kind_name(e.kind), id, model_.candidates(s).c_str());
+            }
+        }
+        s += doubt ? static_cast<std::uint32_t>(e.length) : 0;
+        stats_[kSectorsChecked] += e.length;
+    }
+}
+
+// ---- records ----
+
+// Each can be explained; no sector of the spare belongs to two, and none is lost.
+void History::check_records() {
+    dm_remap_metadata* md = layer_.md();
+    std::vector<bool> taken(machine_.spare.sectors());
+    std::uint64_t used = 0;
+    const auto take = [&](std::uint64_t start, std::uint64_t length) {
+        for (std::uint64_t s = start; s < start + length; s++) {
+            if (taken[s]) {
+                violated("sector %lu of the spare is in two records", s);
+            }
+            taken[s] = true;
+        }
+        used += length;
+    };
+    const auto explained = [&](const dm_remap_record& r) {
+        if (r.reason < 1 || r.reason > DM_REMAP_REASON_MAX || r.first_time < 1'700'000'000 ||
+            r.last_time < r.first_time || r.last_time > machine_.time) {
+            violated("record at %lu: reason %u, times %u and %u", r.main, r.reason, r.first_time,
+                     r.last_time);
+        }
+    };
+    dm_remap_record r{};
+    for (std::uint64_t from = 0; dm_remap_table_next(&md->table, from, &r);
+         from = r.main + r.length) {
+        explained(r);
+        if (r.kind == DM_REMAP_MAPPED) {
+            take(r.spare, r.length);
+        }
+    }
+    for (std::uint64_t from = 0; dm_remap_table_next(&md->retired, from, &r);
+         from = r.main + r.length) {
+        explained(r);
+        take(r.main, r.length);
+    }
+    const std::uint64_t allocated = dm_remap_alloc_total_sectors(&md->alloc) -
+                                    dm_remap_alloc_free_sectors(&md->alloc);
+    if (allocated < used || (allocated > used && md->doubt == nullptr)) {
+        violated("records hold %lu sectors of the spare, %lu are taken", used, allocated);
+    }
+    stats_[kDoubts] += md->doubt != nullptr && !was_in_doubt_;
+    was_in_doubt_ = md->doubt != nullptr;
+}
+
+}  // namespace remap::sim

@@ -1,0 +1,423 @@
+// What may happen, one thing at a time.
+#include <algorithm>
+#include <cerrno>
+
+#include "history.h"
+#include "trace.h"
+
+namespace remap::sim {
+
+// ---- ranges ----
+
+// Whole blocks; mostly few.
+Range History::any_range() {
+    const std::uint64_t start = random_.below(blocks_);
+    const std::uint64_t most = std::min<std::uint64_t>(blocks_ - start, random_.one_in(16) ? 64 : 6);
+    return {static_cast<std::uint32_t>(start * g_),
+            static_cast<std::uint32_t>((1 + random_.below(most)) * g_)};
+}
+
+// A range at one of the latest faults.
+Range History::near_fault() {
+    const std::vector<std::uint64_t>& faulty = machine_.main_faults.faulty();
+    if (faulty.empty()) {
+        return any_range();
+    }
+    const std::uint64_t last = std::min<std::uint64_t>(faulty.size(), 12);
+    const std::uint64_t block = faulty[faulty.size() - 1 - random_.below(last)] / g_;
+    const std::uint64_t before = std::min<std::uint64_t>(block, random_.below(3));
+    const std::uint64_t start = block - before;
+    const std::uint64_t most = std::min<std::uint64_t>(blocks_ - start, before + 3);
+    return {static_cast<std::uint32_t>(start * g_),
+            static_cast<std::uint32_t>((before + 1 + random_.below(most - before)) * g_)};
+}
+
+// ---- I/O ----
+
+void History::step_requests() {
+    const std::uint64_t n = random_.one_in(3) ? random_.between(2, 5) : 1;
+    trace("  step requests");
+    for (std::uint64_t i = 0; i < n; i++) {
+        const Range range = random_.one_in(3) ? any_range() : near_fault();
+        layer_.submit(!random_.one_in(3), range, random_.one_in(6));
+    }
+    if (!random_.one_in(4)) {
+        layer_.run();
+    }
+    while (layer_.failed_io() && machine_.on() && !random_.one_in(3)) {
+        layer_.redo();
+    }
+}
+
+void History::step_flush() {
+    trace("  step flush");
+    layer_.run(random_.below(4));
+    layer_.flush();
+}
+
+void History::step_run() {
+    trace("  step run");
+    layer_.run();
+    layer_.redo();
+}
+
+// ---- faults ----
+
+void History::step_main_fault() {
+    Faults& faults = machine_.main_faults;
+    // Of a disk that is all bad there is not much to learn.
+    if (faults.faulty().size() > blocks_ / 6) {
+        step_heal();
+        return;
+    }
+    const std::uint64_t n = random_.one_in(4) ? random_.between(2, 6 * g_) : 1;
+    const std::uint64_t start = random_.below(geometry_.main_sectors);
+    const std::uint64_t end = std::min<std::uint64_t>(start + n, geometry_.main_sectors);
+    const std::uint64_t kind = random_.below(7);
+    const auto times = static_cast<Times>(1 + random_.below(6));
+    trace("  step main fault: kind %lu times %u at %lu+%lu", kind, times, start, end - start);
+    for (std::uint64_t s = start; s < end; s++) {
+        switch (kind) {
+            case 0:
+                faults.fail_writes(s, kForGood);
+                break;
+            case 1:
+                faults.fail_reads(s, kForGood);
+                break;
+            case 2:
+                faults.fail_reads(s, kForGood);
+                faults.fail_writes(s, kForGood);
+                break;
+            case 3:
+                faults.fail_reads(s, times);
+                break;
+            case 4:
+                faults.fail_writes(s, times);
+                break;
+            case 5:
+                faults.fail_reads(s, kForGood);
+                faults.fail_writes(s, times);
+                break;
+            default:
+                faults.spoil(s);
+        }
+    }
+}
+
+void History::step_spare_fault() {
+    Faults& faults = machine_.spare_faults;
+    const dm_remap_layout& layout = layer_.md()->sb.layout;
+    const std::uint64_t start = dm_remap_data_start(&layout);
+    const std::uint64_t end = dm_remap_data_end(&layout);
+    dm_remap_totals retired{};
+    dm_remap_table_totals(&layer_.md()->retired, &retired);
+    if (retired.retired * 2 > end - start) {
+        return;
+    }
+    const std::uint64_t s = random_.between(start, end - 1);
+    const bool writes = !random_.one_in(4);
+    const Times times = random_.coin() ? kForGood : static_cast<Times>(1 + random_.below(3));
+    trace("  step spare fault: %s of %lu, times %u", writes ? "writes" : "reads", s, times);
+    if (writes) {
+        faults.fail_writes(s, times);
+    } else {
+        faults.fail_reads(s, times);
+    }
+}
+
+// Of both replicas never more than one: what is lost in both is lost.
+void History::step_metadata_fault() {
+    Faults& faults = machine_.spare_faults;
+    const dm_remap_layout& layout = layer_.md()->sb.layout;
+    std::uint64_t block = dm_remap_superblock_at(&layout, static_cast<int>(metadata_side_));
+    const std::uint64_t area = layout.journal_blocks + 2 * std::uint64_t{layout.table_blocks};
+    // Superblock, journal, and the first blocks of the tables, where something is.
+    switch (random_.below(3)) {
+        case 0:
+            break;
+        case 1:
+            block = dm_remap_journal_at(&layout, static_cast<int>(metadata_side_), 0) +
+                    random_.below(area);
+            break;
+        default:
+            block = dm_remap_table_at(&layout, static_cast<int>(metadata_side_),
+                                      static_cast<int>(random_.below(2)));
+    }
+    const std::uint64_t s = block * kBlockSectors + random_.below(kBlockSectors);
+    const Times times = random_.one_in(3) ? kForGood : static_cast<Times>(1 + random_.below(3));
+    const std::uint64_t kind = random_.below(3);
+    trace("  step metadata fault: block %lu kind %lu times %u", block, kind, times);
+    if (kind != 0) {
+        faults.fail_writes(s, times);
+    }
+    if (kind != 1) {
+        faults.fail_reads(s, times);
+    }
+}
+
+void History::step_heal() {
+    Faults& faults = machine_.main_faults;
+    trace("  step heal");
+    for (std::uint64_t n = random_.between(1, 8); n != 0 && !faults.faulty().empty(); n--) {
+        faults.heal(faults.faulty()[random_.below(faults.faulty().size())], 1);
+    }
+    if (random_.coin() && !machine_.spare_faults.faulty().empty()) {
+        Faults& spare = machine_.spare_faults;
+        spare.heal(spare.faulty()[random_.below(spare.faulty().size())], 1);
+    }
+}
+
+void History::step_main_outage() {
+    Faults& faults = machine_.main_faults;
+    layer_.hopeless = 0;
+    const unsigned in = random_.one_in(3) ? 1 + static_cast<unsigned>(random_.below(12)) : 0;
+    if (faults.outage() != Outage::none) {
+        trace("  step main is back, in %u", in);
+        faults.set_outage(Outage::none, 0, in);
+        return;
+    }
+    if (random_.coin()) {
+        return;
+    }
+    static constexpr int kErrors[] = {-EIO, -EIO, -ENODEV, -ETIMEDOUT};
+    const bool gone = random_.coin();
+    const int error = gone ? kErrors[random_.below(4)] : -EIO;
+    trace("  step main is %s (%d), in %u", gone ? "gone" : "write-protected", error, in);
+    faults.set_outage(gone ? Outage::gone : Outage::write_protected, error, in);
+    stats_[kMainOutages]++;
+}
+
+void History::step_spare_outage() {
+    Faults& faults = machine_.spare_faults;
+    const unsigned in = random_.coin() ? 1 + static_cast<unsigned>(random_.below(12)) : 0;
+    if (faults.outage() != Outage::none) {
+        trace("  step spare is back, in %u", in);
+        faults.set_outage(Outage::none, 0, in);
+        return;
+    }
+    if (random_.coin()) {
+        return;
+    }
+    const bool gone = random_.coin();
+    const int error = random_.coin() ? -EIO : -ENODEV;
+    trace("  step spare is %s (%d), in %u", gone ? "gone" : "write-protected", error, in);
+    faults.set_outage(gone ? Outage::gone : Outage::write_protected, error, in);
+    stats_[kSpareOutages]++;
+}
+
+// ---- messages ----
+
+void History::step_remap() {
+    const Range range = random_.coin() ? any_range() : near_fault();
+    dm_remap_moved moved{};
+    trace("  step remap %u+%u", range.start, range.length);
+    // What main answers here counts.
+    layer_.hopeless = 0;
+    const int error = layer_.core(
+        [&] { return dm_remap_remap(layer_.md(), range.start, range.length, &moved); });
+    trace("  remap: %d, %lu moved, %lu pending", error, moved.moved, moved.pending);
+    stats_[kRemapped] += moved.moved != 0;
+}
+
+void History::step_unremap() {
+    // Where something is.
+    Range range = any_range();
+    dm_remap_record r{};
+    if (dm_remap_table_next(&layer_.md()->table, range.start, &r) && random_.coin()) {
+        range = {static_cast<std::uint32_t>(r.main), r.length};
+    }
+    dm_remap_moved moved{};
+    trace("  step unremap %u+%u", range.start, range.length);
+    const int error = layer_.core(
+        [&] { return dm_remap_unremap(layer_.md(), range.start, range.length, &moved); });
+    trace("  unremap: %d, %lu moved, %lu refused", error, moved.moved, moved.refused);
+    stats_[kBroughtHome] += moved.moved != 0;
+}
+
+void History::step_forget() {
+    const Range range = near_fault();
+    dm_remap_moved moved{};
+    trace("  step forget %u+%u", range.start, range.length);
+    const int error = layer_.core(
+        [&] { return dm_remap_forget(layer_.md(), range.start, range.length, &moved); });
+    trace("  forget: %d, %lu dropped", error, moved.dropped);
+    stats_[kForgotten] += moved.dropped != 0;
+}
+
+// All that is pending now is durable.
+void History::saved() {
+    if (!machine_.on()) {
+        return;
+    }
+    stats_[kSaves]++;
+    for (std::uint64_t b = 0; b < blocks_; b++) {
+        saved_pending_[b] = layer_.lookup(b * g_, g_).kind == DM_REMAP_PENDING;
+    }
+}
+
+void History::step_save() {
+    trace("  step save");
+    const int error = layer_.core([&] { return dm_remap_save(layer_.md()); });
+    trace("  save: %d", error);
+    if (error == 0) {
+        saved();
+    }
+}
+
+void History::step_autosave() {
+    trace("  step autosave");
+    const int error = layer_.core([&] { return dm_remap_autosave(layer_.md()); });
+    trace("  autosave: %d", error);
+    if (error == 0) {
+        saved();
+    }
+}
+
+void History::step_restore() {
+    bool healed = false;
+    trace("  step restore");
+    const int error = layer_.core([&] {
+        return dm_remap_restore(layer_.md(), geometry_.params.spare_sectors, &healed);
+    });
+    trace("  restore: %d", error);
+    stats_[kHealedMetadata] += healed;
+}
+
+// ---- life cycle ----
+
+void History::step_suspend() {
+    trace("  step suspend and resume");
+    layer_.hopeless = 0;
+    layer_.finish();
+    const int error = layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });
+    trace("  deactivate: %d", error);
+    if (machine_.on() && error == 0) {
+        saved();
+    }
+    layer_.core_alone([&] { return dm_remap_activate(layer_.md(), nullptr, nullptr); });
+}
+
+void History::step_reload() {
+    trace("  step stop and load again");
+    layer_.finish();
+    const int error = layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });
+    trace("  deactivate: %d", error);
+    if (!machine_.on()) {
+        return;
+    }
+    // Who pulls the spare out has it back when it is loaded.
+    if (machine_.spare_faults.outage() == Outage::gone || !machine_.spare_faults.steady()) {
+        machine_.spare_faults.set_outage(Outage::none, 0);
+    }
+    const std::vector<Known> before = published();
+    const std::vector<bool> retired = retired_sectors();
+    stats_[kCleanStops] += error == 0;
+    if (error == 0) {
+        saved();
+    }
+    layer_.drop();
+    open();
+    if (machine_.on()) {
+        check_published(before, retired);
+    }
+}
+
+void History::step_policy() {
+    dm_remap_policy& policy = layer_.md()->policy;
+    policy.read_retries = static_cast<unsigned>(random_.below(4));
+    policy.no_auto_remap = random_.one_in(6);
+    trace("  step policy: read_retries %u no_auto_remap %d", policy.read_retries,
+          policy.no_auto_remap);
+}
+
+void History::step_breaker() {
+    trace("  step breaker reset");
+    layer_.hopeless = 0;
+    dm_remap_breaker_reset(layer_.md());
+}
+
+void History::step_time() {
+    const std::uint64_t seconds = random_.below(12);
+    trace("  step %lu seconds later", seconds);
+    machine_.time += seconds;
+}
+
+// ---- all is well ----
+
+void History::all_faults_off() {
+    layer_.hopeless = 0;
+    machine_.main_faults.set_outage(Outage::none, 0);
+    machine_.spare_faults.set_outage(Outage::none, 0);
+    machine_.main_faults.heal(0, machine_.main.sectors());
+    machine_.spare_faults.heal(0, machine_.spare.sectors());
+}
+
+// With both disks in order again nothing may stay broken: the breaker closes, a bad sector is
+// relocated, saving works, and all data can be brought home.
+void History::step_all_well() {
+    trace("  step all is well");
+    all_faults_off();
+    layer_.finish();
+    step_save();
+    if (!machine_.on()) {
+        return;
+    }
+    if (layer_.md()->mode != DM_REMAP_MODE_RW || layer_.md()->doubt != nullptr) {
+        violated("saved on a good spare, and the mode is %s%s",
+                 dm_remap_mode_name(layer_.md()->mode),
+                 layer_.md()->doubt != nullptr ? ", in doubt" : "");
+    }
+    // Both replicas are whole again: the other one may fail from now on.
+    metadata_side_ = static_cast<unsigned>(random_.below(2));
+    bring_all_home();
+    if (machine_.on()) {
+        must_relocate();
+    }
+}
+
+void History::bring_all_home() {
+    dm_remap_moved moved{};
+    int error = -EINTR;
+    while ((error == -EINTR || error == -EAGAIN) && machine_.on()) {
+        error = layer_.core(
+            [&] { return dm_remap_unremap(layer_.md(), 0, geometry_.main_sectors, &moved); });
+    }
+    if (!machine_.on()) {
+        return;
+    }
+    stats_[kBroughtHome] += moved.moved != 0;
+    dm_remap_totals totals{};
+    dm_remap_table_totals(&layer_.md()->table, &totals);
+    if ((error != 0 && error != -ENOENT) || totals.mapped != 0) {
+        violated("main is good again, and %lu sectors cannot be brought home: %d (%s)",
+                 totals.mapped, error, moved.why != nullptr ? moved.why : "");
+    }
+    check_data(false);
+}
+
+void History::must_relocate() {
+    if (dm_remap_alloc_free_sectors(&layer_.md()->alloc) < std::uint64_t{g_} * 8) {
+        return;
+    }
+    layer_.finish();
+    layer_.md()->policy.no_auto_remap = false;
+    machine_.time += DM_REMAP_BREAKER_PAUSE;
+    const std::uint64_t block = any_block();
+    if (!machine_.on() || layer_.lookup(block, g_).kind != DM_REMAP_NONE) {
+        return;
+    }
+    machine_.main_faults.fail_writes(block, kForGood);
+    layer_.submit(true, {static_cast<std::uint32_t>(block), g_}, false);
+    layer_.finish();
+    if (!machine_.on()) {
+        return;
+    }
+    if (layer_.md()->breaker.open) {
+        violated("main works again, and the breaker is open");
+    }
+    if (layer_.lookup(block, g_).kind != DM_REMAP_MAPPED) {
+        violated("a bad sector of a good disk was not relocated");
+    }
+}
+
+}  // namespace remap::sim

@@ -1,0 +1,135 @@
+// The kernel's part, played over the core: maps requests, redoes those that failed, completes them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "machine.h"
+#include "model.h"
+#include "random.h"
+
+namespace remap::sim {
+
+struct Range {
+    std::uint32_t start;
+    std::uint32_t length;
+};
+
+// A read or write of the mapped device, from above.
+struct Request {
+    bool is_write = false;
+    bool fua = false;
+    std::uint32_t start = 0;
+    std::uint32_t length = 0;
+    WriteId id = 0;           // of a write
+    std::uint64_t begun = 0;  // model's time
+    unsigned open = 0;        // pieces that have not completed
+    int error = 0;
+    std::vector<std::uint8_t> data;
+    std::vector<bool> relocated;  // sectors whose data went to a new place
+};
+
+// The part of a request that maps to one place, as a bio that was split.
+struct Piece {
+    std::shared_ptr<Request> request;
+    std::uint32_t start = 0;
+    std::uint32_t length = 0;
+    dm_remap_dev dev = DM_REMAP_MAIN;
+    std::uint64_t sector = 0;  // of dev
+
+    std::uint8_t* data() const {
+        return request->data.data() + std::size_t{start - request->start} * kSector;
+    }
+    unsigned flags() const { return request->fua ? DM_REMAP_FUA : 0; }
+};
+
+class Layer {
+  public:
+    // All of them outlive it.
+    Layer(Machine& machine, Model& model, Random& random, Stats& stats);
+    ~Layer();
+    Layer(const Layer&) = delete;
+    Layer& operator=(const Layer&) = delete;
+
+    // Loads and activates what is on the spare.
+    void open();
+    // The power went: forgets everything.
+    void drop();
+    dm_remap_metadata* md() { return &*md_; }
+    dm_remap_extent lookup(std::uint64_t sector, std::uint64_t sectors);
+
+    // Begins a request; what is on its way then goes on with run() and redo().
+    void submit(bool is_write, Range range, bool fua);
+    // A flush of the mapped device, from above.
+    void flush();
+    // Does some I/O that is on its way: so many pieces at most.
+    void run(std::size_t pieces = SIZE_MAX);
+    // Redoes one batch of what failed.
+    void redo();
+    bool failed_io() const { return !failed_.empty(); }
+    // Until nothing is on its way any more.
+    void finish();
+
+    // Calls the core. Others go on meanwhile, and what they saw comes out here.
+    template <typename Function>
+    auto core(Function&& function) {
+        in_core_ = true;
+        auto result = function();
+        in_core_ = false;
+        rethrow();
+        retry_held();
+        return result;
+    }
+
+    // Suspends or resumes: no I/O of others goes on meanwhile.
+    template <typename Function>
+    auto core_alone(Function&& function) {
+        alone_ = true;
+        auto result = core(function);
+        alone_ = false;
+        return result;
+    }
+
+    // Where the I/O of others goes that begins while the core is at work.
+    std::function<Range()> pick;
+    std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> on_note;
+
+    // Requests in a row that found main dead. What changes that begins anew.
+    unsigned hopeless = 0;
+
+  private:
+    friend class Batch;
+
+    void map(const std::shared_ptr<Request>& request, std::uint32_t start, std::uint32_t length);
+    void map_piece(Piece piece, const dm_remap_extent& e);
+    void run_one(const Piece& piece);
+    void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
+    void done(const Piece& piece, int error);
+    void complete(const Request& request);
+    void meanwhile();
+    void retry_held();
+    void guarded(const std::function<void()>& function);
+    void rethrow();
+    std::uint64_t oldest_read() const;
+
+    Machine& machine_;
+    Model& model_;
+    Random& random_;
+    Stats& stats_;
+    std::optional<dm_remap_metadata> md_;
+    dm_remap_mover* mover_ = nullptr;
+
+    std::deque<Piece> on_the_way_;  // mapped, not yet done
+    std::vector<Piece> held_back_;  // their range is held
+    std::vector<Piece> failed_;
+    bool in_core_ = false;
+    bool alone_ = false;
+    std::string violation_;  // seen inside the core, through which nothing can be thrown
+};
+
+}  // namespace remap::sim

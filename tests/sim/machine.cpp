@@ -1,0 +1,142 @@
+#include "machine.h"
+
+#include <cerrno>
+
+#include "trace.h"
+
+namespace remap::sim {
+
+Machine::Machine(std::uint64_t main_sectors, std::uint64_t spare_sectors, Random& random,
+                 Stats& stats)
+    : main(main_sectors),
+      spare(spare_sectors),
+      main_faults(main, random),
+      spare_faults(spare, random),
+      random_(random),
+      stats_(stats) {}
+
+static const char* name_of(dm_remap_dev dev) {
+    return dev == DM_REMAP_MAIN ? "main" : "spare";
+}
+
+bool Machine::survives() {
+    return cut_in_ == 0 || --cut_in_ != 0;
+}
+
+int Machine::read(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, void* buf) {
+    const int error = on_ ? disk(dev).read(sector, n, buf) : -EIO;
+    trace("        read %s %lu+%u: %d", name_of(dev), sector, n, error);
+    return error;
+}
+
+int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf,
+                   unsigned flags) {
+    if (!on_) {
+        return -EIO;
+    }
+    if (!survives()) {
+        trace("        write %s %lu+%u flags %u: the power fails", name_of(dev), sector, n, flags);
+        disk(dev).power_off_at_write(disk(dev).writes());
+        disk(dev).write(sector, n, buf, flags);
+        stats_[kTornCuts]++;
+        cut_power();
+        return -EIO;
+    }
+    const int error = disk(dev).write(sector, n, buf, flags);
+    if (dev == DM_REMAP_SPARE && error == 0) {
+        spare_writes.push_back({sector, n});
+        spare_unflushed = (flags & DM_REMAP_FUA) == 0 ||
+                          ((flags & DM_REMAP_PREFLUSH) == 0 && spare_unflushed);
+    } else if (dev == DM_REMAP_SPARE) {
+        spare_unflushed = true;
+    }
+    trace("        write %s %lu+%u flags %u: %d", name_of(dev), sector, n, flags, error);
+    return error;
+}
+
+int Machine::flush(dm_remap_dev dev) {
+    if (!on_) {
+        return -EIO;
+    }
+    if (!survives()) {
+        trace("        flush %s: the power fails", name_of(dev));
+        stats_[kTornCuts]++;
+        cut_power();
+        return -EIO;
+    }
+    int error = faults(dev).flush_error();
+    error = error != 0 ? error : disk(dev).flush();
+    if (dev == DM_REMAP_SPARE && error == 0) {
+        spare_unflushed = false;
+    }
+    trace("        flush %s: %d", name_of(dev), error);
+    return error;
+}
+
+void Machine::cut_power() {
+    main.power_off();
+    spare.power_off();
+    on_ = false;
+}
+
+void Machine::power_on() {
+    // Of 8 sector writes so many survive.
+    const std::uint64_t share[] = {0, 0, 1, 4, 4, 7, 8, 8};
+    for (SimDisk* disk : {&main, &spare}) {
+        const std::uint64_t survive = share[random_.below(8)];
+        disk->power_on([&](auto, auto) { return random_.below(8) < survive; });
+    }
+    spare_unflushed = false;
+    cut_in_ = 0;
+    on_ = true;
+}
+
+// ---- the core's operations ----
+
+static Machine& machine_of(void* ctx) {
+    return *static_cast<Machine*>(ctx);
+}
+
+static void log_line(void* /*ctx*/, dm_remap_level /*level*/, const char* format, ...) {
+    if (trace_to == nullptr) {
+        return;
+    }
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    trace("      core: %s", line);
+}
+
+const dm_remap_ops Machine::kOps = {
+    .read =
+        [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, void* buf) {
+            machine_of(ctx).meanwhile();
+            return machine_of(ctx).read(dev, sector, n, buf);
+        },
+    .write =
+        [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, const void* buf, unsigned flags) {
+            machine_of(ctx).meanwhile();
+            return machine_of(ctx).write(dev, sector, n, buf, flags);
+        },
+    .flush =
+        [](void* ctx, dm_remap_dev dev) {
+            machine_of(ctx).meanwhile();
+            return machine_of(ctx).flush(dev);
+        },
+    .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
+    .log = log_line,
+    .drain = [](void* ctx) { machine_of(ctx).drain(); },
+    .stop =
+        [](void* ctx) {
+            Machine& m = machine_of(ctx);
+            return m.random_.one_in(300) ? (m.random_.coin() ? -EINTR : -EAGAIN) : 0;
+        },
+    .note =
+        [](void* ctx, dm_remap_note note, u64 sector, u64 sectors, s64 value) {
+            machine_of(ctx).note(note, sector, sectors, value);
+        },
+};
+
+}  // namespace remap::sim

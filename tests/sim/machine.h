@@ -1,0 +1,73 @@
+// Two disks, a clock and a power supply; and the operations through which the core sees them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core.h"
+#include "faults.h"
+#include "random.h"
+#include "sim_disk.h"
+#include "stats.h"
+
+extern "C" {
+#include "dm-remap-manual.h"
+}
+
+namespace remap::sim {
+
+class Machine {
+  public:
+    Machine(std::uint64_t main_sectors, std::uint64_t spare_sectors, Random& random, Stats& stats);
+
+    int read(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, void* buf);
+    int write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf,
+              unsigned flags);
+    int flush(dm_remap_dev dev);
+
+    SimDisk& disk(dm_remap_dev dev) { return dev == DM_REMAP_MAIN ? main : spare; }
+    Faults& faults(dm_remap_dev dev) { return dev == DM_REMAP_MAIN ? main_faults : spare_faults; }
+
+    // The power fails in the middle of the @in-th write or flush from now. 0: not.
+    void cut_power_in(unsigned in) { cut_in_ = in; }
+    void cut_power();
+    bool on() const { return on_; }
+    // Back again, and what was not flushed is there or not.
+    void power_on();
+
+    // Does the spare hold writes that no flush has covered?
+    bool spare_unflushed = false;
+    // Writes that the spare took; for who clears it first.
+    struct SpareWrite {
+        std::uint64_t sector;
+        std::uint32_t length;
+    };
+    std::vector<SpareWrite> spare_writes;
+    std::uint64_t time = 1'700'000'000;
+
+    // What the layer does where the core says so, and what others do while the core is at work.
+    // None of them may throw.
+    std::function<void()> drain;
+    std::function<void()> meanwhile;
+    std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> note;
+
+    SimDisk main;
+    SimDisk spare;
+    Faults main_faults;
+    Faults spare_faults;
+
+    // For the core; the context is the Machine.
+    static const dm_remap_ops kOps;
+
+  private:
+    // An event that the power may fail in. False: it has.
+    bool survives();
+
+    Random& random_;
+    Stats& stats_;
+    unsigned cut_in_ = 0;
+    bool on_ = true;
+};
+
+}  // namespace remap::sim
