@@ -72,6 +72,7 @@ Result<ExitCode> cmd_forget(DmClient& dm, const RangeOptions& options);
 
 Result<ExitCode> cmd_save(DmClient& dm, const std::string& name);
 Result<ExitCode> cmd_restore(DmClient& dm, const std::string& name);
+Result<ExitCode> cmd_reset_breaker(DmClient& dm, const std::string& name);
 
 struct OfflineOptions {
     std::string spare;

@@ -98,6 +98,9 @@ std::vector<std::string> needs_attention(const TargetStatus& status) {
     if (status.state == State::error) {
         reasons.emplace_back("the last save failed");
     }
+    if (status.breaker == "open") {
+        reasons.emplace_back("main failed as a whole: sectors that fail are not remapped");
+    }
     if (status.pending != 0) {
         reasons.push_back(fmt::format("{} sectors cannot be read", status.pending));
     }

@@ -264,6 +264,7 @@ static int put_done(struct put *p, u64 spare, u32 sectors)
 	p->main += sectors;
 	p->data += dm_remap_bytes(sectors);
 	p->left -= sectors;
+	/* At the end who called may have more to add to the same commit. */
 	return p->left ? commit_if_many(p->m) : 0;
 }
 
@@ -301,7 +302,7 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 {
 	struct put p = { .m = m, .reason = reason, .main = main, .left = sectors, .data = data };
 	struct dm_remap_alloc *alloc = &m->md->alloc;
-	int ret = dm_remap_may_move(m->md);
+	int ret = dm_remap_may_move(m->md) ?: commit_if_many(m);
 
 	while (!ret && p.left) {
 		u64 spare;

@@ -39,6 +39,7 @@ std::vector<Verb> verbs() {
             {"forget", {"NAME", "8"}},
             {"save", {"NAME"}},
             {"restore", {"NAME"}},
+            {"reset-breaker", {"NAME"}},
             {"check", {"spare"}},
             {"dump", {"spare"}},
             {"version", {}}};

@@ -81,6 +81,9 @@ TEST_F(StatusTest, WhatNeedsAttentionExitsWithThree) {
         EXPECT_THAT(outcome.out, HasSubstr("home: attention: "));
     }
     EXPECT_EQ(status_of(status_line("rw DIRTY", 0, 101)).code, ExitCode::done);
+    std::string open = status_line("rw CLEAN", 0, 1000);
+    open.replace(open.find("closed"), 6, "open");
+    EXPECT_EQ(status_of(open).code, ExitCode::attention);
 }
 
 TEST_F(StatusTest, JsonHasRealNumbersAndItsVersion) {
@@ -210,6 +213,12 @@ TEST_F(MessageTest, ForgetSaveAndRestoreReportTheirReply) {
     expect_message("restore", "generation=9 healed");
     EXPECT_THAT(capture([&] { return cmd_restore(dm_, "home"); }).out,
                 HasSubstr("a damaged copy was written anew"));
+}
+
+TEST_F(MessageTest, ResetBreakerSaysWhatItMeans) {
+    expect_message("reset_breaker", "");
+    EXPECT_THAT(capture([&] { return cmd_reset_breaker(dm_, "home"); }).out,
+                HasSubstr("home: breaker closed"));
 }
 
 TEST_F(MessageTest, AReplyWithoutItsKeysIsAnError) {

@@ -1,0 +1,661 @@
+// What becomes of I/O that failed: the rows of the table in docs/relocation.md.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "rig.h"
+
+namespace remap {
+namespace {
+
+constexpr std::uint64_t kMain = 4096;
+constexpr std::uint64_t kAt = 1024;  // where most requests go
+constexpr std::uint32_t kLength = 64;
+
+class Redo : public ::testing::TestWithParam<std::uint32_t> {
+  protected:
+    const std::uint32_t g = GetParam();
+    // A block in the middle of the request.
+    const std::uint64_t bad = kAt + 24;
+
+    void SetUp() override { make(1 << 12); }
+
+    void make(std::uint64_t spare_sectors) {
+        md.reset();
+        world = formatted({.main_sectors = kMain,
+                           .spare_sectors = spare_sectors,
+                           .granularity = g,
+                           .max_records = 1000});
+        world->main.poke(0, pattern(0, kMain));
+        content = world->main.image();
+        md = open(*world);
+        (*md)->policy.read_retries = 2;
+        mover = std::make_unique<Mover>(*md);
+        free_at_start = free_sectors();
+        main_writes = world->main.writes();
+    }
+
+    // Whatever happened: nothing is held, what is read is right, and a crash changes none of it.
+    void TearDown() override {
+        world->main.fail_read = nullptr;
+        expect_content();
+        for (std::uint64_t at = 0; at < kMain; at += g) {
+            EXPECT_EQ(md->lookup(at).flags & DM_REMAP_F_HELD, 0) << at;
+        }
+        if ((*md)->mode == DM_REMAP_MODE_RW) {
+            EXPECT_EQ(dm_remap_soft_commit(md->get()), 0);
+            EXPECT_EQ(try_load(*world).records, md->records());
+        }
+    }
+
+    // ---- a batch ----
+
+    int write(std::uint64_t start, const Image& data, unsigned flags = 0) {
+        dm_remap_redo_begin(mover->get());
+        int error = redo_write(start, data, flags);
+        const int committed = dm_remap_redo_end(mover->get());
+        error = error != 0 ? error : committed;
+        if (error == 0) {
+            set_content(start, data);
+        }
+        return error;
+    }
+    int redo_write(std::uint64_t start, const Image& data, unsigned flags = 0) {
+        return dm_remap_redo_write(mover->get(), start, data.size() / kSector, data.data(), flags);
+    }
+    int read(std::uint64_t start, std::uint32_t sectors) {
+        got.assign(std::size_t{sectors} * kSector, 0);
+        dm_remap_redo_begin(mover->get());
+        const int error = dm_remap_redo_read(mover->get(), start, sectors, got.data());
+        EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+        return error;
+    }
+    void expect_got(std::uint64_t start, std::uint64_t at, std::uint32_t sectors) {
+        EXPECT_TRUE(std::equal(got.begin() + (at - start) * kSector,
+                               got.begin() + (at - start + sectors) * kSector,
+                               content.begin() + at * kSector))
+            << at;
+    }
+
+    // ---- what there is ----
+
+    std::uint64_t free_sectors() { return dm_remap_alloc_free_sectors(&(*md)->alloc); }
+    std::uint64_t counter(dm_remap_counter c) { return atomic64_read(&(*md)->counter[c]); }
+    std::uint64_t data_start() { return dm_remap_data_start(&(*md)->sb.layout); }
+    std::uint64_t data_end() { return dm_remap_data_end(&(*md)->sb.layout); }
+    unsigned kind(std::uint64_t sector) { return md->lookup(sector).kind; }
+    unsigned reason(std::uint64_t sector) {
+        dm_remap_record r{};
+        EXPECT_TRUE(dm_remap_table_next(&(*md)->table, sector, &r));
+        return r.main <= sector ? r.reason : 0;
+    }
+    unsigned notes(dm_remap_note what) {
+        return std::count_if(world->notes.begin(), world->notes.end(),
+                             [&](const Note& n) { return n.what == what; });
+    }
+    void expect_nothing_spent() {
+        EXPECT_TRUE(md->records().empty());
+        EXPECT_EQ(free_sectors(), free_at_start);
+    }
+    void expect_content() {
+        Sector sector;
+        for (std::uint64_t at = 0; at < kMain; at++) {
+            const dm_remap_extent e = md->lookup(at);
+            SimDisk& disk = e.kind == DM_REMAP_MAPPED ? world->spare : world->main;
+            const std::uint64_t where = e.kind == DM_REMAP_MAPPED ? e.spare : at;
+            if ((e.flags & DM_REMAP_F_DOUBT) == 0 && unknown != at / g &&
+                disk.read(where, 1, sector.data()) == 0) {
+                ASSERT_TRUE(
+                    std::equal(sector.begin(), sector.end(), content.begin() + at * kSector))
+                    << at;
+            }
+        }
+    }
+    void set_content(std::uint64_t start, const Image& data) {
+        std::copy(data.begin(), data.end(), content.begin() + start * kSector);
+    }
+
+    // ---- faults ----
+
+    void bad_block(SectorSet& set, std::uint64_t block) {
+        for (std::uint32_t i = 0; i < g; i++) {
+            set.insert(block + i);
+        }
+    }
+    // Reads that touch @block fail, the first @times.
+    void fail_reads(std::uint64_t block, unsigned times) {
+        world->main.fail_read = [this, block, times](std::uint64_t sector,
+                                                     std::uint32_t n) mutable {
+            if (sector > block || block >= sector + n || times == 0) {
+                return 0;
+            }
+            times--;
+            return -EIO;
+        };
+    }
+    void pend(std::uint64_t block) {
+        bad_block(world->main.bad_read, block);
+        ASSERT_EQ(read(block, g), -EIO);
+        ASSERT_EQ(kind(block), DM_REMAP_PENDING);
+    }
+    // No data block of the spare takes a write.
+    void spare_refuses_data() {
+        world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+            return sector >= data_start() && sector < data_end() ? -EIO : 0;
+        };
+    }
+    void spare_is_dead() {
+        world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+    }
+    void fill_spare() {
+        std::uint64_t spare = 0;
+        std::uint32_t taken = 0;
+        while (dm_remap_alloc_take(&(*md)->alloc, 1 << 12, &spare, &taken) == 0) {
+        }
+    }
+
+    std::unique_ptr<World> world;
+    std::unique_ptr<Metadata> md;
+    std::unique_ptr<Mover> mover;
+    Image content;
+    Image got;
+    std::uint64_t free_at_start = 0;
+    std::uint64_t main_writes = 0;
+    std::uint64_t unknown = UINT64_MAX;  // a block whose write failed: it may hold either
+};
+
+INSTANTIATE_TEST_SUITE_P(Granularity, Redo, ::testing::Values(1U, 8U));
+
+// ---- writes to main ----
+
+TEST_P(Redo, WriteThatWorksAgainLeavesNoRecord) {
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(world->main.writes(), main_writes + 1);
+    expect_nothing_spent();
+}
+
+TEST_P(Redo, WriteIsNarrowedToTheBlocksThatFail) {
+    bad_block(world->main.bad_write, bad);
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(md->records().size(), 1U);
+    EXPECT_EQ(md->lookup(bad, kLength).length, g);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(reason(bad), DM_REMAP_REASON_WRITE_ERROR);
+    EXPECT_EQ(free_sectors(), free_at_start - g);
+    EXPECT_EQ(counter(DM_REMAP_RELOCATED), 1U);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_BAD), 1U);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_RELOCATED), 1U);
+    // By halves: no good block was written by itself more often than that takes.
+    EXPECT_LE(world->main.writes() - main_writes, 2 * 6U + 1);
+    // Durable, data and record.
+    world->spare.power_off();
+    world->spare.power_on([](auto, auto) { return false; });
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST_P(Redo, LoneBadBlockIsProvedByRewritingAGoodOne) {
+    bad_block(world->main.bad_write, bad);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(world->drains, 1U);
+    EXPECT_EQ(world->main.writes(), main_writes + 2);
+}
+
+// The block that is rewritten is held, and a write on its way to it is not lost.
+TEST_P(Redo, ControlTakesCareOfWritesOnTheirWay) {
+    bad_block(world->main.bad_write, bad);
+    world->on_drain = [this] {
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_HELD, bad + g));
+        world->main.poke(bad + g, pattern(99, g));
+        set_content(bad + g, pattern(99, g));
+    };
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+}
+
+TEST_P(Redo, ControlThatIsBadItselfIsMovedToo) {
+    bad_block(world->main.bad_write, bad);
+    bad_block(world->main.bad_write, bad + g);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(kind(bad + g), DM_REMAP_MAPPED);
+    // What it held is on the spare.
+    world->main.poke(bad + g, Image(std::size_t{g} * kSector, 0xEE));
+    expect_content();
+}
+
+// A record that is about to be committed holds newer data than main.
+TEST_P(Redo, ControlLeavesAloneWhatTheBatchHasMoved) {
+    bad_block(world->main.bad_write, bad);
+    bad_block(world->main.bad_write, bad + g);
+    bad_block(world->main.bad_write, bad + 2 * g);
+    dm_remap_redo_begin(mover->get());
+    ASSERT_EQ(redo_write(bad + g, pattern(8, g)), 0);
+    (*md)->policy.read_retries = 0;
+    ASSERT_EQ(redo_write(bad, pattern(7, g)), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(bad + g, pattern(8, g));
+    set_content(bad, pattern(7, g));
+    expect_content();
+}
+
+TEST_P(Redo, WriteProtectedMainSpendsNothing) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_FALSE((*md)->breaker.open);
+        EXPECT_EQ(write(kAt + i * 64, pattern(7, kLength)), -EIO);
+    }
+    EXPECT_TRUE((*md)->breaker.open);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_BREAKER), 1U);
+    expect_nothing_spent();
+    // While it is open nothing is tried.
+    const std::uint64_t writes = world->main.writes();
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
+    EXPECT_EQ(world->main.writes(), writes);
+}
+
+TEST_P(Redo, BreakerClosesWhenMainWorksAgain) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt, pattern(7, g)), -EIO);
+    }
+    world->main.on_write = nullptr;
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    world->time += DM_REMAP_BREAKER_PAUSE;
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_FALSE((*md)->breaker.open);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt, pattern(7, g)), -EIO);
+    }
+    world->main.on_write = nullptr;
+    dm_remap_breaker_reset(md->get());
+    EXPECT_EQ(write(kAt, pattern(7, g)), 0);
+}
+
+TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
+    for (int error : {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ}) {
+        world->main.on_write = [=](auto, auto, auto) { return error; };
+        EXPECT_EQ(write(kAt, pattern(7, kLength)), error);
+        world->main.fail_read = [=](auto, auto) { return error; };
+        EXPECT_EQ(read(kAt, kLength), error);
+        world->main.on_write = nullptr;
+        world->main.fail_read = nullptr;
+    }
+    expect_nothing_spent();
+    EXPECT_FALSE((*md)->breaker.open);
+}
+
+TEST_P(Redo, FuaIsKept) {
+    bad_block(world->main.bad_write, bad);
+    ASSERT_EQ(write(kAt, pattern(7, kLength), DM_REMAP_FUA), 0);
+    world->main.power_off();
+    world->main.power_on([](auto, auto) { return false; });
+    expect_content();
+}
+
+TEST_P(Redo, NoAutoRemapRecordsAndMovesNothing) {
+    (*md)->policy.no_auto_remap = true;
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(reason(bad), DM_REMAP_REASON_WRITE_ERROR);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    // Not even a good block was rewritten.
+    EXPECT_EQ(world->main.writes(), main_writes + 1);
+}
+
+TEST_P(Redo, ManyBadBlocksInOneWrite) {
+    for (std::uint32_t at = 0; at < DM_REMAP_REDO_SECTORS; at += 2 * g) {
+        bad_block(world->main.bad_write, kAt + at);
+    }
+    ASSERT_EQ(write(kAt, pattern(7, DM_REMAP_REDO_SECTORS)), 0);
+    EXPECT_EQ(free_sectors(), free_at_start - DM_REMAP_REDO_SECTORS / 2);
+}
+
+// ---- the spare, when a write is to go there ----
+
+TEST_P(Redo, FullSpareFailsTheWrite) {
+    fill_spare();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_TRUE(md->records().empty());
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+TEST_P(Redo, BadSpareBlocksAreRetired) {
+    bad_block(world->spare.bad_write, data_start());
+    bad_block(world->spare.bad_write, data_start() + 2 * g);
+    for (unsigned i = 0; i < 3; i++) {
+        bad_block(world->main.bad_write, bad + i * g);
+    }
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(free_sectors(), free_at_start - 5 * g);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_RETIRED), 2U);
+}
+
+TEST_P(Redo, SpareThatTakesNoDataFailsTheWriteAndRetiresNothing) {
+    spare_refuses_data();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    world->spare.on_write = nullptr;
+    expect_nothing_spent();
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+TEST_P(Redo, DeadSpareFailsTheWriteAndMakesItReadOnly) {
+    spare_is_dead();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_MODE), 1U);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    // From then on nothing is sent there.
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(write(bad, pattern(8, g)), -EIO);
+    EXPECT_EQ(world->spare.writes(), writes);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(write(bad, pattern(9, g)), 0);
+}
+
+TEST_P(Redo, SlotThatFailsIsPassedAndTheWriteAcknowledged) {
+    const std::uint64_t slot = journal_at(*world, 1, (*md)->next_sequence) * kBlockSectors;
+    world->spare.on_write = [=](auto, std::uint64_t sector, auto) {
+        return sector == slot ? -EIO : 0;
+    };
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ((*md)->doubt, nullptr);
+}
+
+TEST_P(Redo, CommitThatFailsLeavesDoubt) {
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        return sector < data_start() || sector >= data_end() ? -EIO : 0;
+    };
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), -EUCLEAN);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, bad));
+    EXPECT_EQ(write(bad, pattern(8, g)), -EIO);
+    EXPECT_EQ(read(bad, g), -EIO);
+    // The drive has repaired it meanwhile: that changes nothing before the doubt is settled.
+    world->main.bad_write.clear();
+    EXPECT_EQ(write(bad, pattern(9, g)), -EIO);
+    world->spare.on_write = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(write(bad, pattern(10, g)), 0);
+    expect_nothing_spent();
+}
+
+// ---- batches ----
+
+TEST_P(Redo, BatchSharesOneCommit) {
+    const std::uint64_t sequence = (*md)->next_sequence;
+    const std::uint64_t writes = world->spare.writes();
+    dm_remap_redo_begin(mover->get());
+    for (unsigned i = 0; i < 8; i++) {
+        bad_block(world->main.bad_write, i * 256);
+        set_content(i * 256, pattern(i, 2 * g));
+        EXPECT_EQ(redo_write(i * 256, pattern(i, 2 * g)), 0);
+    }
+    EXPECT_EQ((*md)->next_sequence, sequence);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    EXPECT_EQ((*md)->next_sequence, sequence + 1);
+    // Eight times data, and one journal block on each replica.
+    EXPECT_EQ(world->spare.writes(), writes + 8 + 2);
+    EXPECT_EQ(md->records().size(), 8U);
+}
+
+TEST_P(Redo, OverlappingWritesOfABatchEndInOneRecord) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(redo_write(bad, pattern(8, g)), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(kAt, pattern(7, kLength));
+    set_content(bad, pattern(8, g));
+    EXPECT_EQ(free_sectors(), free_at_start - g);
+    expect_content();
+}
+
+// The read comes back late, and must not bring what main held before the write of its batch.
+TEST_P(Redo, ReadOfWhatTheBatchHasWritten) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(kAt, pattern(7, kLength)), 0);
+    set_content(kAt, pattern(7, kLength));
+    fail_reads(bad, 8);
+    got.assign(std::size_t{g} * kSector, 0);
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data()), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    expect_got(bad, bad, g);
+    expect_content();
+}
+
+// ---- writes to pending ranges ----
+
+TEST_P(Redo, PendingWriteThatMainHoldsEndsTheRecord) {
+    world->main.rewrite_heals = true;
+    pend(bad);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    expect_nothing_spent();
+    EXPECT_EQ(notes(DM_REMAP_NOTE_CLEARED), 1U);
+    world->main.power_off();
+    world->main.power_on([](auto, auto) { return false; });
+    expect_content();
+}
+
+TEST_P(Redo, PendingWriteThatFailsGoesToTheSpare) {
+    pend(bad);
+    bad_block(world->main.bad_write, bad);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(reason(bad), DM_REMAP_REASON_PENDING_WRITE);
+}
+
+TEST_P(Redo, PendingWriteThatDoesNotReadBackGoesToTheSpare) {
+    pend(bad);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, PendingWriteThatReadsBackOtherwiseGoesToTheSpare) {
+    pend(bad);
+    world->main.bad_read.clear();
+    world->main.after_write = [this](std::uint64_t sector, std::uint32_t) {
+        if (sector == bad) {
+            world->main.poke(bad, Image(kSector, 0xEE));
+        }
+    };
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, PendingWriteToADeadMainLeavesItPending) {
+    pend(bad);
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(free_sectors(), free_at_start);
+}
+
+// ---- writes to what lives on the spare ----
+
+TEST_P(Redo, LiveRecordMovesWhenItsPlaceFails) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    const std::uint64_t place = md->lookup(bad).spare;
+    bad_block(world->spare.bad_write, place);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_NE(md->lookup(bad).spare, place);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_RETIRED), 1U);
+    EXPECT_EQ(free_sectors(), free_at_start - 2 * g);
+}
+
+TEST_P(Redo, LiveRecordStaysWhenTheSpareIsDead) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    const Records before = md->records();
+    spare_is_dead();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(md->records(), before);
+    EXPECT_EQ(free_sectors(), free_at_start - g);
+}
+
+TEST_P(Redo, LiveRecordThatCannotBeReadStays) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    const Records before = md->records();
+    bad_block(world->spare.bad_read, md->lookup(bad).spare);
+    EXPECT_EQ(read(kAt, kLength), -EIO);
+    EXPECT_EQ(md->records(), before);
+    expect_got(kAt, kAt, bad - kAt);
+    expect_got(kAt, bad + g, kAt + kLength - bad - g);
+}
+
+// ---- reads of main ----
+
+TEST_P(Redo, ReadThatWorksAgainLeavesNoRecord) {
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    expect_nothing_spent();
+}
+
+TEST_P(Redo, ReadThatComesBackIsRescued) {
+    // All of it, down to the block, and the block by itself: then it comes.
+    fail_reads(bad, g == 1 ? 7 : 4);
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(reason(bad), DM_REMAP_REASON_RESCUED);
+    EXPECT_EQ(md->lookup(bad, kLength).length, g);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
+    EXPECT_EQ(world->drains, 1U);
+}
+
+TEST_P(Redo, RescueTakesWhatWasWrittenLast) {
+    fail_reads(bad, g == 1 ? 7 : 4);
+    world->on_drain = [this] {
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_HELD, bad));
+        world->main.poke(bad, pattern(99, g));
+        set_content(bad, pattern(99, g));
+    };
+    EXPECT_EQ(read(kAt, kLength), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, RescueThatTheSpareRefusesStillDelivers) {
+    fill_spare();
+    fail_reads(bad, g == 1 ? 7 : 4);
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    EXPECT_TRUE(md->records().empty());
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+}
+
+TEST_P(Redo, UnreadableBlockFailsAloneAndBecomesPending) {
+    bad_block(world->main.bad_read, bad);
+    EXPECT_EQ(read(kAt, kLength), -EIO);
+    expect_got(kAt, kAt, bad - kAt);
+    expect_got(kAt, bad + g, kAt + kLength - bad - g);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(md->lookup(bad, kLength).length, g);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_PENDING), 1U);
+    // Soft: the next commit takes it along.
+    EXPECT_TRUE(dm_remap_dirty(md->get()));
+    EXPECT_TRUE(try_load(*world).records.empty());
+    ASSERT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST_P(Redo, ReadRetriesAreAsManyAsWasAskedFor) {
+    for (unsigned retries : {0U, 1U, 5U}) {
+        (*md)->policy.read_retries = retries;
+        unsigned reads = 0;
+        world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+            const bool hit = sector == bad && n == g;
+            reads += hit;
+            return hit ? -EIO : 0;
+        };
+        EXPECT_EQ(read(bad, g), -EIO);
+        EXPECT_EQ(reads, 1 + retries);
+        world->main.fail_read = nullptr;
+    }
+}
+
+TEST_P(Redo, DeadMainLeavesNoRecordOfReads) {
+    world->main.fail_read = [](auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(read(kAt, kLength), -EIO);
+    }
+    EXPECT_TRUE((*md)->breaker.open);
+    expect_nothing_spent();
+}
+
+TEST_P(Redo, NoAutoRemapRescuesNothing) {
+    (*md)->policy.no_auto_remap = true;
+    fail_reads(bad, g == 1 ? 7 : 4);
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    expect_nothing_spent();
+}
+
+TEST_P(Redo, PendingBlockThatComesBackIsRescued) {
+    pend(bad);
+    world->main.bad_read.clear();
+    fail_reads(bad, 2);
+    EXPECT_EQ(read(bad, g), 0);
+    expect_got(bad, bad, g);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, ReadOnlyModeMakesNoRecordOfReads) {
+    spare_is_dead();
+    EXPECT_NE(dm_remap_save(md->get()), 0);
+    ASSERT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    bad_block(world->main.bad_read, bad);
+    EXPECT_EQ(read(kAt, kLength), -EIO);
+    expect_got(kAt, kAt, bad - kAt);
+    expect_nothing_spent();
+}
+
+// ---- memory ----
+
+TEST_P(Redo, NoMemoryAnywhere) {
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    for (std::uint64_t n = 0;; n++) {
+        bool happened = false;
+        int error = 0;
+        {
+            FailAllocation fail(n);
+            error = write(bad, pattern(n, g));
+            happened = fail.happened();
+        }
+        if (!happened) {
+            EXPECT_EQ(error, 0);
+            break;
+        }
+        if (error != 0) {
+            expect_nothing_spent();
+        } else {
+            ASSERT_EQ(kind(bad), DM_REMAP_MAPPED);
+            make(1 << 12);
+            bad_block(world->main.bad_write, bad);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace remap
