@@ -199,8 +199,7 @@ void add_verbs(CLI::App& app, Action& action) {
                     "Verify the spare against the table in memory, and heal a damaged copy",
                     cmd_restore);
     add_device_verb(app, action, "reset-breaker",
-                    "Remap failing sectors again, after main failed as a whole",
-                    cmd_reset_breaker);
+                    "Remap failing sectors again, after main failed as a whole", cmd_reset_breaker);
     add_offline_verb(app, action, "check", "Check the metadata of a spare that is not in use",
                      cmd_check);
     add_offline_verb(app, action, "dump", "Show all metadata of a spare that is not in use",

@@ -127,17 +127,17 @@ static u64 control_place(const struct dm_remap_metadata *md, u64 start, u64 leng
 	return div_u64(blocks * (i - 2), CONTROL_PLACES - 3) * g;
 }
 
-/* A block outside the range that nobody has found bad, in this batch or before. */
-static bool control_usable(struct dm_remap_mover *m, u64 place, u64 start, u64 length)
+/*
+ * A block outside the range that nobody has found bad. This batch has not either: where
+ * it has moved anything from main, main has answered, and is not asked again.
+ */
+static bool control_usable(struct dm_remap_metadata *md, u64 place, u64 start, u64 length)
 {
-	struct dm_remap_metadata *md = m->md;
-	u32 g = dm_remap_granularity(md);
 	struct dm_remap_extent e;
 
-	if (place >= md->table.sectors || (place >= start && place < start + length) ||
-	    dm_remap_mover_overlaps(m, place, g))
+	if (place >= md->table.sectors || (place >= start && place < start + length))
 		return false;
-	dm_remap_look(md, place, g, &e);
+	dm_remap_look(md, place, dm_remap_granularity(md), &e);
 	return e.kind == DM_REMAP_NONE && !e.flags;
 }
 
@@ -149,7 +149,7 @@ static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
 	for (i = 0; i < CONTROL_PLACES; i++) {
 		u64 place = control_place(md, start, length, i);
 
-		if (control_usable(m, place, start, length) &&
+		if (control_usable(md, place, start, length) &&
 		    !md->ops->read(md->ctx, DM_REMAP_MAIN, place, dm_remap_granularity(md),
 				   m->control))
 			return true;
@@ -219,7 +219,7 @@ static bool control_write(struct dm_remap_mover *m, u64 start, u64 length)
 	for (i = 0; !taken && i < CONTROL_PLACES && failed.n < DM_REMAP_CONTROLS; i++) {
 		u64 place = control_place(m->md, start, length, i);
 
-		taken = control_usable(m, place, start, length) &&
+		taken = control_usable(m->md, place, start, length) &&
 			!control_rewrite(m, &failed, place);
 	}
 	control_settle(m, &failed, taken);

@@ -224,21 +224,6 @@ TEST_P(Redo, ControlThatIsBadItselfIsMovedToo) {
     expect_content();
 }
 
-// A record that is about to be committed holds newer data than main.
-TEST_P(Redo, ControlLeavesAloneWhatTheBatchHasMoved) {
-    bad_block(world->main.bad_write, bad);
-    bad_block(world->main.bad_write, bad + g);
-    bad_block(world->main.bad_write, bad + 2 * g);
-    dm_remap_redo_begin(mover->get());
-    ASSERT_EQ(redo_write(bad + g, pattern(8, g)), 0);
-    (*md)->policy.read_retries = 0;
-    ASSERT_EQ(redo_write(bad, pattern(7, g)), 0);
-    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
-    set_content(bad + g, pattern(8, g));
-    set_content(bad, pattern(7, g));
-    expect_content();
-}
-
 TEST_P(Redo, WriteProtectedMainSpendsNothing) {
     world->main.on_write = [](auto, auto, auto) { return -EIO; };
     for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
