@@ -78,7 +78,7 @@ static int enabled_set(const char *val, const struct kernel_param *kp)
 	int ret = param_set_bool(val, kp);
 
 	if (!ret)
-		dm_remap_for_each_device(schedule_next);
+		dm_remap_with_each_device(schedule_next);
 	return ret;
 }
 
@@ -87,7 +87,7 @@ static int interval_set(const char *val, const struct kernel_param *kp)
 	/* ERANGE for what does not even fit an integer is EINVAL like all the rest. */
 	if (param_set_uint_minmax(val, kp, MIN_INTERVAL, MAX_INTERVAL))
 		return -EINVAL;
-	dm_remap_for_each_device(schedule_next);
+	dm_remap_with_each_device(schedule_next);
 	return 0;
 }
 

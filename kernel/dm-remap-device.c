@@ -15,7 +15,7 @@
 static DEFINE_MUTEX(registry_lock);
 static LIST_HEAD(registry);
 
-void dm_remap_for_each_device(void (*fn)(struct dm_remap_device *d))
+void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d))
 {
 	struct dm_remap_device *d;
 
@@ -102,10 +102,11 @@ static int device_check_loaded(struct dm_remap_target *t, char **error)
 	}
 	read_main_id(t, &main);
 	if (dm_remap_check_main(md, &main, &t->device->report)) {
-		DMERR("spare %pg was made for a main device of %llu sectors (%s), start %llu; %pg has %llu, start %llu",
-		      t->device->spare_bdev, md->sb.main.sectors,
-		      md->sb.main.name[0] ? md->sb.main.name : "no name",
-		      md->sb.main.start, t->device->main_bdev, main.sectors, main.start);
+		DMERR("spare %pg belongs to %s, %llu sectors, start %llu; %pg has %llu, start %llu",
+		      t->device->spare_bdev,
+		      md->sb.main.name[0] ? md->sb.main.name : "a device without a name",
+		      md->sb.main.sectors, md->sb.main.start, t->device->main_bdev, main.sectors,
+		      main.start);
 		*error = (char *)t->device->report.refusal;
 		return -ENODEV;
 	}
@@ -216,7 +217,7 @@ static int device_conflict(struct dm_remap_device *d, const struct dm_remap_targ
 			return -EBUSY;
 		}
 		if (spare_in_use(d)) {
-			*error = "the spare in use holds records; unremap them before another takes its place";
+			*error = "the spare in use holds records; unremap them first";
 			return -EBUSY;
 		}
 		return 0;
@@ -226,7 +227,7 @@ static int device_conflict(struct dm_remap_device *d, const struct dm_remap_targ
 		return -EBUSY;
 	}
 	if (d->main_devt != main || d->main_start != main_start) {
-		*error = "spare is in use by this device with another main or start sector; remove it first";
+		*error = "this device uses the spare with another main or start; remove it first";
 		return -EBUSY;
 	}
 	return 1;
@@ -239,10 +240,12 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	struct dm_remap_record r;
 	uuid_t uuid;
 
-	if (t->features.format != t->device->to_format) {
-		*error = t->features.format ?
-			 "spare is formatted already: leave out the word format, and nothing is lost" :
-			 "spare is yet to be formatted by another table: resume that one, or remove the device";
+	if (t->features.format && !t->device->to_format) {
+		*error = "spare is formatted already: leave out the word format, nothing is lost";
+		return -EEXIST;
+	}
+	if (!t->features.format && t->device->to_format) {
+		*error = "another table is to format this spare: resume or remove that one first";
 		return -EEXIST;
 	}
 	import_uuid(&uuid, t->device->to_format ? t->device->format.uuid : md->sb.uuid);

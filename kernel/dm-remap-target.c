@@ -52,7 +52,8 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 	if (!strcmp(word, "read_retries"))
 		return parse_read_retries(t, as);
 	DMERR("unknown feature argument \"%s\"", word);
-	t->ti->error = "unknown feature argument; there are format, uuid, no_auto_remap, read_retries";
+	t->ti->error =
+		"unknown feature argument; there are format, uuid, no_auto_remap, read_retries";
 	return -EINVAL;
 }
 
@@ -82,7 +83,7 @@ static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 /* ---- the two devices ---- */
 
 /* 32 PiB: keeps the directory of the table within 128 MiB. */
-#define MAX_SECTORS (1ull << 46)
+#define MAX_SECTORS BIT_ULL(46)
 
 static bool same_or_overlapping(const struct block_device *a, const struct block_device *b)
 {
@@ -121,7 +122,7 @@ static char *devices_wrong(const struct dm_remap_target *t, u64 main_start)
 	if ((main_start | t->ti->len) & (block - 1))
 		return "start and length must be multiples of main's logical block";
 	if (writable && bdev_read_only(spare))
-		return "spare is read-only: no record could be kept; load the table read-only, or mend it";
+		return "spare is read-only, so no record can be kept: load the table read-only";
 	if (writable && bdev_read_only(main))
 		return "main is read-only: load the table read-only";
 	return NULL;
@@ -135,7 +136,8 @@ static int get_devices(struct dm_remap_target *t, const char *main, const char *
 	ret = dm_get_device(ti, main, dm_table_get_mode(ti->table), &t->main);
 	if (ret) {
 		DMERR("main device %s cannot be opened (%d)", main, ret);
-		ti->error = ret == -EBUSY ? "main device is in use" : "main device cannot be opened";
+		ti->error = ret == -EBUSY ? "main device is in use" :
+					    "main device cannot be opened";
 		return ret;
 	}
 	ret = dm_get_device(ti, spare, dm_table_get_mode(ti->table), &t->spare);
@@ -172,7 +174,8 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	int ret = -EINVAL;
 
 	if (argc < 3) {
-		ti->error = "expected: <main_dev> <main_start> <spare_dev> [<#feature_args> <feature_arg>...]";
+		ti->error =
+			"expected: <main_dev> <main_start> <spare_dev> [<#features> <feature>...]";
 		return -EINVAL;
 	}
 	t = kzalloc(sizeof(*t), GFP_KERNEL);

@@ -78,8 +78,8 @@ struct dm_remap_device {
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
 	struct work_struct work;
-	spinlock_t waiting_lock;
-	struct bio_list waiting;	/* waiting_lock */
+	spinlock_t waiting_lock;	/* protects waiting */
+	struct bio_list waiting;
 	struct dm_remap_mover *mover;	/* the worker's */
 
 	struct delayed_work autosave;
@@ -123,7 +123,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d);
  */
 void dm_remap_device_event(struct dm_remap_device *d);
 /* Calls @fn for each device of the module, under the registry's lock. */
-void dm_remap_for_each_device(void (*fn)(struct dm_remap_device *d));
+void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d));
 
 /* ---- dm-remap-map.c ---- */
 

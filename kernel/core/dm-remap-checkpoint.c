@@ -380,7 +380,8 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 static bool table_current(const struct dm_remap_metadata *md)
 {
 	return md->next_sequence == md->sb.journal_start &&
-	       md->oldest_start == md->sb.journal_start && md->mode == DM_REMAP_MODE_RW && !md->doubt && !dm_remap_dirty(md);
+	       md->oldest_start == md->sb.journal_start &&
+	       md->mode == DM_REMAP_MODE_RW && !md->doubt && !dm_remap_dirty(md);
 }
 
 int dm_remap_deactivate(struct dm_remap_metadata *md)

@@ -367,7 +367,7 @@ const char *dm_remap_record_wrong(const struct dm_remap_record *r,
 		return "range outside the mapped device, or not on whole logical blocks";
 	if (on_spare && !range_fits(r->spare, r->length, dm_remap_data_start(l),
 				    dm_remap_data_end(l), l->granularity))
-		return "range outside the data sectors of the spare, or not on whole logical blocks";
+		return "range outside the spare's data sectors, or not on whole logical blocks";
 	if ((!on_spare && r->spare) || (r->kind == DM_REMAP_RETIRED && r->main))
 		return "a sector number where none belongs";
 	return NULL;

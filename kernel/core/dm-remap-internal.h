@@ -11,7 +11,11 @@
 #define DM_REMAP_HALF_FORMATTED \
 	"spare was left half formatted; run dm-remapctl format --force on it again"
 
-#define dm_remap_log(md, level, ...) ((md)->ops->log((md)->ctx, level, __VA_ARGS__))
+#define dm_remap_log(md, level, ...) do {					\
+	const struct dm_remap_metadata *__md = (md);				\
+										\
+	__md->ops->log(__md->ctx, level, __VA_ARGS__);				\
+} while (0)
 
 /* A failed commit that may yet be found on the disk. */
 struct dm_remap_doubt {

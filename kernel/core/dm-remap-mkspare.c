@@ -46,7 +46,7 @@ static int refuse_content(struct formatter *f, u64 at)
 		if (sb.state == DM_REMAP_STATE_FORMATTING)
 			return refuse(f, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
 		return refuse(f, -EEXIST,
-			      "spare is formatted already: leave out the word format, and nothing is lost");
+			      "spare is formatted already: leave out the word format, nothing is lost");
 	case DM_REMAP_NEWER:
 	case DM_REMAP_DAMAGED:
 		return refuse(f, -EEXIST,

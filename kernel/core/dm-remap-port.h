@@ -4,7 +4,8 @@
  *
  * The core (kernel/core) is plain C. In the kernel it runs over the kernel's
  * types, allocators, RCU and mutexes; outside (tool, unit tests, simulator) over
- * libc and zlib. The names below are the kernel's wherever the kernel has one.
+ * libc and zlib (dm-remap-user.h). The names that it uses are the kernel's
+ * wherever the kernel has one.
  */
 #ifndef DM_REMAP_PORT_H
 #define DM_REMAP_PORT_H
@@ -12,6 +13,7 @@
 #ifdef __KERNEL__
 
 #include <linux/atomic.h>
+#include <linux/bits.h>
 #include <linux/bug.h>
 #include <linux/build_bug.h>
 #include <linux/crc32.h>
@@ -58,114 +60,9 @@ static inline void *dm_remap_zalloc(size_t size)
 /* The length is a multiple of nothing in particular; any context. */
 #define dm_remap_crc32(crc, p, len) (~crc32_le(~(u32)(crc), p, len))
 
-#else /* user space */
+#else
 
-#include <assert.h>
-#include <endian.h>
-#include <errno.h>
-#include <linux/types.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <zlib.h>
-
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-typedef int64_t s64;
-
-#define cpu_to_le16(x) htole16(x)
-#define cpu_to_le32(x) htole32(x)
-#define cpu_to_le64(x) htole64(x)
-#define le16_to_cpu(x) le16toh(x)
-#define le32_to_cpu(x) le32toh(x)
-#define le64_to_cpu(x) le64toh(x)
-
-#define __packed __attribute__((packed))
-#define __printf(a, b) __attribute__((format(printf, a, b)))
-#define __rcu
-#define __must_check __attribute__((warn_unused_result))
-
-#define U64_MAX UINT64_MAX
-#define U32_MAX UINT32_MAX
-#define BITS_PER_LONG (8 * (unsigned int)sizeof(long))
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-
-#define min_t(type, a, b) ((type)(a) < (type)(b) ? (type)(a) : (type)(b))
-#define max_t(type, a, b) ((type)(a) > (type)(b) ? (type)(a) : (type)(b))
-#define clamp_t(type, v, lo, hi) min_t(type, max_t(type, v, lo), hi)
-
-#define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
-#define WRITE_ONCE(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELAXED)
-
-static inline u64 div_u64(u64 a, u32 b)
-{
-	return a / b;
-}
-
-static inline u64 div_u64_rem(u64 a, u32 b, u32 *rem)
-{
-	*rem = (u32)(a % b);
-	return a / b;
-}
-
-/*
- * Outside the kernel one thread works on a table. Lookups still go through
- * acquire and release, so that a test may run readers beside the writer; freeing
- * after the readers is then the test's business (see dm_remap_call_rcu_hook).
- */
-struct rcu_head {
-	void (*func)(struct rcu_head *head);
-	struct rcu_head *next;
-};
-
-#define rcu_dereference_check(p, c) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
-#define rcu_dereference_protected(p, c) (p)
-#define rcu_assign_pointer(p, v) __atomic_store_n(&(p), v, __ATOMIC_RELEASE)
-#define RCU_INIT_POINTER(p, v) ((p) = (v))
-
-typedef struct {
-	int64_t value;
-} atomic64_t;
-
-#define atomic64_read(a) __atomic_load_n(&(a)->value, __ATOMIC_RELAXED)
-#define atomic64_set(a, v) __atomic_store_n(&(a)->value, v, __ATOMIC_RELAXED)
-#define atomic64_add(n, a) ((void)__atomic_fetch_add(&(a)->value, n, __ATOMIC_RELAXED))
-
-/* A mutex that catches what a single thread can get wrong. */
-struct mutex {
-	int held;
-};
-
-#define mutex_init(m) ((m)->held = 0)
-#define mutex_destroy(m) assert(!(m)->held)
-#define mutex_lock(m) do { assert(!(m)->held); (m)->held = 1; } while (0)
-#define mutex_unlock(m) do { assert((m)->held); (m)->held = 0; } while (0)
-#define lockdep_assert_held(m) assert((m)->held)
-#define rcu_read_lock_any_held() true
-#define rcu_read_lock_sched() do { } while (0)
-#define rcu_read_unlock_sched() do { } while (0)
-#define cond_resched() do { } while (0)
-
-#define dm_remap_crc32(crc, p, len) ((u32)crc32(crc, (const Bytef *)(p), (uInt)(len)))
-
-void *dm_remap_zalloc(size_t size);
-void dm_remap_free(void *p);
-void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));
-
-/*
- * For tests, NULL otherwise: says whether an allocation of @size succeeds; takes
- * what call_rcu would free at once, and frees it when the readers are gone.
- */
-extern bool (*dm_remap_zalloc_hook)(size_t size);
-extern void (*dm_remap_call_rcu_hook)(struct rcu_head *head, void (*func)(struct rcu_head *head));
+#include "dm-remap-user.h"
 
 #endif /* __KERNEL__ */
 #endif /* DM_REMAP_PORT_H */

@@ -5,7 +5,7 @@
  * Canonical records are cut at multiples of 1 TiB, so that a length always fits
  * its 32 bits whatever is joined.
  */
-#define JOIN_LIMIT_SECTORS (1ull << 31)
+#define JOIN_LIMIT_SECTORS BIT_ULL(31)
 
 struct dm_remap_update_node {
 	struct rcu_head rcu;
@@ -127,12 +127,13 @@ static u64 next_region(const struct dm_remap_table *t, u64 region)
 	u64 limit = t->nr_chunks << DM_REMAP_CHUNK_SHIFT;
 
 	while (region < limit) {
-		if (!chunk_at(t, region))
+		if (!chunk_at(t, region)) {
 			region = ((region >> DM_REMAP_CHUNK_SHIFT) + 1) << DM_REMAP_CHUNK_SHIFT;
-		else if (leaf_at(t, region))
+			continue;
+		}
+		if (leaf_at(t, region))
 			return region;
-		else
-			region++;
+		region++;
 	}
 	return U64_MAX;
 }

@@ -25,9 +25,9 @@
 #include "dm-remap-codec.h"
 
 #define DM_REMAP_REGION_SHIFT	13			/* sectors: 4 MiB */
-#define DM_REMAP_REGION_SECTORS	(1u << DM_REMAP_REGION_SHIFT)
+#define DM_REMAP_REGION_SECTORS	BIT(DM_REMAP_REGION_SHIFT)
 #define DM_REMAP_CHUNK_SHIFT	9			/* regions in a chunk: 2 GiB */
-#define DM_REMAP_CHUNK_REGIONS	(1u << DM_REMAP_CHUNK_SHIFT)
+#define DM_REMAP_CHUNK_REGIONS	BIT(DM_REMAP_CHUNK_SHIFT)
 
 struct dm_remap_leaf {
 	u32 count;			/* of records */
