@@ -67,14 +67,8 @@ FoundSuperblock OfflineSpare::read_superblock(u64 block) {
 }
 
 std::array<FoundSuperblock, DM_REMAP_REPLICAS> OfflineSpare::superblocks() {
-    const FoundSuperblock head = read_superblock(0);
-    u64 blocks = device_.sectors() / DM_REMAP_BLOCK_SECTORS;
-    if (loaded_) {
-        blocks = super().layout.device_blocks;
-    } else if (head.verdict == DM_REMAP_VALID && head.super.layout.device_blocks != 0) {
-        blocks = head.super.layout.device_blocks;
-    }
-    return {head, read_superblock(std::max<u64>(blocks, 1) - 1)};
+    return {read_superblock(report_.replica[0].superblock_at),
+            read_superblock(report_.replica[1].superblock_at)};
 }
 
 dm_remap_totals OfflineSpare::totals() {

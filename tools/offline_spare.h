@@ -47,7 +47,7 @@ class OfflineSpare {
     const dm_remap_report& report() const { return report_; }
     // Is there anything of dm-remap on it, whole or not? After load().
     bool has_metadata() const;
-    // 0 at the head; 1 at the tail: where the metadata says that is, or else the last whole block.
+    // 0 at the head; 1 at the tail. After load().
     std::array<FoundSuperblock, DM_REMAP_REPLICAS> superblocks();
     const std::vector<std::string>& log() const { return io_.log(); }
 

@@ -52,6 +52,7 @@ static enum dm_remap_verdict read_super(struct loader *l, int replica, u64 at)
 {
 	u8 unreadable;
 
+	l->report->replica[replica].superblock_at = at;
 	if (at >= l->spare_blocks)
 		return DM_REMAP_UNREADABLE;
 	read_blocks(l->md, at, 1, l->buf[0], &unreadable);

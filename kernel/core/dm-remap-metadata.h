@@ -87,6 +87,7 @@ enum dm_remap_mode {
 /* What was found wrong with one replica when it was read. */
 struct dm_remap_replica_report {
 	enum dm_remap_verdict superblock;
+	u64 superblock_at;		/* block where it was looked for last */
 	u32 bad_table_blocks;
 	u32 bad_journal_blocks;		/* of those that replay needed */
 };
