@@ -18,8 +18,9 @@ struct loader {
 	struct dm_remap_report *report;
 	u64 spare_blocks;			/* the device as it is now */
 	struct dm_remap_super sb[DM_REMAP_REPLICAS];
+	void *block;				/* while the superblocks are looked for */
 	void *buf[DM_REMAP_REPLICAS];		/* a batch of table blocks */
-	u8 *unreadable[DM_REMAP_REPLICAS];	/* a flag for each block of the batch */
+	u8 unreadable[DM_REMAP_REPLICAS][DM_REMAP_BATCH_BLOCKS];	/* flags of the batch */
 	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
 	struct slot *slot[DM_REMAP_REPLICAS];
 };
@@ -50,15 +51,10 @@ static void read_blocks(struct dm_remap_metadata *md, u64 block, u32 n, void *bu
 
 static enum dm_remap_verdict read_super(struct loader *l, int replica, u64 at)
 {
-	u8 unreadable;
-
 	l->report->replica[replica].superblock_at = at;
-	if (at >= l->spare_blocks)
+	if (at >= l->spare_blocks || dm_remap_blocks_read(l->md, at, 1, l->block))
 		return DM_REMAP_UNREADABLE;
-	read_blocks(l->md, at, 1, l->buf[0], &unreadable);
-	if (unreadable)
-		return DM_REMAP_UNREADABLE;
-	return dm_remap_super_decode(&l->sb[replica], l->buf[0], at);
+	return dm_remap_super_decode(&l->sb[replica], l->block, at);
 }
 
 static bool is_head_journal(const struct dm_remap_disk_block *block, u64 at)
@@ -74,14 +70,12 @@ static bool is_head_journal(const struct dm_remap_disk_block *block, u64 at)
  */
 static u64 end_from_journal(struct loader *l)
 {
-	const struct dm_remap_disk_block *block = l->buf[0];
-	u8 *unreadable = l->unreadable[0];
-	u32 n = min_t(u64, DM_REMAP_MIN_JOURNAL_BLOCKS, l->spare_blocks - 1), i;
+	const struct dm_remap_disk_block *block = l->block;
+	u64 end = min_t(u64, 1 + DM_REMAP_MIN_JOURNAL_BLOCKS, l->spare_blocks), at;
 
-	read_blocks(l->md, 1, n, l->buf[0], unreadable);
-	for (i = 0; i < n; i++)
-		if (!unreadable[i] && is_head_journal(&block[i], 1 + i))
-			return le64_to_cpu(block[i].header.device_blocks);
+	for (at = 1; at < end; at++)
+		if (!dm_remap_blocks_read(l->md, at, 1, l->block) && is_head_journal(block, at))
+			return le64_to_cpu(block->header.device_blocks);
 	return 0;
 }
 
@@ -280,8 +274,15 @@ static int load_blocks(struct loader *l, struct builds *b)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
 	u32 first, n, crc = 0;
-	int ret;
+	int r, ret;
 
+	/* The least that does: most tables are a block or two. */
+	n = min_t(u32, sb->table_count, DM_REMAP_BATCH_BLOCKS);
+	for (r = 0; n && r < DM_REMAP_REPLICAS; r++) {
+		l->buf[r] = dm_remap_zalloc((size_t)n * DM_REMAP_BLOCK_SIZE);
+		if (!l->buf[r])
+			return -ENOMEM;
+	}
 	for (first = 0; first < sb->table_count; first += n) {
 		n = min_t(u32, sb->table_count - first, DM_REMAP_BATCH_BLOCKS);
 		ret = load_batch(l, b, first, n, &crc);
@@ -611,21 +612,16 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 		.report = report,
 		.spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS,
 	};
-	int r, ret = 0;
+	int r, ret;
 
 	memset(report, 0, sizeof(*report));
 	if (l.spare_blocks < 2)
 		return refuse(&l, -ENOSPC, "spare is too small to hold any metadata");
-	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
-		l.buf[r] = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
-		l.unreadable[r] = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS);
-		if (!l.buf[r] || !l.unreadable[r])
-			ret = -ENOMEM;
-	}
-	ret = ret ?: load_all(&l, main_sectors);
+	l.block = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
+	ret = l.block ? load_all(&l, main_sectors) : -ENOMEM;
+	dm_remap_free(l.block);
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		dm_remap_free(l.buf[r]);
-		dm_remap_free(l.unreadable[r]);
 		dm_remap_free(l.ring[r]);
 		dm_remap_free(l.slot[r]);
 	}

@@ -124,7 +124,7 @@ static struct dm_remap_leaf *leaf_at(const struct dm_remap_table *t, u64 region)
 /* The first region from @region on that has a leaf; U64_MAX: none. */
 static u64 next_region(const struct dm_remap_table *t, u64 region)
 {
-	u64 limit = t->nr_chunks << DM_REMAP_CHUNK_SHIFT;
+	u64 limit = region_of(t->sectors + DM_REMAP_REGION_SECTORS - 1);
 
 	while (region < limit) {
 		if (!chunk_at(t, region)) {
@@ -724,8 +724,26 @@ int dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t)
 {
 	memset(b, 0, sizeof(*b));
 	b->table = t;
-	b->record = dm_remap_zalloc(DM_REMAP_REGION_SECTORS * sizeof(*b->record));
-	return b->record ? 0 : -ENOMEM;
+	return 0;
+}
+
+/* Room for one more: few regions hold more than some records, and a load is often small. */
+static int build_room(struct dm_remap_build *b)
+{
+	struct dm_remap_record *record;
+	u32 room = b->room ? 2 * b->room : 64;
+
+	if (b->count < b->room)
+		return 0;
+	record = dm_remap_zalloc(room * sizeof(*record));
+	if (!record)
+		return -ENOMEM;
+	if (b->count)
+		memcpy(record, b->record, b->count * sizeof(*record));
+	dm_remap_free(b->record);
+	b->record = record;
+	b->room = room;
+	return 0;
 }
 
 static int build_flush(struct dm_remap_build *b)
@@ -762,7 +780,9 @@ int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r
 				return ret;
 			b->region = region_of(start);
 		}
-		/* At most one record a sector: the array of a whole region suffices. */
+		ret = build_room(b);
+		if (ret)
+			return ret;
 		b->record[b->count++] = record_cut(r, start, min_t(u64, edge, end));
 		start = edge;
 	}
@@ -771,7 +791,7 @@ int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r
 
 int dm_remap_build_end(struct dm_remap_build *b)
 {
-	int ret = b->record ? build_flush(b) : 0;
+	int ret = build_flush(b);
 
 	dm_remap_free(b->record);
 	b->record = NULL;

@@ -138,6 +138,7 @@ struct dm_remap_build {
 	struct dm_remap_table *table;
 	struct dm_remap_record *record;		/* of the region being filled */
 	u32 count;
+	u32 room;
 	u64 region;
 	u64 next;				/* first sector not yet passed */
 };
