@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A groups=(
     [build]="build-essential cmake ninja-build pkg-config kmod
         linux-headers-amd64 linux-headers-6.12-amd64
-        zlib1g-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
+        libdeflate-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
         libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
     [test]="libgtest-dev libgmock-dev librapidcheck-dev
         qemu-system-x86 busybox-static cpio dmsetup e2fsprogs fio

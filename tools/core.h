@@ -4,7 +4,7 @@
 #pragma once
 
 #include <endian.h>
-#include <zlib.h>
+#include <libdeflate.h>
 
 #include <cassert>
 #include <cerrno>

@@ -4,7 +4,7 @@
  *
  * The core (kernel/core) is plain C. In the kernel it runs over the kernel's
  * types, allocators, RCU and mutexes; outside (tool, unit tests, simulator) over
- * libc and zlib (dm-remap-user.h). The names that it uses are the kernel's
+ * libc and libdeflate (dm-remap-user.h). The names that it uses are the kernel's
  * wherever the kernel has one.
  */
 #ifndef DM_REMAP_PORT_H

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <libdeflate.h>
 #include <linux/types.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 typedef uint8_t u8;
 typedef uint16_t u16;
@@ -102,7 +102,7 @@ struct mutex {
 #define rcu_read_unlock_sched() do { } while (0)
 #define cond_resched() do { } while (0)
 
-#define dm_remap_crc32(crc, p, len) ((u32)crc32(crc, (const Bytef *)(p), (uInt)(len)))
+#define dm_remap_crc32(crc, p, len) libdeflate_crc32(crc, p, len)
 
 void *dm_remap_zalloc(size_t size);
 void dm_remap_free(void *p);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <endian.h>
+#include <libdeflate.h>
 #include <linux/types.h>
-#include <zlib.h>
 
 #include <cassert>
 #include <cerrno>
