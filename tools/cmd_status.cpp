@@ -67,9 +67,11 @@ void print_details(const RemapDevice& device) {
                                     size_text(status.spare_total), size_text(status.retired))});
     table.add_row(
         {"errors", fmt::format("{} reads, {} writes", status.read_errors, status.write_errors)});
-    table.add_row({"relocations",
-                   fmt::format("{} after writes, {} rescued, {} refused; breaker {}",
-                               status.relocated, status.rescued, status.refused, status.breaker)});
+    table.add_row({"relocations", fmt::format("{} after writes, {} rescued, {} refused",
+                                              status.relocated, status.rescued, status.refused)});
+    if (!status.breaker.empty()) {
+        table.add_row({"breaker", status.breaker});
+    }
     table.add_row(
         {"journal", fmt::format("{} of {} blocks used", status.journal_used, status.journal_size)});
     table.add_row(

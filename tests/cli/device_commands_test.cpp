@@ -17,6 +17,7 @@ using testing::HasSubstr;
 using testing::InSequence;
 using testing::IsEmpty;
 using testing::NiceMock;
+using testing::Not;
 using testing::Return;
 using testing::StrictMock;
 
@@ -84,6 +85,15 @@ TEST_F(StatusTest, WhatNeedsAttentionExitsWithThree) {
     std::string open = status_line("rw CLEAN", 0, 1000);
     open.replace(open.find("closed"), 6, "open");
     EXPECT_EQ(status_of(open).code, ExitCode::attention);
+}
+
+TEST_F(StatusTest, LeavesOutABreakerThatTheKernelDoesNotGive) {
+    const std::string with = status_line("rw CLEAN", 0, 1000);
+    EXPECT_THAT(status_of(with).out, HasSubstr("breaker"));
+    const std::string without = with.substr(0, with.find(" breaker="));
+    EXPECT_THAT(status_of(without).out, Not(HasSubstr("breaker")));
+    EXPECT_EQ(nlohmann::json::parse(status_of(without, true).out)["devices"].at(0)["breaker"],
+              nullptr);
 }
 
 TEST_F(StatusTest, JsonHasRealNumbersAndItsVersion) {
