@@ -118,8 +118,10 @@ int dm_remap_metadata_sync(struct dm_remap_device *d)
 
 int dm_remap_metadata_recover(struct dm_remap_device *d, u64 main_sectors)
 {
+	u64 spare_sectors = bdev_nr_sectors(d->spare_bdev);
+
 	d->report_due = true;
-	return dm_remap_load(&d->metadata, bdev_nr_sectors(d->spare_bdev), main_sectors, &d->report);
+	return dm_remap_load(&d->metadata, spare_sectors, main_sectors, &d->report);
 }
 
 /* ---- operations of the core ---- */

@@ -99,7 +99,7 @@ static int message_save(struct message *m)
 	ret = ret ?: dm_remap_metadata_sync(m->d);
 	if (ret) {
 		if (ret != -EINVAL)
-			DMERR("%s: save: the spare cannot be written (%d); what is remapped is still served",
+			DMERR("%s: save: the spare cannot be written (%d); it still serves",
 			      dm_device_name(m->d->dm), ret);
 		return ret;
 	}
@@ -118,7 +118,7 @@ static int message_restore(struct message *m)
 	ret = dm_remap_restore(&d->metadata, bdev_nr_sectors(d->spare_bdev), &healed);
 	dm_remap_device_event(d);
 	if (ret) {
-		DMERR("%s: restore: the spare does not hold what memory holds (%d); memory is kept, save writes it",
+		DMERR("%s: restore: the spare holds something else (%d); save writes it anew",
 		      dm_device_name(d->dm), ret);
 		return ret;
 	}
@@ -271,6 +271,17 @@ static const struct {
 	{ "set", message_set },
 };
 
+static int not_a_message(const struct message *m, const char *word)
+{
+	char known[128] = "";
+	unsigned int i, used = 0;
+
+	for (i = 0; i < ARRAY_SIZE(messages); i++)
+		used += scnprintf(known + used, sizeof(known) - used, " %s", messages[i].word);
+	DMERR("%s: unknown message \"%s\"; there are%s", dm_device_name(m->d->dm), word, known);
+	return -EINVAL;
+}
+
 int dm_remap_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
 		     unsigned int maxlen)
 {
@@ -286,9 +297,7 @@ int dm_remap_message(struct dm_target *ti, unsigned int argc, char **argv, char 
 	for (i = 0; i < ARRAY_SIZE(messages); i++)
 		if (!strcmp(argv[0], messages[i].word))
 			return messages[i].run(&m);
-	DMERR("%s: unknown message \"%s\"; there are save, restore, remap, unremap, forget, list, reset_stats, reset_breaker and set",
-	      dm_device_name(t->device->dm), argv[0]);
-	return -EINVAL;
+	return not_a_message(&m, argv[0]);
 }
 
 /* ---- status ---- */

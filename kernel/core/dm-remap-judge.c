@@ -247,7 +247,7 @@ static void breaker_set(struct dm_remap_metadata *md, bool open)
 	WRITE_ONCE(md->breaker.open, open);
 	if (open)
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
-			     "main fails and does nothing else either: breaker open, no sector is remapped until it works again");
+			     "breaker open: main fails everywhere, so no sector counts as bad for now");
 	else
 		dm_remap_log(md, DM_REMAP_LOG_INFO, "main works: breaker closed");
 	dm_remap_note(md, DM_REMAP_NOTE_BREAKER, 0, 0, open);

@@ -24,7 +24,7 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
-	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u cannot be moved to the spare: %s (%d)",
+	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u stay on main: %s (%d)",
 		     (unsigned long long)start, length,
 		     why == -ENOSPC ? "the spare is full" :
 		     why == -EROFS ? "the spare cannot be written" : "failed", why);
