@@ -72,7 +72,7 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 	int ret = dm_remap_transfer(m, &back);
 
 	for (i = 0; !ret && i < t->sectors / g; i++)
-		if (t->fate[i] == DM_REMAP_GOOD &&
+		if (t->fate[i] != DM_REMAP_BAD &&
 		    (back.fate[i] || memcmp(t->data + i * size, m->check + i * size, size)))
 			t->fate[i] = DM_REMAP_BAD_BACK;
 	return ret;
