@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 WERROR ?= -Werror
 KERNEL ?= all
 CASE ?= *
+# Histories of the simulator, and the power cuts of each.
+SEEDS ?= 1-10000
+CUTS ?= 100
 
 CMAKE_DIR := build/cmake
 MODULE_DIR = build/module/$(KVER)
@@ -26,6 +29,8 @@ help:
 	@echo '          make clean'
 	@echo 'Test:     make test           everything, on both kernels'
 	@echo '          make test-unit      the core, in user space'
+	@echo '          make test-sim       the core, on disks that fail and lose power'
+	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
 	@echo '          make test-cli       dm-remapctl on files'
 	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
@@ -56,12 +61,15 @@ cmake_build = cmake --build $(CMAKE_DIR) --target
 # make -s: only what fails.
 quietly = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),-- --quiet)
 
-.PHONY: tools unit-programs cli-programs vm-programs test-programs
+.PHONY: tools unit-programs sim-programs cli-programs vm-programs test-programs
 tools: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) dm-remapctl $(quietly)
 
 unit-programs: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) unit-tests $(quietly)
+
+sim-programs: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) sim sim-sanitized $(quietly)
 
 vm-programs: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) vm-programs $(quietly)
@@ -90,12 +98,18 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-cli test-vm check-style demo
+.PHONY: test test-unit test-sim sim test-cli test-vm check-style demo
 test:
 	+scripts/test.sh
 
 test-unit: unit-programs
 	scripts/test-ctest.sh unit
+
+test-sim: sim-programs
+	scripts/test-ctest.sh sim
+
+sim: sim-programs
+	$(CMAKE_DIR)/tests/sim/sim --seeds $(SEEDS) --cuts $(CUTS)
 
 test-cli: cli-programs
 	scripts/test-ctest.sh cli

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run the ctest tests that carry a label: test-ctest.sh unit|cli. Results, "PASS|FAIL|SKIP name
+# Run the ctest tests that carry a label: test-ctest.sh unit|sim|cli. Results, "PASS|FAIL|SKIP name
 # seconds" a line, are in build/results/LABEL.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."

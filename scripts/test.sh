@@ -1,7 +1,7 @@
 #!/bin/bash
-# Everything, on both kernels, from a fresh Debian 12 machine on: packages, builds, unit tests, tool
-# tests, VM tests. A step that fails doesn't stop those that can still say something. The last line
-# is "N passed, N failed", also in build/results/summary.
+# Everything, on both kernels, from a fresh Debian 12 machine on: packages, builds, unit tests,
+# simulator, tool tests, VM tests. A step that fails does not stop those that can still say
+# something. The last line is "N passed, N failed", also in build/results/summary.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -33,6 +33,7 @@ for series in $(scripts/kernels.sh series); do
 done
 step programs make -s test-programs
 step 'unit tests' make -s test-unit
+step simulator make -s test-sim
 step 'tool tests' make -s test-cli
 for series in $(scripts/kernels.sh series); do
     step "vm $series" tests/vm/run.sh --kernel "$series"

@@ -76,8 +76,8 @@ class SimDisk {
     SectorSet bad_write;         // sectors that cannot be written
     bool rewrite_heals = false;  // a write to a bad_read sector makes it good
     // Asked at each read and at each write, numbered from 0: an errno makes it fail. What a write
-    // that fails leaves on the disk: nothing, or, with failed_writes_land, all of it, or the sectors
-    // that lands says.
+    // that fails leaves on the disk: nothing, or, with failed_writes_land, all of it, or the
+    // sectors that lands says.
     std::function<int(std::uint64_t sector, std::uint32_t sectors)> fail_read;
     std::function<int(std::uint64_t number, std::uint64_t sector, std::uint32_t sectors)> on_write;
     bool failed_writes_land = false;

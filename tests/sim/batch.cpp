@@ -29,6 +29,7 @@ void Batch::take_pieces() {
 void Batch::look_before() {
     const Faults& main = machine_.main_faults;
     outage_ = main.outage();
+    breaker_was_open_ = md_->breaker.open;
     steady_ = main.steady() && machine_.spare_faults.steady();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     dm_remap_table_totals(&md_->table, &totals_);
@@ -88,7 +89,8 @@ bool Batch::spare_is_healthy() {
     }
     // Some more for what is read and rescued, and for controls that fail.
     return faults.outage() == Outage::none && bad <= 3 && md_->mode < DM_REMAP_MODE_RO &&
-           !md_->burnt && md_->doubt == nullptr && free_ >= wanted + (bad + 4) * g_;
+           totals_.records + 370 < dm_remap_table_capacity(&layout) && !md_->burnt &&
+           md_->doubt == nullptr && free_ >= wanted + (bad + 4) * g_;
 }
 
 bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
@@ -231,9 +233,8 @@ void Batch::check_errors(int end_error) {
 }
 
 bool Batch::read_in_batch(std::uint32_t sector) const {
-    return std::any_of(before_.begin(), before_.end(), [&](const Before& b) {
-        return b.sector == sector && !b.is_write;
-    });
+    return std::any_of(before_.begin(), before_.end(),
+                       [&](const Before& b) { return b.sector == sector && !b.is_write; });
 }
 
 // Only bad media spends the spare, and makes records. (A range that lives on the spare may get
@@ -260,7 +261,28 @@ void Batch::check_outage() {
         violated("the spare lost %lu sectors while main was %s", free_ - free,
                  gone ? "gone" : "write-protected");
     }
+    check_passed_on();
     check_breaker();
+}
+
+// An error that says it is not the media is the answer, and means nothing to the breaker.
+void Batch::check_passed_on() {
+    const int error = machine_.main_faults.outage_error();
+    if (outage_ != Outage::gone || error == -EIO || breaker_was_open_) {
+        return;
+    }
+    if (md_->breaker.open) {
+        violated("the breaker opened for error %d", error);
+    }
+    const bool all_on_main = std::all_of(before_.begin(), before_.end(), [&](const Before& b) {
+        return b.kind == DM_REMAP_NONE && l_.lookup(b.sector, g_).flags == 0;
+    });
+    for (std::size_t i = 0; all_on_main && i < pieces_.size(); i++) {
+        if (error_[i] != error) {
+            violated("main fails with %d, and redoing %u+%u with %d", error, pieces_[i].start,
+                     pieces_[i].length, error_[i]);
+        }
+    }
 }
 
 // Where main does nothing: after so many requests in a row nothing more is tried.

@@ -35,6 +35,7 @@ class Batch {
     bool in_doubt(const Piece& piece);
     void check_errors(int end_error);
     void check_outage();
+    void check_passed_on();
     void check_breaker();
     void complete(int end_error);
     bool written_once(std::uint64_t spare) const;
@@ -51,6 +52,7 @@ class Batch {
     dm_remap_totals totals_{};
     std::uint64_t free_ = 0;
     bool steady_ = false;
+    bool breaker_was_open_ = false;
     Outage outage_ = Outage::none;
 };
 

@@ -42,6 +42,8 @@ class Faults {
     bool steady() const { return outage_in_ == 0; }
 
     Times reads_to_fail(std::uint64_t sector) const;
+    // Was it readable after the last write?
+    bool readable(std::uint64_t sector) const { return sectors_[sector].read == 0; }
     Times writes_to_fail(std::uint64_t sector) const { return sectors_[sector].write; }
     bool any(std::uint64_t sector, std::uint64_t sectors) const;
     // Sectors that got a fault, the latest last; some may be good again.

@@ -12,7 +12,10 @@ History::Geometry History::choose_geometry(Random& random) {
     Geometry geometry{};
     dm_remap_format_params& p = geometry.params;
     geometry.granularity = 1U << random.below(4);
-    geometry.main_sectors = static_cast<std::uint32_t>(random.between(64, 256)) * geometry.granularity;
+    geometry.many_records = geometry.granularity == 1 && random.one_in(4);
+    geometry.main_sectors =
+        static_cast<std::uint32_t>(random.between(64, 256)) * geometry.granularity;
+    geometry.main_sectors *= geometry.many_records ? 4 : 1;
     p.granularity = geometry.granularity;
     p.journal_blocks = static_cast<std::uint32_t>(random.between(16, 20));
     p.max_records = 1;
@@ -40,7 +43,7 @@ History::History(std::uint64_t seed, Stats& stats)
       machine_(geometry_.main_sectors, geometry_.params.spare_sectors, random_, stats),
       layer_(machine_, model_, random_, stats),
       saved_pending_(blocks_) {
-    layer_.pick = [this] { return random_.coin() ? near_fault() : any_range(); };
+    layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);
     };
@@ -63,26 +66,16 @@ void History::format() {
 
 void History::take_step() {
     static constexpr std::array<Step, 21> kSteps{{
-        {60, &History::step_requests},
-        {6, &History::step_flush},
-        {10, &History::step_run},
-        {12, &History::step_main_fault},
-        {2, &History::step_spare_fault},
-        {2, &History::step_metadata_fault},
-        {4, &History::step_heal},
-        {4, &History::step_main_outage},
-        {3, &History::step_spare_outage},
-        {4, &History::step_remap},
-        {7, &History::step_unremap},
-        {2, &History::step_forget},
-        {2, &History::step_save},
-        {5, &History::step_autosave},
-        {2, &History::step_restore},
-        {2, &History::step_suspend},
-        {1, &History::step_reload},
-        {2, &History::step_policy},
-        {1, &History::step_breaker},
-        {4, &History::step_time},
+        {60, &History::step_requests},    {6, &History::step_flush},
+        {10, &History::step_run},         {12, &History::step_main_fault},
+        {2, &History::step_spare_fault},  {4, &History::step_metadata_fault},
+        {4, &History::step_heal},         {4, &History::step_main_outage},
+        {3, &History::step_spare_outage}, {4, &History::step_remap},
+        {7, &History::step_unremap},      {2, &History::step_forget},
+        {2, &History::step_save},         {5, &History::step_autosave},
+        {2, &History::step_restore},      {2, &History::step_suspend},
+        {1, &History::step_reload},       {2, &History::step_policy},
+        {1, &History::step_breaker},      {4, &History::step_time},
         {1, &History::step_all_well},
     }};
     static const unsigned total = [] {
@@ -109,7 +102,8 @@ void History::run(unsigned cuts) {
         trace("--- until power cut %u", i);
         // Some cuts fall where nothing is being written.
         if (!random_.one_in(5)) {
-            machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(2ULL << random_.below(6))));
+            machine_.cut_power_in(1 +
+                                  static_cast<unsigned>(random_.below(2ULL << random_.below(6))));
         }
         for (unsigned step = 0; step < 24 && machine_.on(); step++) {
             take_step();

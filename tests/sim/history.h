@@ -1,5 +1,5 @@
-// The life of one device, as its seed has it: requests, faults, messages, power cuts; and after each
-// cut, and now and then, the question whether all promises were kept.
+// The life of one device, as its seed has it: requests, faults, messages, power cuts; and after
+// each cut, and now and then, the question whether all promises were kept.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,12 @@ class History {
     void run(unsigned cuts);
 
   private:
+    static constexpr std::uint64_t kNone = UINT64_MAX;
+
     struct Geometry {
         std::uint32_t granularity;
         std::uint32_t main_sectors;
+        bool many_records;  // more than fit into the table
         dm_remap_format_params params;
     };
     struct Step {
@@ -44,11 +47,14 @@ class History {
     // history_steps.cpp
     Range any_range();
     Range near_fault();
+    Range recent_range();
+    Range interesting_range();
     std::uint64_t any_block() { return random_.below(blocks_) * g_; }
     void step_requests();
     void step_flush();
     void step_run();
     void step_main_fault();
+    void scatter_faults();
     void step_spare_fault();
     void step_metadata_fault();
     void step_heal();
@@ -90,9 +96,12 @@ class History {
     Machine machine_;
     Layer layer_;
 
-    unsigned metadata_side_ = 0;  // the replica that may have faults
+    unsigned metadata_side_ = 0;       // the replica that may have faults
     std::vector<bool> saved_pending_;  // blocks whose pending record is durable
     bool was_in_doubt_ = false;
+    bool forgetting_ = false;
+    std::uint64_t unreadable_ = kNone;  // a sector of main that got its data back, and lost it
+    std::vector<Range> recent_;         // of the latest requests
 };
 
 }  // namespace remap::sim

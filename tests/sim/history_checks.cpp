@@ -23,7 +23,10 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
             stats_[kPending]++;
             break;
         case DM_REMAP_NOTE_CLEARED:
-            stats_[kHeldByMain] += value == 0;
+            stats_[kHeldByMain] += value == 0 && !forgetting_;
+            for (std::uint64_t s = sector; s < sector + sectors && !forgetting_; s++) {
+                unreadable_ = machine_.main_faults.readable(s) ? unreadable_ : s;
+            }
             break;
         case DM_REMAP_NOTE_RETIRED:
             stats_[kRetired]++;
@@ -82,8 +85,7 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
                      dm_remap_kind_name(before[b].kind), before[b].spare,
                      dm_remap_kind_name(e.kind), e.spare);
         }
-        if (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING &&
-            e.kind != DM_REMAP_PENDING) {
+        if (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING && e.kind != DM_REMAP_PENDING) {
             violated("sector %lu was pending, which had been saved, and is not any more", b * g_);
         }
     }
@@ -166,6 +168,9 @@ void History::check_data(bool after_cut) {
 
 // Each can be explained; no sector of the spare belongs to two, and none is lost.
 void History::check_records() {
+    if (unreadable_ != kNone) {
+        violated("the record of sector %lu was cleared, and main cannot read it", unreadable_);
+    }
     dm_remap_metadata* md = layer_.md();
     std::vector<bool> taken(machine_.spare.sectors());
     std::uint64_t used = 0;
@@ -198,8 +203,8 @@ void History::check_records() {
         explained(r);
         take(r.main, r.length);
     }
-    const std::uint64_t allocated = dm_remap_alloc_total_sectors(&md->alloc) -
-                                    dm_remap_alloc_free_sectors(&md->alloc);
+    const std::uint64_t allocated =
+        dm_remap_alloc_total_sectors(&md->alloc) - dm_remap_alloc_free_sectors(&md->alloc);
     if (allocated < used || (allocated > used && md->doubt == nullptr)) {
         violated("records hold %lu sectors of the spare, %lu are taken", used, allocated);
     }

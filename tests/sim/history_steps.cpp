@@ -12,7 +12,8 @@ namespace remap::sim {
 // Whole blocks; mostly few.
 Range History::any_range() {
     const std::uint64_t start = random_.below(blocks_);
-    const std::uint64_t most = std::min<std::uint64_t>(blocks_ - start, random_.one_in(16) ? 64 : 6);
+    const std::uint64_t most =
+        std::min<std::uint64_t>(blocks_ - start, random_.one_in(16) ? 64 : 6);
     return {static_cast<std::uint32_t>(start * g_),
             static_cast<std::uint32_t>((1 + random_.below(most)) * g_)};
 }
@@ -32,14 +33,39 @@ Range History::near_fault() {
             static_cast<std::uint32_t>((before + 1 + random_.below(most - before)) * g_)};
 }
 
+// Where something was going on lately.
+Range History::recent_range() {
+    return recent_.empty() ? any_range() : recent_[random_.below(recent_.size())];
+}
+
+Range History::interesting_range() {
+    Range range{};
+    switch (random_.below(6)) {
+        case 0:
+            range = any_range();
+            break;
+        case 1:
+        case 2:
+            range = recent_range();
+            break;
+        default:
+            range = near_fault();
+    }
+    if (recent_.size() < 6) {
+        recent_.push_back(range);
+    } else {
+        recent_[random_.below(recent_.size())] = range;
+    }
+    return range;
+}
+
 // ---- I/O ----
 
 void History::step_requests() {
     const std::uint64_t n = random_.one_in(3) ? random_.between(2, 5) : 1;
     trace("  step requests");
     for (std::uint64_t i = 0; i < n; i++) {
-        const Range range = random_.one_in(3) ? any_range() : near_fault();
-        layer_.submit(!random_.one_in(3), range, random_.one_in(6));
+        layer_.submit(!random_.one_in(3), interesting_range(), random_.one_in(6));
     }
     if (!random_.one_in(4)) {
         layer_.run();
@@ -68,6 +94,10 @@ void History::step_main_fault() {
     // Of a disk that is all bad there is not much to learn.
     if (faults.faulty().size() > blocks_ / 6) {
         step_heal();
+        return;
+    }
+    if (geometry_.many_records && random_.one_in(4)) {
+        scatter_faults();
         return;
     }
     const std::uint64_t n = random_.one_in(4) ? random_.between(2, 6 * g_) : 1;
@@ -101,6 +131,27 @@ void History::step_main_fault() {
             default:
                 faults.spoil(s);
         }
+    }
+}
+
+// So many records that the table is full.
+void History::scatter_faults() {
+    trace("  step scattered faults");
+    machine_.cut_power_in(0);
+    for (std::uint32_t s = 0; s < geometry_.main_sectors; s += 2) {
+        machine_.main_faults.fail_reads(s, kForGood);
+        layer_.submit(false, {s, 1}, false);
+        layer_.run();
+        layer_.redo();
+    }
+    dm_remap_totals records{};
+    dm_remap_totals retired{};
+    dm_remap_table_totals(&layer_.md()->table, &records);
+    dm_remap_table_totals(&layer_.md()->retired, &retired);
+    stats_[kFullTable] += records.records + retired.records + 2 + 2 * DM_REMAP_ENTRIES_PER_BLOCK >
+                          dm_remap_table_capacity(&layer_.md()->sb.layout);
+    for (std::uint32_t s = 0; s < geometry_.main_sectors; s += 2) {
+        machine_.main_faults.heal(s, random_.one_in(8) ? 0 : 1);
     }
 }
 
@@ -213,8 +264,8 @@ void History::step_remap() {
     trace("  step remap %u+%u", range.start, range.length);
     // What main answers here counts.
     layer_.hopeless = 0;
-    const int error = layer_.core(
-        [&] { return dm_remap_remap(layer_.md(), range.start, range.length, &moved); });
+    const int error =
+        layer_.core([&] { return dm_remap_remap(layer_.md(), range.start, range.length, &moved); });
     trace("  remap: %d, %lu moved, %lu pending", error, moved.moved, moved.pending);
     stats_[kRemapped] += moved.moved != 0;
 }
@@ -238,8 +289,10 @@ void History::step_forget() {
     const Range range = near_fault();
     dm_remap_moved moved{};
     trace("  step forget %u+%u", range.start, range.length);
+    forgetting_ = true;
     const int error = layer_.core(
         [&] { return dm_remap_forget(layer_.md(), range.start, range.length, &moved); });
+    forgetting_ = false;
     trace("  forget: %d, %lu dropped", error, moved.dropped);
     stats_[kForgotten] += moved.dropped != 0;
 }
@@ -276,9 +329,8 @@ void History::step_autosave() {
 void History::step_restore() {
     bool healed = false;
     trace("  step restore");
-    const int error = layer_.core([&] {
-        return dm_remap_restore(layer_.md(), geometry_.params.spare_sectors, &healed);
-    });
+    const int error = layer_.core(
+        [&] { return dm_remap_restore(layer_.md(), geometry_.params.spare_sectors, &healed); });
     trace("  restore: %d", error);
     stats_[kHealedMetadata] += healed;
 }

@@ -185,8 +185,7 @@ void Layer::complete(const Request& request) {
           request.length, request.id, request.error);
     for (std::uint32_t i = 0; request.is_write && i < request.length; i++) {
         if (request.error == 0) {
-            model_.acknowledge(request.start + i, request.id,
-                               request.fua || request.relocated[i]);
+            model_.acknowledge(request.start + i, request.id, request.fua || request.relocated[i]);
         } else {
             model_.fail(request.start + i, request.id);
         }
@@ -253,6 +252,15 @@ void Layer::meanwhile() {
     }
     if (random_.one_in(8)) {
         flush();
+        return;
+    }
+    // Autosave takes its turn where no lock keeps it out.
+    if (random_.one_in(8) && md_->commit_lock.held == 0 && md_->checkpoint_lock.held == 0) {
+        trace("    autosave meanwhile");
+        stats_[kSavedMeanwhile]++;
+        alone_ = true;
+        random_.coin() ? dm_remap_autosave(&*md_) : dm_remap_save(&*md_);
+        alone_ = false;
         return;
     }
     stats_[kMeanwhile]++;

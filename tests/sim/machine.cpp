@@ -45,8 +45,8 @@ int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, cons
     const int error = disk(dev).write(sector, n, buf, flags);
     if (dev == DM_REMAP_SPARE && error == 0) {
         spare_writes.push_back({sector, n});
-        spare_unflushed = (flags & DM_REMAP_FUA) == 0 ||
-                          ((flags & DM_REMAP_PREFLUSH) == 0 && spare_unflushed);
+        spare_unflushed =
+            (flags & DM_REMAP_FUA) == 0 || ((flags & DM_REMAP_PREFLUSH) == 0 && spare_unflushed);
     } else if (dev == DM_REMAP_SPARE) {
         spare_unflushed = true;
     }
@@ -133,10 +133,8 @@ const dm_remap_ops Machine::kOps = {
             Machine& m = machine_of(ctx);
             return m.random_.one_in(300) ? (m.random_.coin() ? -EINTR : -EAGAIN) : 0;
         },
-    .note =
-        [](void* ctx, dm_remap_note note, u64 sector, u64 sectors, s64 value) {
-            machine_of(ctx).note(note, sector, sectors, value);
-        },
+    .note = [](void* ctx, dm_remap_note note, u64 sector, u64 sectors,
+               s64 value) { machine_of(ctx).note(note, sector, sectors, value); },
 };
 
 }  // namespace remap::sim

@@ -10,8 +10,8 @@
 namespace remap::sim {
 
 // A write overlaps in time with others; what came before it is overwritten only where it had ended
-// before this one began. What is overwritten may still be returned to a read that began earlier, and
-// may come back with a power cut, until a flush makes it unreachable.
+// before this one began. What is overwritten may still be returned to a read that began earlier,
+// and may come back with a power cut, until a flush makes it unreachable.
 class Model {
   public:
     // Sector s holds write 1.
