@@ -11,12 +11,14 @@ kernel=$(scripts/kernels.sh fetch "$version")
 dir=build/vm/$version
 root=$dir/root
 
-tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs blkid dd)
+tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd)
 modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes
-    sd_mod scsi_debug loop brd null_blk ext4 crc32c)
+    sd_mod scsi_debug loop brd null_blk ext4 xfs btrfs crc32c)
 built=(build/cmake/tests/vm/vm-cases build/cmake/tools/dm-remapctl)
+# Modules that are built out of tree: ours, and a target that Debian's kernels lack.
 dm_remap=build/module/$version/dm_remap.ko
+dm_dust=$(tests/vm/dm-dust.sh "$version")
 
 # Copies of programs into usr/bin, with the libraries that they are linked to.
 stage_programs() {
@@ -75,17 +77,18 @@ stage_system() {
 }
 
 stage_project() {
-    local needs path
+    local module needs path
     cp -u tests/vm/init "$root/init"
     for path in "${built[@]}"; do
         [[ ! -e $path ]] || stage_programs "$path"
     done
-    if [[ -e $dm_remap ]]; then
+    for module in "$dm_remap" "$dm_dust"; do
+        [[ -e $module ]] || continue
         mkdir -p "$root/lib/modules/$version/updates"
-        cp -u "$dm_remap" "$root/lib/modules/$version/updates/"
-        IFS=, read -ra needs <<<"$(modinfo -F depends "$dm_remap")"
+        cp -u "$module" "$root/lib/modules/$version/updates/"
+        IFS=, read -ra needs <<<"$(modinfo -F depends "$module")"
         [[ ${#needs[@]} -eq 0 ]] || stage_modules "${needs[@]}"
-    fi
+    done
     depmod -b "$root" "$version"
 }
 
@@ -93,7 +96,7 @@ mkdir -p "$dir"
 if [[ ! -e $dir/staged || $0 -nt $dir/staged || $kernel -nt $dir/staged ]]; then
     stage_system
 fi
-for input in "$dir/staged" tests/vm/init "$dm_remap" "${built[@]}"; do
+for input in "$dir/staged" tests/vm/init "$dm_remap" "$dm_dust" "${built[@]}"; do
     if [[ $input -nt $dir/initramfs.cpio ]]; then
         stage_project
         (cd "$root" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"

@@ -78,6 +78,11 @@ std::string make_null_blk(const fs::path& directory, const NullBlk::Options& opt
     write_value(directory / "blocksize", std::to_string(options.block_size));
     write_value(directory / "memory_backed", "1");
     write_value(directory / "discard", options.discard ? "1" : "0");
+    if (options.delay_ms != 0) {
+        constexpr const char* kTimer = "2";
+        write_value(directory / "irqmode", kTimer);
+        write_value(directory / "completion_nsec", std::to_string(options.delay_ms) + "000000");
+    }
     write_value(directory / "power", "1");
     // Newer kernels name the disk after the directory.
     const auto named = "/dev/" + directory.filename().string();
@@ -119,6 +124,14 @@ void ScsiDebug::fail_reads(uint64_t first_block, uint64_t count) {
 
 void ScsiDebug::set(const std::string& attribute, const std::string& value) {
     write_value(kScsiDebugDriver / attribute, value);
+}
+
+void ScsiDebug::set_parameter(const std::string& parameter, const std::string& value) {
+    write_value(module_.parameter(parameter), value);
+}
+
+void ScsiDebug::set_device(const std::string& attribute, const std::string& value, unsigned disk) {
+    write_value("/sys/block" / fs::path(path(disk)).filename() / "device" / attribute, value);
 }
 
 NullBlk::NullBlk(const Options& options) {

@@ -35,6 +35,10 @@ class ScsiDebug {
 
     // A parameter of the driver, in /sys/bus/pseudo/drivers/scsi_debug.
     void set(const std::string& attribute, const std::string& value);
+    // A parameter of the module; some can only be changed there.
+    void set_parameter(const std::string& parameter, const std::string& value);
+    // An attribute of a SCSI disk, in /sys/block/<disk>/device.
+    void set_device(const std::string& attribute, const std::string& value, unsigned disk = 0);
 
   private:
     Module module_;
@@ -48,6 +52,8 @@ class NullBlk {
         uint64_t size_mb = 64;
         unsigned block_size = 512;
         bool discard = false;
+        // From a request to its completion. Whether it fails is decided before.
+        unsigned delay_ms = 0;
     };
     explicit NullBlk(const Options& options);
     NullBlk() : NullBlk(Options{}) {}

@@ -60,6 +60,15 @@ std::vector<RemapRecord> remap_list(DmDevice& device) {
     }
 }
 
+std::vector<std::string> remap_brief(DmDevice& device) {
+    std::vector<std::string> lines;
+    for (const auto& r : remap_list(device)) {
+        lines.push_back(std::to_string(r.sector) + " " + std::to_string(r.count) + " " + r.kind +
+                        " " + r.reason);
+    }
+    return lines;
+}
+
 int message_error(DmDevice& device, const std::string& message) {
     try {
         device.message(message);

@@ -44,6 +44,9 @@ std::vector<RemapRecord> parse_list(std::string_view text);
 // All pages.
 std::vector<RemapRecord> remap_list(DmDevice& device);
 
+// Without what no case can know: "<sector> <count> <kind> <reason>" a record.
+std::vector<std::string> remap_brief(DmDevice& device);
+
 // The kernel's errno for what fails; 0 if it does not.
 int message_error(DmDevice& device, const std::string& message);
 int create_error(const Table& table);

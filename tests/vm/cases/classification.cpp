@@ -1,0 +1,226 @@
+// What is no bad sector: errors of all of main. They pass, and spend nothing of the spare.
+
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "backing.h"
+#include "block.h"
+#include "command.h"
+#include "harness.h"
+#include "stack.h"
+
+namespace remap::vm {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr unsigned kBreakerLimit = 8;
+
+bool within(std::chrono::seconds time, const std::function<bool()>& done) {
+    const auto deadline = std::chrono::steady_clock::now() + time;
+    while (!done()) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            return false;
+        }
+        std::this_thread::sleep_for(100ms);
+    }
+    return true;
+}
+
+// A SCSI disk as main.
+class WholeDisk : public testing::Test {
+  protected:
+    void SetUp() override {
+        register_spare(spare.path());
+        write_pattern(BlockFile(main.path()), 0, 32768, 1);
+    }
+
+    int write(uint64_t sector) const {
+        const Buffer buffer(8 * kSector);
+        fill_pattern(buffer.bytes(), sector, 1);
+        return BlockFile(device.path()).write(sector, buffer.bytes());
+    }
+    int read(uint64_t sector) const {
+        const Buffer buffer(8 * kSector);
+        return BlockFile(device.path(), O_RDONLY | O_DIRECT).read(sector, buffer.bytes());
+    }
+    void expect_untouched() {
+        EXPECT_THAT(remap_list(device), IsEmpty());
+        EXPECT_EQ(remap_status(device).number("remapped"), 0U);
+        EXPECT_EQ(remap_status(device).number("pending"), 0U);
+        EXPECT_EQ(remap_status(device).number("retired"), 0U);
+        EXPECT_EQ(remap_status(device).number("spare_free"),
+                  remap_status(device).number("spare_total"));
+    }
+    std::string breaker() { return remap_status(device).values.at("breaker"); }
+    void expect_works() {
+        device.message("reset_breaker");
+        EXPECT_EQ(breaker(), "closed");
+        EXPECT_EQ(write(1000), 0);
+        EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 0, 32768, 1));
+        expect_untouched();
+    }
+
+    ScsiDebug main{{"dev_size_mb=16"}};
+    LoopDevice spare{16 << 20};
+    DmDevice device{"remap", remap_table(main.path(), spare.path(), {"format"})};
+};
+
+TEST_F(WholeDisk, WriteProtected) {
+    main.set_parameter("wp", "1");
+    for (unsigned i = 0; i < kBreakerLimit; i++) {
+        EXPECT_NE(write(i * 1000), 0);
+        EXPECT_EQ(read(i * 1000), 0);
+    }
+    EXPECT_EQ(breaker(), "open");
+    EXPECT_NE(write(0), 0);
+    expect_untouched();
+    main.set_parameter("wp", "0");
+    expect_works();
+}
+
+TEST_F(WholeDisk, Offline) {
+    main.set_device("state", "offline");
+    for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
+        EXPECT_NE(write(i * 1000), 0);
+        EXPECT_NE(read(i * 1000 + 8), 0);
+    }
+    expect_untouched();
+    main.set_device("state", "running");
+    expect_works();
+}
+
+// Each takes a time-out of a second, and more for the recovery.
+TEST_F(WholeDisk, TimeOuts) {
+    constexpr const char* kReadsAndWrites = "0x80";
+    main.set_device("timeout", "1");
+    run_ok({"sh", "-c",
+            "echo 0 > /sys/block/" + main.path().substr(5) + "/device/scsi_disk/*/max_retries"});
+    main.set("opts", kReadsAndWrites);
+    main.set("every_nth", "1");
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_NE(write(1000), 0);
+    EXPECT_NE(read(2000), 0);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 60s);
+    main.set("every_nth", "0");
+    main.set("opts", "0");
+    if (read_value("/sys/block/" + main.path().substr(5) + "/device/state") == "offline") {
+        main.set_device("state", "running");
+    }
+    expect_works();
+}
+
+void expect_untouched(Stack& stack) {
+    EXPECT_THAT(stack.records(), IsEmpty());
+    EXPECT_EQ(stack.number("remapped"), 0U);
+    EXPECT_EQ(stack.number("pending"), 0U);
+    EXPECT_EQ(stack.number("spare_free"), stack.number("spare_total"));
+}
+
+TEST(Breaker, OpensAfterEightRequestsAndAnEvent) {
+    Stack stack;
+    stack.main.fail_all(Fails::kAll);
+    for (unsigned i = 0; i < kBreakerLimit - 1; i++) {
+        EXPECT_EQ(stack.write(i * 1000, 8, 2), EIO);
+    }
+    EXPECT_EQ(stack.value("breaker"), "closed");
+    const uint32_t events = stack.device().info().event_nr;
+    EXPECT_EQ(stack.read(20000, 8), EIO);
+    EXPECT_EQ(stack.value("breaker"), "open");
+    EXPECT_GT(stack.device().info().event_nr, events);
+    EXPECT_EQ(stack.write(20000, 8, 2), EIO);
+    EXPECT_EQ(stack.mode(), "rw");
+    expect_untouched(stack);
+    EXPECT_GE(stack.number("refused"), 1U);
+    // It is judged anew at activation.
+    stack.main.heal_all();
+    stack.restart();
+    EXPECT_EQ(stack.value("breaker"), "closed");
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(Breaker, WritesAloneThatFailEverywhere) {
+    Stack stack;
+    stack.main.fail_all(Fails::kWrites);
+    for (unsigned i = 0; i < kBreakerLimit; i++) {
+        EXPECT_EQ(stack.write(i * 1000, 64, 2), EIO);
+        EXPECT_EQ(stack.read(i * 1000, 64), 0);
+    }
+    EXPECT_EQ(stack.value("breaker"), "open");
+    expect_untouched(stack);
+    stack.main.heal_all();
+    EXPECT_TRUE(stack.is_whole());
+}
+
+// Bad sectors are none of it, however many come in a row.
+TEST(Breaker, StaysClosedForBadSectors) {
+    Stack stack;
+    stack.main.fail(scattered_ranges(8192, 40, 4, 3), Fails::kAll);
+    for (uint64_t at = 0; at < 8192; at += 32) {
+        ASSERT_EQ(stack.write(at, 32, 2), 0);
+        ASSERT_EQ(stack.value("breaker"), "closed");
+    }
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(Breaker, ClosesByMessage) {
+    Stack stack;
+    stack.main.fail_all(Fails::kAll);
+    for (unsigned i = 0; i < kBreakerLimit; i++) {
+        EXPECT_EQ(stack.write(i * 1000, 8, 2), EIO);
+    }
+    ASSERT_EQ(stack.value("breaker"), "open");
+    stack.main.heal_all();
+    stack.main.fail(1003, 1, Fails::kWrites);
+    const uint32_t events = stack.device().info().event_nr;
+    stack.device().message("reset_breaker");
+    EXPECT_EQ(stack.value("breaker"), "closed");
+    EXPECT_GT(stack.device().info().event_nr, events);
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);
+    EXPECT_THAT(stack.records(), ElementsAre("1003 1 mapped write_error"));
+    EXPECT_TRUE(stack.is_whole());
+    EXPECT_EQ(message_error(stack.device(), "reset_breaker now"), EINVAL);
+}
+
+TEST(Breaker, ClosesByItselfWhenMainWorksAgain) {
+    Stack stack;
+    stack.main.fail_all(Fails::kAll);
+    for (unsigned i = 0; i < kBreakerLimit; i++) {
+        EXPECT_EQ(stack.write(i * 1000, 8, 2), EIO);
+    }
+    ASSERT_EQ(stack.value("breaker"), "open");
+    stack.main.heal_all();
+    stack.main.fail(1003, 1, Fails::kWrites);
+    // A control is tried with a request, and at most every five seconds.
+    EXPECT_TRUE(within(20s, [&] { return stack.write(1000, 8, 3) == 0; }));
+    EXPECT_EQ(stack.value("breaker"), "closed");
+    EXPECT_THAT(stack.records(), ElementsAre("1003 1 mapped write_error"));
+    EXPECT_TRUE(stack.is_whole());
+    stack.restart();
+    EXPECT_TRUE(stack.is_whole());
+}
+
+// Main goes away while there are records: they are served, and nothing comes of the rest.
+TEST(Breaker, RecordsAreServedWithoutMain) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    stack.main.fail_all(Fails::kAll);
+    for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
+        EXPECT_EQ(stack.read(2000 + 8 * i, 8), EIO);
+    }
+    EXPECT_EQ(stack.value("breaker"), "open");
+    EXPECT_TRUE(verify_pattern(stack.mapped(), 1000, 8, 2));
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);
+    EXPECT_THAT(stack.records(), ElementsAre("1000 8 mapped write_error"));
+    stack.main.heal_all();
+    EXPECT_TRUE(stack.is_whole());
+}
+
+}  // namespace
+}  // namespace remap::vm

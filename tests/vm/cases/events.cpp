@@ -1,0 +1,93 @@
+// What the outside hears of relocation: dm events and tracepoints.
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "command.h"
+#include "stack.h"
+
+namespace remap::vm {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+
+uint32_t events(Stack& stack) {
+    return stack.device().info().event_nr;
+}
+
+TEST(Events, ForEachNewRecordAndForNothingElse) {
+    Stack stack;
+    stack.main.fail(1000, 4, Fails::kWrites);
+    stack.main.fail(2000, 4, Fails::kReadsUntilWritten);
+    uint32_t before = events(stack);
+    ASSERT_EQ(stack.write(3000, 100, 2), 0);
+    EXPECT_EQ(events(stack), before);
+    ASSERT_EQ(stack.write(1000, 4, 2), 0);
+    EXPECT_GT(events(stack), before);
+    before = events(stack);
+    ASSERT_EQ(stack.write(1000, 4, 3), 0);
+    EXPECT_EQ(events(stack), before);
+    EXPECT_EQ(stack.read(2000, 4), EIO);
+    EXPECT_GT(events(stack), before);
+    before = events(stack);
+    EXPECT_EQ(stack.read(2000, 4), EIO);
+    EXPECT_EQ(events(stack), before) << "of a record that is known";
+}
+
+// Thousands of records at once do not mean thousands of events to wait for.
+TEST(Events, GoToTheTableThatIsLive) {
+    Stack stack;
+    stack.main.fail(1000, 4, Fails::kWrites);
+    stack.device().reload(stack.device().table());
+    const uint32_t before = events(stack);
+    ASSERT_EQ(stack.write(1000, 4, 2), 0);
+    EXPECT_GT(events(stack), before);
+}
+
+// All tracepoints of the module on, for a scope.
+class Trace {
+  public:
+    Trace() {
+        if (!fs::exists(kRoot / "events")) {
+            run_ok({"mount", "-t", "tracefs", "trace", kRoot});
+        }
+        write_value(kRoot / "trace", "");
+        write_value(kEnable, "1");
+    }
+    ~Trace() { write_value(kEnable, "0"); }
+    Trace(const Trace&) = delete;
+    Trace& operator=(const Trace&) = delete;
+
+    [[nodiscard]] std::string text() const {
+        std::ostringstream text;
+        text << std::ifstream(kRoot / "trace").rdbuf();
+        return text.str();
+    }
+
+  private:
+    inline static const fs::path kRoot = "/sys/kernel/tracing";
+    inline static const fs::path kEnable = kRoot / "events/dm_remap/enable";
+};
+
+TEST(Events, TracepointsTellOfEachDecision) {
+    Stack stack;
+    stack.main.fail(1000, 4, Fails::kWrites);
+    stack.main.fail(2000, 4, Fails::kReadsUntilWritten);
+    const Trace trace;
+    ASSERT_EQ(stack.write(5000, 100, 2), 0);
+    EXPECT_THAT(trace.text(), Not(HasSubstr("dm_remap_")));
+    ASSERT_EQ(stack.write(992, 32, 2), 0);
+    EXPECT_THAT(trace.text(), HasSubstr("dm_remap_"));
+    EXPECT_THAT(trace.text(), HasSubstr("1000"));
+    EXPECT_EQ(stack.read(2000, 4), EIO);
+    EXPECT_THAT(trace.text(), HasSubstr("2000"));
+    std::cout << trace.text();
+}
+
+}  // namespace
+}  // namespace remap::vm

@@ -1,0 +1,61 @@
+// Flushes go where there is something to make durable, and fail if that fails.
+
+#include <gmock/gmock.h>
+#include <sys/uio.h>
+
+#include "block.h"
+#include "stack.h"
+
+namespace remap::vm {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(Flush, ADeadSpareThatHoldsNothingIsNotAsked) {
+    Stack stack;
+    stack.spare.fail_all(Fails::kAll);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_EQ(stack.write(1000, 8, 3, RWF_DSYNC), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
+// A relocated write was durable when it succeeded.
+TEST(Flush, ADeadSpareWithoutNewDataIsNotAsked) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    ASSERT_EQ(stack.mapped().flush(), 0);
+    stack.spare.fail_all(Fails::kAll);
+    ASSERT_EQ(stack.write(2000, 8, 2), 0);
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    stack.spare.heal_all();
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(Flush, DataOnADeadSpareIsNotDurable) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);  // on the spare, and in its cache for all we know
+    // A table of dm-error takes no flush; flakey does, and fails it.
+    stack.spare.fail_all(Fails::kWrites);
+    EXPECT_EQ(stack.mapped().flush(), EIO);
+    stack.spare.heal_all();
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(Flush, AFailedFlushOfMainIsNoBadSector) {
+    Stack stack;
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    stack.main.fail_all(Fails::kWrites);
+    EXPECT_EQ(stack.mapped().flush(), EIO);
+    EXPECT_THAT(stack.records(), ElementsAre());
+    stack.main.heal_all();
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
+}  // namespace
+}  // namespace remap::vm

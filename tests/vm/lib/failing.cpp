@@ -1,0 +1,116 @@
+#include "failing.h"
+
+#include <algorithm>
+#include <iterator>
+#include <random>
+#include <stdexcept>
+
+#include "block.h"
+
+namespace remap::vm {
+
+FailingDisk::FailingDisk(const std::string& name, const std::string& disk)
+    : disk_(disk),
+      sectors_(BlockFile(disk, O_RDONLY).sectors()),
+      block_size_(BlockFile(disk, O_RDONLY).logical_block_size()),
+      device_(name, table()) {}
+
+void FailingDisk::fail(const std::vector<Range>& ranges, Fails how) {
+    for (const auto& range : ranges) {
+        cut(range.first, range.count);
+        parts_[range.first] = {.count = range.count, .how = how};
+    }
+    apply();
+}
+
+void FailingDisk::heal(uint64_t first, uint64_t count) {
+    cut(first, count);
+    apply();
+}
+
+// Takes a range out of the parts.
+void FailingDisk::cut(uint64_t first, uint64_t count) {
+    const uint64_t end = first + count;
+    auto it = parts_.lower_bound(first);
+    if (it != parts_.begin() && std::prev(it)->first + std::prev(it)->second.count > first) {
+        --it;
+    }
+    while (it != parts_.end() && it->first < end) {
+        const auto [at, part] = *it;
+        it = parts_.erase(it);
+        if (at < first) {
+            parts_[at] = {.count = first - at, .how = part.how};
+        }
+        if (at + part.count > end) {
+            parts_[end] = {.count = at + part.count - end, .how = part.how};
+        }
+    }
+}
+
+Target FailingDisk::piece(uint64_t first, uint64_t count, const Part* part) const {
+    const std::string place = disk_ + " " + std::to_string(first);
+    if (part == nullptr) {
+        return {first, count, "linear", place};
+    }
+    switch (part->how) {
+        case Fails::kWrites:
+            return {first, count, "flakey", place + " 0 60 1 error_writes"};  // up for 0 s
+        case Fails::kAll:
+            return {first, count, "error", ""};
+        case Fails::kReadsUntilWritten:
+            return {first, count, "dust", place + " " + std::to_string(block_size_)};
+    }
+    throw std::logic_error("piece");
+}
+
+Table FailingDisk::table() const {
+    Table table;
+    uint64_t at = 0;
+    for (const auto& [first, part] : parts_) {
+        if (at < first) {
+            table.push_back(piece(at, first - at, nullptr));
+        }
+        table.push_back(piece(first, part.count, &part));
+        at = first + part.count;
+    }
+    if (at < sectors_) {
+        table.push_back(piece(at, sectors_ - at, nullptr));
+    }
+    return table;
+}
+
+void FailingDisk::apply() {
+    device_.load(table());
+    device_.suspend();
+    device_.resume();
+    const uint64_t block = block_size_ / kSector;
+    for (const auto& [first, part] : parts_) {
+        if (part.how != Fails::kReadsUntilWritten) {
+            continue;
+        }
+        device_.message("quiet", first);
+        for (uint64_t at = first; at < first + part.count; at += block) {
+            device_.message("addbadblock " + std::to_string(at / block), first);
+        }
+        device_.message("enable", first);
+    }
+}
+
+std::vector<Range> scattered_ranges(uint64_t sectors, unsigned count, unsigned longest,
+                                    unsigned seed, unsigned block) {
+    // One range in each of `count` slots, somewhere.
+    const uint64_t slot = sectors / block / count;
+    if (slot < longest + 1) {
+        throw std::invalid_argument("scattered_ranges: no room");
+    }
+    std::mt19937_64 random(seed);
+    std::vector<Range> ranges;
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t length = 1 + random() % longest;
+        const uint64_t first = i * slot + random() % (slot - length);
+        ranges.push_back({.first = first * block, .count = length * block});
+    }
+    return ranges;
+}
+
+}  // namespace remap::vm
