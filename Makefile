@@ -12,6 +12,7 @@ CASE ?= *
 # Histories of the simulator, and the power cuts of each.
 SEEDS ?= 1-10000
 CUTS ?= 100
+RUNS ?= 100
 
 CMAKE_DIR := build/cmake
 MODULE_DIR = build/module/$(KVER)
@@ -33,6 +34,7 @@ help:
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
 	@echo '          make test-cli       dm-remapctl on files'
 	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
+	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
 
@@ -98,7 +100,7 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim test-cli test-vm check-style demo
+.PHONY: test test-unit test-sim sim test-cli test-vm kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -116,6 +118,9 @@ test-cli: cli-programs
 
 test-vm:
 	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
+
+kill-storm:
+	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'
 
 check-style:
 	scripts/check-style.sh

@@ -37,6 +37,7 @@ step simulator make -s test-sim
 step 'tool tests' make -s test-cli
 for series in $(scripts/kernels.sh series); do
     step "vm $series" tests/vm/run.sh --kernel "$series"
+    step "kill storm $series" tests/vm/kill-storm.sh --kernel "$series" --runs 5
 done
 # That the harness itself notices what it must.
 step 'vm selftest' tests/vm/run.sh --kernel 6.12 --case 'SelftestFails.*'

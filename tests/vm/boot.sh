@@ -1,16 +1,19 @@
 # shellcheck shell=bash
 # Sourced: boots the test machine.
 #
-#   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job) and returns when
-#                           the machine is off. In DIR it finds or leaves
+#   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job; DIR/history, if
+#                           there is one, is /history) and returns when the machine is off. In DIR
+#                           it finds or leaves
 #       main.img spare.img extra.img   the disks, /dev/disk/* inside; made when missing, and kept:
 #                                      boot the same DIR again and it is the same disks
 #       log, console                   the job's output; the kernel's
+#       acks                           what the job writes to /dev/host/acks
+#       pid                            of the machine, for those who want to kill it
 #
 # Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
 # the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
-# the host's page cache, hence survives). A machine that says nothing, there or in the log, for
-# VM_SILENCE seconds is killed as well, and the last line is then "silent".
+# the host's page cache, hence survives). A machine that says nothing, there or in the log or the
+# acks, for VM_SILENCE seconds is killed as well, and the last line is then "silent".
 
 VM_SILENCE=${VM_SILENCE:-180}
 VM_DISKS=(main:2G spare:1G extra:1G)
@@ -35,13 +38,13 @@ vm_boot() {
         args+=(-drive "if=none,id=${disk%:*},file=$image,format=raw,discard=unmap"
             -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
     done
-    for port in verdict log; do
+    for port in verdict log acks; do
         : >"$dir/$port"
         args+=(-chardev "file,id=$port,path=$dir/$port"
             -device "virtserialport,chardev=$port,name=$port")
     done
     cat "build/vm/$version/initramfs.cpio" - >"$dir/initrd" \
-        < <(cd "$dir" && echo job | cpio -o -H newc --quiet)
+        < <(cd "$dir" && find job history 2>/dev/null | cpio -o -H newc --quiet)
 
     # oops=panic, panic=-1: a crash ends the machine, there is nothing to wait for. The log buffer
     # holds what a case can say; the harness reads it all.
@@ -52,6 +55,7 @@ vm_boot() {
         -chardev "file,id=console,path=$dir/console" -serial chardev:console \
         "${args[@]}" </dev/null >&2 &
     qemu=$!
+    echo "$qemu" >"$dir/pid"
     # shellcheck disable=SC2064 # this one's id
     trap "kill -9 $qemu 2>/dev/null; exit 130" INT TERM
 
@@ -72,7 +76,7 @@ vm_boot() {
             qemu= # one more look: it may have spoken just before
             continue
         fi
-        last=$(stat -c %Y "$dir/verdict" "$dir/log" | sort -n | tail -n 1)
+        last=$(stat -c %Y "$dir/verdict" "$dir/log" "$dir/acks" | sort -n | tail -n 1)
         if (($(date +%s) - last > VM_SILENCE)); then
             echo silent
             kill -9 $qemu
@@ -81,5 +85,5 @@ vm_boot() {
     done
     exec {verdict}<&-
     trap - INT TERM
-    rm -f "$dir/initrd"
+    rm -f "$dir/initrd" "$dir/pid"
 }

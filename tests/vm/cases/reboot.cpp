@@ -11,6 +11,7 @@
 #include "command.h"
 #include "dm_device.h"
 #include "harness.h"
+#include "keep.h"
 #include "remap.h"
 
 namespace remap::vm {
@@ -18,31 +19,17 @@ namespace {
 
 using testing::SizeIs;
 
-// What must be found after the next boot, as text, kept on a disk of its own.
 void keep(const std::vector<RemapRecord>& records) {
     std::string text;
     for (const auto& r : records) {
         text += std::to_string(r.sector) + ' ' + std::to_string(r.count) + ' ' + r.kind + ' ' +
                 r.spare + ' ' + r.reason + ' ' + std::to_string(r.time) + '\n';
     }
-    const BlockFile disk(machine_disk("extra"));
-    const uint64_t size = text.size();
-    const Buffer buffer((sizeof(size) + size + 4095) / 4096 * 4096);
-    std::memcpy(buffer.bytes().data(), &size, sizeof(size));
-    std::memcpy(buffer.bytes().data() + sizeof(size), text.data(), size);
-    ASSERT_EQ(disk.write(0, buffer.bytes()), 0);
-    ASSERT_EQ(disk.flush(), 0);
+    vm::keep(text);
 }
 
 std::vector<RemapRecord> kept() {
-    const BlockFile disk(machine_disk("extra"));
-    const Buffer head(4096);
-    uint64_t size = 0;
-    EXPECT_EQ(disk.read(0, head.bytes()), 0);
-    std::memcpy(&size, head.bytes().data(), sizeof(size));
-    const Buffer buffer((sizeof(size) + size + 4095) / 4096 * 4096);
-    EXPECT_EQ(disk.read(0, buffer.bytes()), 0);
-    return parse_list({reinterpret_cast<const char*>(buffer.bytes().data()) + sizeof(size), size});
+    return parse_list(vm::kept());
 }
 
 // Sectors of records hold the pattern of `seed`, the others zeros.

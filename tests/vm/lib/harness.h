@@ -16,6 +16,9 @@
 //                   TEST(RebootAfterRemap, Phase1) { ...; cut_power(); }
 //                   TEST(RebootAfterRemap, Phase2) { ... }
 //
+//   RebootLong*, KillStorm*
+//               run only when named: they take long, or belong to kill-storm.sh.
+//
 //   Selftest*   of the harness itself: run only when named, and expected to fail.
 #pragma once
 

@@ -11,7 +11,7 @@ namespace remap::vm {
 namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
-constexpr uint64_t kUnknown = UINT64_MAX;
+constexpr uint64_t kNone = UINT64_MAX;
 constexpr uint64_t kChunk = 1024;  // sectors
 
 bool holds(std::span<const std::byte> bytes, uint64_t sector, uint64_t seed) {
@@ -43,8 +43,7 @@ int Stack::write(uint64_t sector, uint64_t count, uint64_t seed, int rwf) {
     const Buffer buffer(count * kSector);
     fill_pattern(buffer.bytes(), sector, seed);
     const int error = mapped_->write(sector, buffer.bytes(), rwf);
-    std::fill_n(seeds_.begin() + static_cast<ptrdiff_t>(sector), count,
-                error == 0 ? seed : kUnknown);
+    std::fill_n(seeds_.begin() + static_cast<ptrdiff_t>(sector), count, error == 0 ? seed : kNone);
     return error;
 }
 
@@ -54,33 +53,11 @@ int Stack::read(uint64_t sector, uint64_t count) {
 }
 
 testing::AssertionResult Stack::is_whole(const std::vector<uint64_t>& unreadable) {
-    const uint64_t block = options_.block_size / kSector;
     const Buffer buffer(kChunk * kSector);
     std::vector<uint64_t> bad;
-    const auto check = [&](uint64_t sector, uint64_t count) -> uint64_t {  // the first wrong one
-        for (uint64_t i = 0; i < count; i++) {
-            const auto bytes = buffer.bytes().subspan(i * kSector, kSector);
-            const uint64_t seed = seeds_[sector + i];
-            if (seed != kUnknown && !holds(bytes, sector + i, seed)) {
-                return sector + i;
-            }
-        }
-        return kUnknown;
-    };
     for (uint64_t at = 0; at < sectors(); at += kChunk) {
-        uint64_t wrong = kUnknown;
-        if (mapped_->read(at, buffer.bytes()) == 0) {
-            wrong = check(at, kChunk);
-        } else {
-            for (uint64_t b = at; b < at + kChunk && wrong == kUnknown; b += block) {
-                if (mapped_->read(b, buffer.bytes().first(block * kSector)) == 0) {
-                    wrong = check(b, block);
-                } else {
-                    bad.push_back(b);
-                }
-            }
-        }
-        if (wrong != kUnknown) {
+        const uint64_t wrong = first_wrong(at, kChunk, buffer, bad);
+        if (wrong != kNone) {
             return testing::AssertionFailure() << "sector " << wrong << ": wrong data";
         }
     }
@@ -89,6 +66,27 @@ testing::AssertionResult Stack::is_whole(const std::vector<uint64_t>& unreadable
                                            << ", and not " << testing::PrintToString(unreadable);
     }
     return testing::AssertionSuccess();
+}
+
+// Reads by halves what fails; blocks that fail on their own are appended to `bad`.
+uint64_t Stack::first_wrong(uint64_t sector, uint64_t count, const Buffer& buffer,
+                            std::vector<uint64_t>& bad) {
+    const auto bytes = buffer.bytes().first(count * kSector);
+    if (mapped_->read(sector, bytes) == 0) {
+        for (uint64_t i = 0; i < count; i++) {
+            const uint64_t seed = seeds_[sector + i];
+            if (seed != kNone && !holds(bytes.subspan(i * kSector, kSector), sector + i, seed)) {
+                return sector + i;
+            }
+        }
+        return kNone;
+    }
+    if (count == options_.block_size / kSector) {
+        bad.push_back(sector);
+        return kNone;
+    }
+    const uint64_t wrong = first_wrong(sector, count / 2, buffer, bad);
+    return wrong != kNone ? wrong : first_wrong(sector + count / 2, count / 2, buffer, bad);
 }
 
 void Stack::restart() {

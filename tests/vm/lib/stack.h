@@ -57,9 +57,11 @@ class Stack {
 
   private:
     void open();
+    uint64_t first_wrong(uint64_t sector, uint64_t count, const Buffer& buffer,
+                         std::vector<uint64_t>& bad);
 
     Options options_;
-    std::vector<uint64_t> seeds_;  // of each sector; kUnknown
+    std::vector<uint64_t> seeds_;  // of each sector; kNone if that is not known
     std::optional<DmDevice> device_;
     std::optional<BlockFile> mapped_;
 };

@@ -1,0 +1,100 @@
+#!/bin/bash
+# Kill the machine without warning, again and again: kill-storm.sh [--kernel 6.1|6.12|VERSION|all]
+# [--runs N]
+#
+# Inside, several writers write over sectors that fail, while others save, remap and bring home
+# (cases/kill_storm.cpp). Each write that was acknowledged is told to the host at once, on a port of
+# its own, and must be found after the next boot, on the same disks. A last boot looks at all of it
+# and stops in good order.
+#
+# Results are in build/results/kill-storm-VERSION.txt, and what is left of the last boot in
+# build/vm/VERSION/storm/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/vm/boot.sh
+. tests/vm/boot.sh
+
+kernel=all
+runs=100
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    --kernel) kernel=${2:?} ;;
+    --runs) runs=${2:?} ;;
+    *)
+        sed -n '2,/^set/s/^# \?//p' "$0" >&2
+        exit 2
+        ;;
+    esac
+    shift 2
+done
+
+# One boot with a case; its verdicts are left in $dir/said.
+boot_with() {
+    local version=$1 dir=$2 case=$3
+    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$case" >"$dir/job"
+    chmod +x "$dir/job"
+    : >"$dir/acks"
+    vm_boot "$version" "$dir" >"$dir/said"
+}
+
+# Kills the machine some time after its storm has begun. Says no if it ended by itself.
+storm_and_kill() {
+    local version=$1 dir=$2 boot
+    boot_with "$version" "$dir" KillStorm.VerifyAndWriteUntilKilled &
+    boot=$!
+    until grep -q '^boot' "$dir/acks" 2>/dev/null; do
+        kill -0 $boot 2>/dev/null || return 1
+        sleep 0.1
+    done
+    sleep "$((RANDOM % 5)).$(printf '%03d' $((RANDOM % 1000)))"
+    kill -9 "$(<"$dir/pid")" 2>/dev/null || true
+    wait $boot
+    ! grep -q '^result' "$dir/said"
+}
+
+run_kernel() {
+    local version=$1 dir=build/vm/$1/storm results=build/results/kill-storm-$1.txt run start
+    mkdir -p "$dir" build/results
+    exec 9>"build/vm/$version/lock"
+    flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
+    (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
+    tests/vm/initramfs.sh "$version"
+    rm -f "$dir"/*.img "$dir/history"
+    : >"$results"
+    : >"$dir/history"
+    echo "Kernel $version, $(vm_accelerator), $runs kills:"
+    for ((run = 1; run <= runs; run++)); do
+        start=$SECONDS
+        if ! storm_and_kill "$version" "$dir"; then
+            echo "FAIL KillStorm.Run$run $((SECONDS - start))" | tee -a "$results"
+            tail -n 40 "$dir/log" "$dir/console"
+            return 1
+        fi
+        # Whole lines.
+        head -n "$(wc -l <"$dir/acks")" "$dir/acks" >>"$dir/history"
+        echo "PASS KillStorm.Run$run $((SECONDS - start))" >>"$results"
+        grep '^boot ' "$dir/log" || true
+    done
+    start=$SECONDS
+    boot_with "$version" "$dir" KillStorm.VerifyAndStop
+    grep '^boot ' "$dir/log" || true
+    if ! grep -q '^result KillStorm.VerifyAndStop PASS' "$dir/said"; then
+        echo "FAIL KillStorm.Last $((SECONDS - start))" | tee -a "$results"
+        tail -n 40 "$dir/log" "$dir/console"
+        return 1
+    fi
+    echo "PASS KillStorm.Last $((SECONDS - start))" >>"$results"
+    rm -f "$dir"/*.img
+}
+
+case $kernel in
+all) kernels=$(scripts/kernels.sh series) ;;
+*) kernels=$kernel ;;
+esac
+failed=0
+for one in $kernels; do
+    version=$(scripts/kernels.sh version "$one")
+    run_kernel "$version" || failed=1
+    echo "Kernel $version: $(scripts/count-results.sh "build/results/kill-storm-$version.txt")"
+done
+exit $failed
