@@ -73,12 +73,10 @@ class WholeDisk : public testing::Test {
 
 TEST_F(WholeDisk, WriteProtected) {
     main.set_parameter("wp", "1");
-    for (unsigned i = 0; i < kBreakerLimit; i++) {
+    for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
         EXPECT_NE(write(i * 1000), 0);
         EXPECT_EQ(read(i * 1000), 0);
     }
-    EXPECT_EQ(breaker(), "open");
-    EXPECT_NE(write(0), 0);
     expect_untouched();
     main.set_parameter("wp", "0");
     expect_works();
@@ -99,8 +97,7 @@ TEST_F(WholeDisk, Offline) {
 TEST_F(WholeDisk, TimeOuts) {
     constexpr const char* kReadsAndWrites = "0x80";
     main.set_device("timeout", "1");
-    run_ok({"sh", "-c",
-            "echo 0 > /sys/block/" + main.path().substr(5) + "/device/scsi_disk/*/max_retries"});
+    main.set_retries("0");
     main.set("opts", kReadsAndWrites);
     main.set("every_nth", "1");
     const auto start = std::chrono::steady_clock::now();
@@ -132,11 +129,10 @@ TEST(Breaker, OpensAfterEightRequestsAndAnEvent) {
     const uint32_t events = stack.device().info().event_nr;
     EXPECT_EQ(stack.read(20000, 8), EIO);
     EXPECT_EQ(stack.value("breaker"), "open");
-    EXPECT_GT(stack.device().info().event_nr, events);
+    EXPECT_TRUE(stack.has_event_after(events));
     EXPECT_EQ(stack.write(20000, 8, 2), EIO);
     EXPECT_EQ(stack.mode(), "rw");
     expect_untouched(stack);
-    EXPECT_GE(stack.number("refused"), 1U);
     // It is judged anew at activation.
     stack.main.heal_all();
     stack.restart();
@@ -180,7 +176,7 @@ TEST(Breaker, ClosesByMessage) {
     const uint32_t events = stack.device().info().event_nr;
     stack.device().message("reset_breaker");
     EXPECT_EQ(stack.value("breaker"), "closed");
-    EXPECT_GT(stack.device().info().event_nr, events);
+    EXPECT_TRUE(stack.has_event_after(events));
     ASSERT_EQ(stack.write(1000, 8, 3), 0);
     EXPECT_THAT(stack.records(), ElementsAre("1003 1 mapped write_error"));
     EXPECT_TRUE(stack.is_whole());

@@ -13,6 +13,7 @@ namespace remap::vm {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -26,27 +27,26 @@ TEST(Events, ForEachNewRecordAndForNothingElse) {
     stack.main.fail(2000, 4, Fails::kReadsUntilWritten);
     uint32_t before = events(stack);
     ASSERT_EQ(stack.write(3000, 100, 2), 0);
-    EXPECT_EQ(events(stack), before);
+    EXPECT_FALSE(stack.has_event_after(before, 500ms));
     ASSERT_EQ(stack.write(1000, 4, 2), 0);
-    EXPECT_GT(events(stack), before);
+    EXPECT_TRUE(stack.has_event_after(before));
     before = events(stack);
     ASSERT_EQ(stack.write(1000, 4, 3), 0);
-    EXPECT_EQ(events(stack), before);
+    EXPECT_FALSE(stack.has_event_after(before, 500ms));
     EXPECT_EQ(stack.read(2000, 4), EIO);
-    EXPECT_GT(events(stack), before);
+    EXPECT_TRUE(stack.has_event_after(before));
     before = events(stack);
     EXPECT_EQ(stack.read(2000, 4), EIO);
-    EXPECT_EQ(events(stack), before) << "of a record that is known";
+    EXPECT_FALSE(stack.has_event_after(before, 500ms)) << "of a record that is known";
 }
 
-// Thousands of records at once do not mean thousands of events to wait for.
 TEST(Events, GoToTheTableThatIsLive) {
     Stack stack;
     stack.main.fail(1000, 4, Fails::kWrites);
     stack.device().reload(stack.device().table());
     const uint32_t before = events(stack);
     ASSERT_EQ(stack.write(1000, 4, 2), 0);
-    EXPECT_GT(events(stack), before);
+    EXPECT_TRUE(stack.has_event_after(before));
 }
 
 // All tracepoints of the module on, for a scope.

@@ -91,13 +91,15 @@ TEST(FailedWrite, ManyInOneLargeWrite) {
     expect_kept(stack);
 }
 
-TEST(FailedWrite, NeighboursBecomeOneRecord) {
+// A record a write, and another where main was asked for a sign of life.
+TEST(FailedWrite, ALongRunIsAFewRecords) {
     Stack stack;
     stack.main.fail(1000, 4096, Fails::kWrites);
-    for (uint64_t at = 1000; at < 1000 + 4096; at += 64) {
-        ASSERT_EQ(stack.write(at, 64, 2), 0);
+    for (uint64_t at = 1000; at < 1000 + 4096; at += 512) {
+        ASSERT_EQ(stack.write(at, 512, 2), 0);
     }
-    EXPECT_THAT(stack.records(), ElementsAre("1000 4096 mapped write_error"));
+    EXPECT_THAT(stack.records(), SizeIs(testing::Le(16U)));
+    EXPECT_EQ(stack.number("remapped"), 4096U);
     expect_kept(stack);
 }
 
@@ -165,7 +167,7 @@ TEST(FailedWrite, RequestsThatFailWhole) {
 
 TEST(FailedWrite, ByManyAtOnce) {
     Stack stack;
-    stack.main.fail(scattered_ranges(stack.sectors(), 300, 3, 7), Fails::kWrites);
+    stack.main.fail(scattered_ranges(stack.sectors(), 120, 1, 7), Fails::kWrites);
     std::vector<std::thread> writers;
     for (unsigned w = 0; w < 8; w++) {
         writers.emplace_back([&stack, w] {
@@ -178,7 +180,7 @@ TEST(FailedWrite, ByManyAtOnce) {
     for (auto& writer : writers) {
         writer.join();
     }
-    EXPECT_THAT(stack.records(), SizeIs(300));
+    EXPECT_THAT(stack.records(), SizeIs(120));
     expect_kept(stack);
 }
 

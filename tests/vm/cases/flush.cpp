@@ -38,8 +38,7 @@ TEST(Flush, DataOnADeadSpareIsNotDurable) {
     stack.main.fail(1000, 8, Fails::kWrites);
     ASSERT_EQ(stack.write(1000, 8, 2), 0);
     ASSERT_EQ(stack.write(1000, 8, 3), 0);  // on the spare, and in its cache for all we know
-    // A table of dm-error takes no flush; flakey does, and fails it.
-    stack.spare.fail_all(Fails::kWrites);
+    stack.spare.fail_all(Fails::kWritesAndFlushes);
     EXPECT_EQ(stack.mapped().flush(), EIO);
     stack.spare.heal_all();
     EXPECT_EQ(stack.mapped().flush(), 0);
@@ -49,7 +48,7 @@ TEST(Flush, DataOnADeadSpareIsNotDurable) {
 TEST(Flush, AFailedFlushOfMainIsNoBadSector) {
     Stack stack;
     ASSERT_EQ(stack.write(1000, 8, 2), 0);
-    stack.main.fail_all(Fails::kWrites);
+    stack.main.fail_all(Fails::kWritesAndFlushes);
     EXPECT_EQ(stack.mapped().flush(), EIO);
     EXPECT_THAT(stack.records(), ElementsAre());
     stack.main.heal_all();

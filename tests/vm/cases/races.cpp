@@ -101,7 +101,7 @@ TEST(Races, EightWritersAndEverythingElse) {
 
 TEST(Races, SuspendAndReloadWhileWritesFail) {
     Stack stack;
-    stack.main.fail(scattered_ranges(stack.sectors(), 400, 4, 2), Fails::kWrites);
+    stack.main.fail(scattered_ranges(stack.sectors(), 200, 1, 2), Fails::kWrites);
     const Table table = stack.device().table();
     std::atomic<bool> done{false};
     std::thread writer([&] {
@@ -120,7 +120,7 @@ TEST(Races, SuspendAndReloadWhileWritesFail) {
         }
     }
     writer.join();
-    EXPECT_THAT(stack.records(), SizeIs(400));
+    EXPECT_THAT(stack.records(), SizeIs(200));
     EXPECT_TRUE(stack.is_whole());
     stack.restart();
     EXPECT_TRUE(stack.is_whole());

@@ -131,7 +131,13 @@ void ScsiDebug::set_parameter(const std::string& parameter, const std::string& v
 }
 
 void ScsiDebug::set_device(const std::string& attribute, const std::string& value, unsigned disk) {
-    write_value("/sys/block" / fs::path(path(disk)).filename() / "device" / attribute, value);
+    write_value("/sys/block" / fs::path(path(disk)).filename() / "device" / attribute,
+                value + "\n");
+}
+
+void ScsiDebug::set_retries(const std::string& value, unsigned disk) {
+    const auto device = "/sys/block" / fs::path(path(disk)).filename() / "device" / "scsi_disk";
+    write_value(fs::directory_iterator(device)->path() / "max_retries", value);
 }
 
 NullBlk::NullBlk(const Options& options) {

@@ -39,6 +39,8 @@ class ScsiDebug {
     void set_parameter(const std::string& parameter, const std::string& value);
     // An attribute of a SCSI disk, in /sys/block/<disk>/device.
     void set_device(const std::string& attribute, const std::string& value, unsigned disk = 0);
+    // How often the kernel tries a command again before it fails.
+    void set_retries(const std::string& value, unsigned disk = 0);
 
   private:
     Module module_;

@@ -1,13 +1,22 @@
 #include "failing.h"
 
+#include <sys/sysmacros.h>
+
 #include <algorithm>
 #include <iterator>
 #include <random>
 #include <stdexcept>
 
 #include "block.h"
+#include "command.h"
 
 namespace remap::vm {
+
+namespace {
+
+constexpr const char* kFailWrites = " 0 60 1 error_writes";  // up for 0 s, down for 60
+
+}  // namespace
 
 FailingDisk::FailingDisk(const std::string& name, const std::string& disk)
     : disk_(disk),
@@ -16,6 +25,9 @@ FailingDisk::FailingDisk(const std::string& name, const std::string& disk)
       device_(name, table()) {}
 
 void FailingDisk::fail(const std::vector<Range>& ranges, Fails how) {
+    if (how == Fails::kWrites && !write_failer_) {
+        make_write_failer();
+    }
     for (const auto& range : ranges) {
         cut(range.first, range.count);
         parts_[range.first] = {.count = range.count, .how = how};
@@ -26,6 +38,16 @@ void FailingDisk::fail(const std::vector<Range>& ranges, Fails how) {
 void FailingDisk::heal(uint64_t first, uint64_t count) {
     cut(first, count);
     apply();
+}
+
+// dm-flakey fails flushes as it does writes, and device-mapper sends them to each piece of a table.
+// They end above a device that says that it has no cache.
+void FailingDisk::make_write_failer() {
+    write_failer_.emplace(device_.name() + "-writes",
+                          Table{{0, sectors_, "flakey", disk_ + " 0" + kFailWrites}});
+    write_value("/sys/dev/block/" + std::to_string(major(write_failer_->info().device)) + ":" +
+                    std::to_string(minor(write_failer_->info().device)) + "/queue/write_cache",
+                "write through");
 }
 
 // Takes a range out of the parts.
@@ -54,7 +76,9 @@ Target FailingDisk::piece(uint64_t first, uint64_t count, const Part* part) cons
     }
     switch (part->how) {
         case Fails::kWrites:
-            return {first, count, "flakey", place + " 0 60 1 error_writes"};  // up for 0 s
+            return {first, count, "linear", write_failer_->path() + " " + std::to_string(first)};
+        case Fails::kWritesAndFlushes:
+            return {first, count, "flakey", place + kFailWrites};
         case Fails::kAll:
             return {first, count, "error", ""};
         case Fails::kReadsUntilWritten:

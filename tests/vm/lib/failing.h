@@ -8,7 +8,7 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +22,8 @@ struct Range {
 };
 
 enum class Fails {
-    kWrites,             // reads work
+    kWrites,  // reads work, and flushes, which no sector is to blame for
+    kWritesAndFlushes,
     kAll,                // reads and writes
     kReadsUntilWritten,  // reads; a write cures the block, as disks do that have spare sectors left
 };
@@ -51,6 +52,7 @@ class FailingDisk {
         Fails how = Fails::kAll;
     };
 
+    void make_write_failer();
     void cut(uint64_t first, uint64_t count);
     [[nodiscard]] Target piece(uint64_t first, uint64_t count, const Part* part) const;
     [[nodiscard]] Table table() const;
@@ -60,6 +62,7 @@ class FailingDisk {
     uint64_t sectors_;
     unsigned block_size_;
     std::map<uint64_t, Part> parts_;  // by first sector; they don't overlap
+    std::optional<DmDevice> write_failer_;
     DmDevice device_;
 };
 

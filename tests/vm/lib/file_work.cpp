@@ -82,7 +82,8 @@ class Worker {
         } else if (choice < 78) {
             rename();
         } else if (choice < 90) {
-            verify_file(any()->first, any()->second);
+            const auto file = any();
+            verify_file(file->first, file->second);
         } else {
             remove(any());
         }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <thread>
 
 #include "harness.h"
 
@@ -87,6 +88,17 @@ uint64_t Stack::first_wrong(uint64_t sector, uint64_t count, const Buffer& buffe
     }
     const uint64_t wrong = first_wrong(sector, count / 2, buffer, bad);
     return wrong != kNone ? wrong : first_wrong(sector + count / 2, count / 2, buffer, bad);
+}
+
+bool Stack::has_event_after(uint32_t number, std::chrono::milliseconds moment) {
+    const auto deadline = std::chrono::steady_clock::now() + moment;
+    while (device().info().event_nr <= number) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            return false;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return true;
 }
 
 void Stack::restart() {

@@ -2,6 +2,7 @@
 // written: most cases are a few writes and reads, then is_whole() before and after restart().
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,6 +24,8 @@ class Stack {
     LoopDevice spare_disk_;
 
   public:
+    static constexpr std::chrono::milliseconds kMoment{3000};
+
     struct Options {
         unsigned block_size = 512;
         uint64_t main_mb = 16;
@@ -50,6 +53,8 @@ class Stack {
     std::vector<std::string> records() { return remap_brief(device()); }
     uint64_t number(const std::string& key) { return remap_status(device()).number(key); }
     std::string value(const std::string& key) { return remap_status(device()).values.at(key); }
+    // A dm event since the number was this one; they come within a moment.
+    bool has_event_after(uint32_t number, std::chrono::milliseconds moment = kMoment);
     std::string mode() { return remap_status(device()).mode; }
 
     // Removes the device and creates it again. That the records are the same is expected.
