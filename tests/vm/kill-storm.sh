@@ -33,23 +33,23 @@ boot_with() {
     local version=$1 dir=$2 case=$3
     printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$case" >"$dir/job"
     chmod +x "$dir/job"
-    : >"$dir/acks"
-    vm_boot "$version" "$dir" >"$dir/said"
+    vm_boot "$version" "$dir" >"$dir/said" 2>"$dir/errors"
 }
 
 # Kills the machine some time after its storm has begun. Says no if it ended by itself.
 storm_and_kill() {
     local version=$1 dir=$2 boot
+    : >"$dir/acks"
     boot_with "$version" "$dir" KillStorm.VerifyAndWriteUntilKilled &
     boot=$!
-    until grep -q '^boot' "$dir/acks" 2>/dev/null; do
-        kill -0 $boot 2>/dev/null || return 1
+    until grep -q '^boot' "$dir/acks"; do
+        kill -0 $boot || return 1
         sleep 0.1
     done
     sleep "$((RANDOM % 5)).$(printf '%03d' $((RANDOM % 1000)))"
-    kill -9 "$(<"$dir/pid")" 2>/dev/null || true
+    [[ -e $dir/pid ]] || return 1
+    kill -9 "$(<"$dir/pid")"
     wait $boot
-    ! grep -q '^result' "$dir/said"
 }
 
 run_kernel() {
