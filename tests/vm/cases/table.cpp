@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 #include <sys/sysmacros.h>
 
+#include <stop_token>
+#include <thread>
+
 #include "backing.h"
 #include "block.h"
 #include "command.h"
 #include "dm_device.h"
 #include "harness.h"
-#include "kernel_log.h"
 #include "remap.h"
 
 namespace remap::vm {
@@ -19,19 +21,6 @@ using testing::Not;
 using testing::SizeIs;
 
 constexpr uint64_t kMiB = 1 << 20;
-
-// Loading fails, and the kernel log says `reason`.
-testing::AssertionResult refused(const Table& table, const std::string& reason) {
-    KernelLog log;
-    if (create_error(table) == 0) {
-        return testing::AssertionFailure() << "accepted: " << table[0].text;
-    }
-    if (!log.contains(reason, 1000)) {
-        return testing::AssertionFailure() << "refused, but not because \"" << reason
-                                           << "\": " << testing::PrintToString(log.lines());
-    }
-    return testing::AssertionSuccess();
-}
 
 // Of what is on the device, not of what the page cache holds of it.
 std::string digest(const std::string& path) {
@@ -208,6 +197,54 @@ TEST_F(TableLine, MainMayGrowAndShrinkUnderALiveDevice) {
     device.message("unremap 250000 8");
     device.reload(remap_table(main.path(), spare.path(), {}, 131072));
     EXPECT_THAT(remap_list(device), SizeIs(1));
+}
+
+// The longer table is loaded while the shorter one runs, is given more records and is written to.
+TEST(GrowingReload, KeepsWhatCameMeanwhile) {
+    constexpr uint64_t kShort = 131072;
+    constexpr uint64_t kLong = 10 << 21;  // past the reach of one chunk of the table, 2 GiB
+    const LoopDevice main(kLong * kSector);
+    const LoopDevice spare(16 * kMiB);
+    register_spare(spare.path());
+    const Table short_table = remap_table(main.path(), spare.path(), {}, kShort);
+    const Table long_table = remap_table(main.path(), spare.path());
+    {
+        DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}, kShort));
+        device.message("remap " + std::to_string(kShort - 8) + " 8");
+        device.load(long_table);
+        // The shorter one still counts.
+        EXPECT_EQ(BlockFile(device.path()).sectors(), kShort);
+        EXPECT_EQ(message_error(device, "remap " + std::to_string(kShort) + " 8"), EINVAL);
+        device.message("remap 1000 8");
+
+        std::jthread writer([&](const std::stop_token& stop) {
+            const BlockFile mapped(device.path());
+            for (uint64_t seed = 1; !stop.stop_requested(); seed++) {
+                write_pattern(mapped, 900, 300, seed);
+                EXPECT_TRUE(verify_pattern(mapped, 900, 300, seed));
+            }
+        });
+        device.suspend();
+        device.resume();
+        writer.request_stop();
+        writer.join();
+
+        const BlockFile mapped(device.path());
+        EXPECT_EQ(mapped.sectors(), kLong);
+        device.message("remap " + std::to_string(kShort) + " 8");
+        device.message("remap " + std::to_string(kLong - 8) + " 8");
+        write_pattern(mapped, 900, 300, 0);
+        write_pattern(mapped, kShort - 100, 200, 0);
+        write_pattern(mapped, kLong - 100, 100, 0);
+        EXPECT_THROW(device.load(short_table), DmError);
+    }
+    EXPECT_NE(create_error(short_table), 0);
+    DmDevice device("remap", long_table);
+    EXPECT_THAT(remap_list(device), SizeIs(4));
+    const BlockFile mapped(device.path());
+    EXPECT_TRUE(verify_pattern(mapped, 900, 300, 0));
+    EXPECT_TRUE(verify_pattern(mapped, kShort - 100, 200, 0));
+    EXPECT_TRUE(verify_pattern(mapped, kLong - 100, 100, 0));
 }
 
 // Disks of one size, told apart by the id that they give themselves.

@@ -78,6 +78,10 @@ class Task {
 
 }  // namespace
 
+DmDevice::DmDevice(std::string name) : name_(std::move(name)) {
+    Task(DM_DEVICE_CREATE, name_).run();
+}
+
 DmDevice::DmDevice(std::string name, const Table& table, const std::string& uuid)
     : name_(std::move(name)) {
     Task create(DM_DEVICE_CREATE, name_);

@@ -42,6 +42,8 @@ class DmDevice {
   public:
     enum class Suspend { kFlush, kNoFlush };
 
+    // Creates the device without a table; load() and resume() are for the case.
+    explicit DmDevice(std::string name);
     // Creates the device with this table and resumes it. When a step fails nothing stays behind.
     DmDevice(std::string name, const Table& table, const std::string& uuid = "");
     // Removes the device, trying for a few seconds while it is open; that it can't is a failure of

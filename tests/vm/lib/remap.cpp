@@ -3,6 +3,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "kernel_log.h"
+
 namespace remap::vm {
 
 Table remap_table(const std::string& main, const std::string& spare,
@@ -85,6 +87,18 @@ int create_error(const Table& table) {
     } catch (const DmError& e) {
         return e.code().value();
     }
+}
+
+testing::AssertionResult refused(const Table& table, const std::string& reason) {
+    KernelLog log;
+    if (create_error(table) == 0) {
+        return testing::AssertionFailure() << "accepted: " << table[0].text;
+    }
+    if (!log.contains(reason, 1000)) {
+        return testing::AssertionFailure() << "refused, but not because \"" << reason
+                                           << "\": " << testing::PrintToString(log.lines());
+    }
+    return testing::AssertionSuccess();
 }
 
 }  // namespace remap::vm

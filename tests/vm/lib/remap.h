@@ -50,5 +50,7 @@ std::vector<std::string> remap_brief(DmDevice& device);
 // The kernel's errno for what fails; 0 if it does not.
 int message_error(DmDevice& device, const std::string& message);
 int create_error(const Table& table);
+// Creating a device fails, and the kernel log says `reason`.
+testing::AssertionResult refused(const Table& table, const std::string& reason);
 
 }  // namespace remap::vm
