@@ -11,15 +11,15 @@ namespace remap::sim {
 // Where trace() writes; NULL: nowhere.
 inline std::FILE* trace_to = nullptr;
 
-__attribute__((format(printf, 1, 2))) inline void trace(const char* format, ...) {
+[[gnu::format(printf, 1, 2)]] inline void trace(const char* format, ...) {
     if (trace_to == nullptr) {
         return;
     }
     va_list args;
     va_start(args, format);
-    std::vfprintf(trace_to, format, args);
+    (void)std::vfprintf(trace_to, format, args);
     va_end(args);
-    std::fputc('\n', trace_to);
+    (void)std::fputc('\n', trace_to);
 }
 
 // A promise was broken.
@@ -28,11 +28,11 @@ class Violation : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-__attribute__((format(printf, 1, 2))) [[noreturn]] inline void violated(const char* format, ...) {
+[[noreturn, gnu::format(printf, 1, 2)]] inline void violated(const char* format, ...) {
     char line[512];
     va_list args;
     va_start(args, format);
-    std::vsnprintf(line, sizeof(line), format, args);
+    (void)std::vsnprintf(line, sizeof(line), format, args);
     va_end(args);
     throw Violation(line);
 }
