@@ -100,7 +100,7 @@ void History::step_main_fault() {
         scatter_faults();
         return;
     }
-    const std::uint64_t n = random_.one_in(4) ? random_.between(2, 6 * g_) : 1;
+    const std::uint64_t n = random_.one_in(4) ? random_.between(2, 6UL * g_) : 1;
     const std::uint64_t start = random_.below(geometry_.main_sectors);
     const std::uint64_t end = std::min<std::uint64_t>(start + n, geometry_.main_sectors);
     const std::uint64_t kind = random_.below(7);
@@ -148,7 +148,7 @@ void History::scatter_faults() {
     dm_remap_totals retired{};
     dm_remap_table_totals(&layer_.md()->table, &records);
     dm_remap_table_totals(&layer_.md()->retired, &retired);
-    stats_[kFullTable] += records.records + retired.records + 2 + 2 * DM_REMAP_ENTRIES_PER_BLOCK >
+    stats_[kFullTable] += records.records + retired.records + 2 + 2UL * DM_REMAP_ENTRIES_PER_BLOCK >
                           dm_remap_table_capacity(&layer_.md()->sb.layout);
     for (std::uint32_t s = 0; s < geometry_.main_sectors; s += 2) {
         machine_.main_faults.heal(s, random_.one_in(8) ? 0 : 1);
