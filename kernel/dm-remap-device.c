@@ -366,12 +366,12 @@ static bool event_note(struct dm_remap_device *d)
 	dm_remap_table_totals(&md->table, &totals);
 	news = d->event_mode != md->mode || totals.records > d->event_records ||
 	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
-	       md->breaker.open != d->event_breaker;
+	       dm_remap_breaker_open(md) != d->event_breaker;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
 	d->event_percent = percent;
 	d->event_save_failed = md->save_failed;
-	d->event_breaker = md->breaker.open;
+	d->event_breaker = dm_remap_breaker_open(md);
 	return news;
 }
 

@@ -23,7 +23,8 @@
 #define IO_COUNTED	0x1		/* in inflight->n[generation] */
 #define IO_SPARE_WRITE	0x2		/* a flush of the spare must cover it */
 #define IO_SPARE_FLUSH	0x4
-#define IO_DECIDED	0x8		/* the worker has given it its status */
+#define IO_FAILED	0x8		/* it was tried once */
+#define IO_DECIDED	0x10		/* the worker has given it its status */
 
 /* ---- counting ---- */
 
@@ -261,6 +262,7 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, struct dm_remap
 	trace_dm_remap_error(disk_devt(dm_disk(d->dm)), io->iter.bi_sector,
 			     io->iter.bi_size >> SECTOR_SHIFT, op_is_write(bio_op(bio)),
 			     blk_status_to_errno(error));
+	io->flags = IO_FAILED;
 	wait_for_worker(d, bio);
 	return DM_ENDIO_INCOMPLETE;
 }
@@ -324,20 +326,20 @@ static void copy_to_bio(struct bio *bio, u32 from, u32 sectors, const void *data
 }
 
 static int redo_read(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
-		     u32 sectors)
+		     u32 sectors, unsigned int flags)
 {
 	void *data = dm_remap_mover_buffer(d->mover);
 	int ret;
 
 	/* What cannot be read must not be what somebody else read before. */
 	memset(data, 0, sectors << SECTOR_SHIFT);
-	ret = dm_remap_redo_read(d->mover, sector, sectors, data);
+	ret = dm_remap_redo_read(d->mover, sector, sectors, data, flags);
 	copy_to_bio(bio, from, sectors, data);
 	return ret;
 }
 
 static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
-		      u32 sectors)
+		      u32 sectors, unsigned int flags)
 {
 	void *data = dm_remap_mover_buffer(d->mover);
 
@@ -345,14 +347,16 @@ static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t secto
 		memset(data, 0, sectors << SECTOR_SHIFT);
 	else
 		copy_from_bio(data, bio, from, sectors);
-	return dm_remap_redo_write(d->mover, sector, sectors, data,
-				   bio->bi_opf & REQ_FUA ? DM_REMAP_FUA : 0);
+	if (bio->bi_opf & REQ_FUA)
+		flags |= DM_REMAP_FUA;
+	return dm_remap_redo_write(d->mover, sector, sectors, data, flags);
 }
 
 /* All of the bio, in parts. A bad block is no reason not to read the rest. */
 static int redo(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+	unsigned int flags = io->flags & IO_FAILED ? DM_REMAP_FAILED : 0;
 	u32 from, n, sectors;
 	int ret = 0, error = 0;
 
@@ -367,9 +371,9 @@ static int redo(struct dm_remap_device *d, struct bio *bio)
 
 		n = min(sectors - from, DM_REMAP_REDO_SECTORS);
 		if (bio_op(bio) == REQ_OP_READ)
-			ret = redo_read(d, bio, sector, from, n);
+			ret = redo_read(d, bio, sector, from, n, flags);
 		else
-			ret = redo_write(d, bio, sector, from, n);
+			ret = redo_write(d, bio, sector, from, n, flags);
 		error = error ?: ret;
 	}
 	return error;

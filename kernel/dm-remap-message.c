@@ -338,7 +338,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 		DMEMIT(" autosave=%u", period);
 	else
 		DMEMIT(" autosave=off");
-	DMEMIT(" breaker=%s", READ_ONCE(md->breaker.open) ? "open" : "closed");
+	DMEMIT(" breaker=%s", dm_remap_breaker_open(md) ? "open" : "closed");
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)

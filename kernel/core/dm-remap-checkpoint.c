@@ -305,16 +305,14 @@ static int checkpoint_locked(struct dm_remap_metadata *md, struct dm_remap_super
 	return ret;
 }
 
-int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state)
+static int checkpoint_begun(struct dm_remap_metadata *md, u32 state)
 {
 	struct dm_remap_super next;
 	int ret;
 
-	mutex_lock(&md->checkpoint_lock);
-	if (!md->active || md->write_nothing) {
-		mutex_unlock(&md->checkpoint_lock);
+	lockdep_assert_held(&md->checkpoint_lock);
+	if (!md->active || md->write_nothing)
 		return -EROFS;
-	}
 	ret = supers_equalise(md);
 	if (!ret) {
 		next = super_next(md, state);
@@ -322,7 +320,18 @@ int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state)
 	}
 	if (ret && ret != -ENOMEM)
 		spare_given_up(md);
+	return ret;
+}
+
+int dm_remap_checkpoint(struct dm_remap_metadata *md, u32 state)
+{
+	unsigned int reclaim = dm_remap_reclaim_off();
+	int ret;
+
+	mutex_lock(&md->checkpoint_lock);
+	ret = checkpoint_begun(md, state);
 	mutex_unlock(&md->checkpoint_lock);
+	dm_remap_reclaim_restore(reclaim);
 	return ret;
 }
 

@@ -391,8 +391,8 @@ static int commit_begin(struct dm_remap_metadata *md)
 	}
 }
 
-int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
-		    unsigned int n)
+static int commit_with_tries(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+			     unsigned int n)
 {
 	u64 sequence = 0;
 	unsigned int tries;
@@ -420,6 +420,16 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
 		ret = -EIO;
 	}
 	mutex_unlock(&md->commit_lock);
+	return ret;
+}
+
+int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
+		    unsigned int n)
+{
+	unsigned int reclaim = dm_remap_reclaim_off();
+	int ret = commit_with_tries(md, entry, n);
+
+	dm_remap_reclaim_restore(reclaim);
 	return ret;
 }
 

@@ -10,11 +10,62 @@
 /* Blocks that fail in a row before main is asked whether it does anything at all. */
 #define FAILURES_BEFORE_CONTROL 8
 
+/* ---- breaker ---- */
+
+static void breaker_set(struct dm_remap_metadata *md, enum dm_remap_direction direction, bool open)
+{
+	struct dm_remap_breaker *b = &md->breaker[direction];
+
+	b->failures = 0;
+	if (b->open == open)
+		return;
+	WRITE_ONCE(b->open, open);
+	dm_remap_log(md, open ? DM_REMAP_LOG_ERR : DM_REMAP_LOG_INFO,
+		     open ? "breaker open: main %s nothing, so no sector counts as bad for now" :
+			    "breaker closed: main %s again",
+		     direction == DM_REMAP_WRITE ? "writes" : "reads");
+	dm_remap_note(md, DM_REMAP_NOTE_BREAKER, 0, 0, open);
+}
+
+static void breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direction direction)
+{
+	struct dm_remap_breaker *b = &md->breaker[direction];
+
+	b->tried = md->ops->now(md->ctx);
+	if (++b->failures >= DM_REMAP_BREAKER_LIMIT)
+		breaker_set(md, direction, true);
+}
+
+void dm_remap_breaker_reset(struct dm_remap_metadata *md)
+{
+	mutex_lock(&md->move_lock);
+	breaker_set(md, DM_REMAP_READ, false);
+	breaker_set(md, DM_REMAP_WRITE, false);
+	mutex_unlock(&md->move_lock);
+}
+
+/* Main has failed. Is that all there is to it, because the breaker is open? */
+static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
+{
+	const struct dm_remap_breaker *b = &m->md->breaker[t->direction];
+	u64 now = m->md->ops->now(m->md->ctx);
+
+	if (t->dev != DM_REMAP_MAIN || !b->open)
+		return false;
+	/* A clock that was set back must not keep it open for ever. */
+	if (now >= b->tried && now < b->tried + DM_REMAP_BREAKER_PAUSE)
+		return true;
+	return !dm_remap_proved_media(m, t->direction, t->sector, t->sectors);
+}
+
 /* ---- narrowing ---- */
 
-static int stop_wanted(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
+/* May the transfer go on? A block that fails can take a drive many seconds. */
+static int go_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 deadline)
 {
-	return t->stoppable ? m->md->ops->stop(m->md->ctx) : 0;
+	if (t->stoppable)
+		return m->md->ops->stop(m->md->ctx);
+	return m->md->ops->now(m->md->ctx) > deadline ? -ETIMEDOUT : 0;
 }
 
 /* One try at [@from, @from + @sectors) of the transfer. */
@@ -30,20 +81,21 @@ static int transfer_once(struct dm_remap_mover *m, const struct dm_remap_transfe
 		ret = ops->write(m->md->ctx, t->dev, sector, sectors, data, t->flags);
 	else
 		ret = ops->read(m->md->ctx, t->dev, sector, sectors, data);
-	if (!ret && t->dev == DM_REMAP_MAIN)
+	if (!ret && t->dev == DM_REMAP_MAIN) {
 		m->answered[t->direction] = true;
+		breaker_set(m->md, t->direction, false);
+	}
 	return ret;
 }
 
 /* A block that failed by itself, tried further. */
 static int block_retry(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 from,
-		       u8 *fate)
+		       u64 deadline, u8 *fate)
 {
 	unsigned int tries;
 
-	*fate = DM_REMAP_BAD;
 	for (tries = 0; tries < t->retries; tries++) {
-		int ret = stop_wanted(m, t) ?:
+		int ret = go_on(m, t, deadline) ?:
 			  transfer_once(m, t, from, dm_remap_granularity(m->md));
 
 		if (!ret)
@@ -51,6 +103,10 @@ static int block_retry(struct dm_remap_mover *m, const struct dm_remap_transfer 
 		if (!ret || !dm_remap_may_be_media(ret))
 			return ret;
 	}
+	*fate = DM_REMAP_BAD;
+	/* What main did before this is no control. */
+	if (t->dev == DM_REMAP_MAIN)
+		m->answered[t->direction] = false;
 	return 0;
 }
 
@@ -65,37 +121,80 @@ static u32 lower_half(u32 n)
 }
 
 /*
+ * A control that costs nothing: a block of the transfer itself that was good, once
+ * more. It is ours to write, and what it reads goes elsewhere.
+ */
+static void ask_own(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
+{
+	const u8 *good = memchr(t->fate, DM_REMAP_GOOD, blocks);
+	struct dm_remap_transfer once = *t;
+	u32 g = dm_remap_granularity(m->md), from;
+
+	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction] || !good)
+		return;
+	from = (good - t->fate) * g;
+	once.sector += from;
+	once.data = t->direction == DM_REMAP_WRITE ? t->data + dm_remap_bytes(from) : m->control;
+	transfer_once(m, &once, 0, g);
+}
+
+/* Before hundreds more blocks are tried: is there any sense in it? */
+static bool worth_going_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 done,
+			   unsigned int bad)
+{
+	if (t->dev != DM_REMAP_MAIN || bad != FAILURES_BEFORE_CONTROL)
+		return true;
+	ask_own(m, t, done);
+	return dm_remap_proved_media(m, t->direction, t->sector, t->sectors);
+}
+
+/*
+ * An error that is not the media's ends it. If main takes too long, again and again,
+ * the breaker is for that, too.
+ */
+static int not_the_media(struct dm_remap_mover *m, const struct dm_remap_transfer *t, int error)
+{
+	if (error == -ETIMEDOUT && t->dev == DM_REMAP_MAIN)
+		breaker_failure(m->md, t->direction);
+	return error;
+}
+
+/*
  * After a failure the lower half is tried, then the rest of what failed: an aligned
  * block of @at's own alignment, so the walk needs no memory of where it came from.
  */
 int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 {
 	u32 g = dm_remap_granularity(m->md), total = t->sectors / g, at = 0, n = total;
+	u64 deadline = m->md->ops->now(m->md->ctx) + DM_REMAP_REDO_BUDGET;
 	unsigned int bad = 0;
 
 	memset(t->fate, DM_REMAP_GOOD, total);
+	if (t->failed && breaker_holds(m, t))
+		return -EIO;
 	while (at < total) {
-		int ret = stop_wanted(m, t) ?: transfer_once(m, t, at * g, n * g);
+		int ret = go_on(m, t, deadline) ?: transfer_once(m, t, at * g, n * g);
 
 		if (ret && !dm_remap_may_be_media(ret))
-			return ret;
+			return not_the_media(m, t, ret);
+		if (ret && breaker_holds(m, t))
+			return -EIO;
 		if (ret && n > 1) {
 			n = lower_half(n);
 			continue;
 		}
-		if (ret) {
-			ret = block_retry(m, t, at * g, &t->fate[at]);
-			if (ret)
-				return ret;
-			bad += t->fate[at] == DM_REMAP_BAD;
-			/* Before hundreds more are tried on a disk that is gone. */
-			if (t->dev == DM_REMAP_MAIN && bad == FAILURES_BEFORE_CONTROL &&
-			    !dm_remap_proved_media(m, t->direction, t->sector, t->sectors))
-				return -EIO;
-		}
+		if (ret)
+			ret = block_retry(m, t, at * g, deadline, &t->fate[at]);
+		if (ret)
+			return not_the_media(m, t, ret);
+		bad += t->fate[at] == DM_REMAP_BAD;
+		if (t->fate[at] == DM_REMAP_BAD && !worth_going_on(m, t, at, bad))
+			return -EIO;
 		at += n;
 		n = min_t(u32, at & -at, total - at);
 	}
+	if (bad)
+		ask_own(m, t, total);
 	return 0;
 }
 
@@ -110,181 +209,166 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n)
 
 /* ---- control ---- */
 
-/* Places to ask main at, in this order: beside the range, then all over the disk. */
-#define CONTROL_PLACES 11
+/* Places to ask main at: all over the disk, and at last beside the range. */
+#define CONTROL_SPREAD 8
+#define CONTROL_PLACES (CONTROL_SPREAD + 2)
 
 static u64 control_place(const struct dm_remap_metadata *md, u64 start, u64 length, unsigned int i)
 {
 	u32 g = dm_remap_granularity(md);
 	u64 blocks = div_u64(md->table.sectors, g);
 
-	if (i == 0)
+	if (i == CONTROL_SPREAD)
 		return start + length;
-	if (i == 1)
+	if (i > CONTROL_SPREAD)
 		return start - g;
-	if (i == CONTROL_PLACES - 1)
-		return (blocks - 1) * g;
-	return div_u64(blocks * (i - 2), CONTROL_PLACES - 3) * g;
+	return div_u64(blocks * (2 * i + 1), 2 * CONTROL_SPREAD) * g;
 }
 
-/*
- * A block outside the range that nobody has found bad. This batch has not either: where
- * it has moved anything from main, main has answered, and is not asked again.
- */
-static bool control_usable(struct dm_remap_metadata *md, u64 place, u64 start, u64 length)
+/* A block outside the range that nobody has found bad, in this batch or before. */
+static bool control_usable(struct dm_remap_mover *m, u64 place, u64 start, u64 length)
 {
+	struct dm_remap_metadata *md = m->md;
+	u32 g = dm_remap_granularity(md);
 	struct dm_remap_extent e;
 
-	if (place >= md->table.sectors || (place >= start && place < start + length))
+	if (place >= md->table.sectors || (place >= start && place < start + length) ||
+	    dm_remap_mover_overlaps(m, place, g))
 		return false;
-	dm_remap_look(md, place, dm_remap_granularity(md), &e);
+	dm_remap_look(md, place, g, &e);
 	return e.kind == DM_REMAP_NONE && !e.flags;
 }
 
 static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
 {
-	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_transfer t = {
+		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .data = m->control,
+	};
 	unsigned int i;
+	int ret = 0;
 
-	for (i = 0; i < CONTROL_PLACES; i++) {
-		u64 place = control_place(md, start, length, i);
-
-		if (control_usable(md, place, start, length) &&
-		    !md->ops->read(md->ctx, DM_REMAP_MAIN, place, dm_remap_granularity(md),
-				   m->control))
+	for (i = 0; i < CONTROL_PLACES && (!ret || dm_remap_may_be_media(ret)); i++) {
+		t.sector = control_place(m->md, start, length, i);
+		if (!control_usable(m, t.sector, start, length))
+			continue;
+		ret = transfer_once(m, &t, 0, dm_remap_granularity(m->md));
+		if (!ret)
 			return true;
 	}
 	return false;
 }
 
-/*
- * Main's good blocks that were rewritten, with what they held. They are held until
- * it is known what a failure means.
- */
-struct rewritten {
-	unsigned int n;
-	u64 place[DM_REMAP_CONTROLS];
-};
+/* Does main still hold what was to be rewritten at @place? */
+static bool still_there(struct dm_remap_mover *m, u64 place)
+{
+	u32 g = dm_remap_granularity(m->md);
+	u8 *again = m->control + DM_REMAP_BLOCK_SIZE;
 
-/* Reads the block and writes the same bytes again. 0, or -ENODATA: it cannot be read. */
-static int control_rewrite(struct dm_remap_mover *m, struct rewritten *failed, u64 place)
+	return !m->md->ops->read(m->md->ctx, DM_REMAP_MAIN, place, g, again) &&
+	       !memcmp(again, m->control, dm_remap_bytes(g));
+}
+
+/*
+ * A good block that was to be rewritten, and did not take it. If it is lost by that,
+ * what it held is in our hands, and goes to the spare whatever else is found.
+ */
+static void control_save(struct dm_remap_mover *m, u64 place)
 {
 	struct dm_remap_metadata *md = m->md;
+	int ret;
+
+	if (still_there(m, place))
+		return;
+	ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, place, dm_remap_granularity(md),
+			   m->control);
+	ret = dm_remap_mover_commit(m) ?: ret;
+	if (ret)
+		dm_remap_log(md, DM_REMAP_LOG_ERR,
+			     "sector %llu: lost when main was tested, and not saved (%d)",
+			     (unsigned long long)place, ret);
+}
+
+/* Reads the block and writes the same bytes again. 0, -ENODATA: it cannot be read; others. */
+static int control_rewrite(struct dm_remap_mover *m, u64 place)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_transfer t = {
+		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = place,
+		.data = m->control,
+	};
 	u32 g = dm_remap_granularity(md);
-	u8 *data = m->control + failed->n * DM_REMAP_BLOCK_SIZE;
 	int ret = dm_remap_hold(md, place, g);
 
 	if (ret)
 		return ret;
-	if (md->ops->read(md->ctx, DM_REMAP_MAIN, place, g, data))
+	if (md->ops->read(md->ctx, DM_REMAP_MAIN, place, g, m->control)) {
 		ret = -ENODATA;
-	else if (md->ops->write(md->ctx, DM_REMAP_MAIN, place, g, data, 0))
-		ret = -EIO;
-	if (ret == -EIO)
-		failed->place[failed->n++] = place;
-	else
-		dm_remap_release(md, place, g);
+	} else {
+		ret = transfer_once(m, &t, 0, g);
+		if (ret && dm_remap_may_be_media(ret))
+			ret = transfer_once(m, &t, 0, g);
+		if (ret)
+			control_save(m, place);
+	}
+	dm_remap_release(md, place, g);
 	return ret;
 }
 
 /*
- * Where a later one was taken, those that failed are bad media themselves, and what
- * they held is in our hands: it goes to the spare.
+ * How many good blocks may be put at risk: only so many as the spare has room for. None
+ * where nothing is to be moved, so that nothing hangs on the answer.
  */
-static void control_settle(struct dm_remap_mover *m, const struct rewritten *failed, bool taken)
+static unsigned int controls_allowed(struct dm_remap_metadata *md)
 {
-	u32 g = dm_remap_granularity(m->md);
-	unsigned int i;
-	int ret = 0;
+	u64 room = dm_remap_alloc_free_sectors(&md->alloc);
 
-	for (i = 0; taken && !ret && i < failed->n; i++)
-		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, failed->place[i], g,
-				   m->control + i * DM_REMAP_BLOCK_SIZE);
-	if (taken && failed->n)
-		dm_remap_mover_commit(m);
-	for (i = 0; i < failed->n; i++)
-		dm_remap_release(m->md, failed->place[i], g);
+	if (READ_ONCE(md->policy.no_auto_remap) || dm_remap_may_move(md))
+		return 0;
+	return min_t(u64, DM_REMAP_CONTROLS, div_u64(room, dm_remap_granularity(md)));
 }
 
 /*
  * Who else writes cannot be asked for it, so a good block is rewritten with what it
  * holds. It is held and drained meanwhile: no write of others gets lost under it.
  */
-static bool control_write(struct dm_remap_mover *m, u64 start, u64 length)
+static bool control_write(struct dm_remap_mover *m, u64 start, u64 length, unsigned int allowed)
 {
-	struct rewritten failed = { };
-	bool taken = false;
 	unsigned int i;
 
-	for (i = 0; !taken && i < CONTROL_PLACES && failed.n < DM_REMAP_CONTROLS; i++) {
+	for (i = 0; allowed && i < CONTROL_PLACES; i++) {
 		u64 place = control_place(m->md, start, length, i);
+		int ret;
 
-		taken = control_usable(m->md, place, start, length) &&
-			!control_rewrite(m, &failed, place);
+		if (!control_usable(m, place, start, length))
+			continue;
+		ret = control_rewrite(m, place);
+		if (!ret)
+			return true;
+		if (!dm_remap_may_be_media(ret))
+			return false;
+		allowed -= ret != -ENODATA;
 	}
-	control_settle(m, &failed, taken);
-	return taken;
-}
-
-/* Has main done anything in this direction since the batch began; and if not, does it? */
-static bool main_answers(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-			 u64 length)
-{
-	if (!m->answered[direction])
-		m->answered[direction] = direction == DM_REMAP_WRITE ?
-					 control_write(m, start, length) :
-					 control_read(m, start, length);
-	return m->answered[direction];
-}
-
-/* ---- breaker ---- */
-
-static void breaker_set(struct dm_remap_metadata *md, bool open)
-{
-	md->breaker.failures = 0;
-	if (md->breaker.open == open)
-		return;
-	WRITE_ONCE(md->breaker.open, open);
-	if (open)
-		dm_remap_log(md, DM_REMAP_LOG_ERR,
-			     "breaker open: main fails everywhere, so no sector counts as bad for now");
-	else
-		dm_remap_log(md, DM_REMAP_LOG_INFO, "main works: breaker closed");
-	dm_remap_note(md, DM_REMAP_NOTE_BREAKER, 0, 0, open);
-}
-
-void dm_remap_breaker_reset(struct dm_remap_metadata *md)
-{
-	mutex_lock(&md->move_lock);
-	breaker_set(md, false);
-	mutex_unlock(&md->move_lock);
+	return false;
 }
 
 bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
 			   u64 length)
 {
-	struct dm_remap_metadata *md = m->md;
+	unsigned int allowed;
+	bool answer;
 
-	if (main_answers(m, direction, start, length)) {
-		breaker_set(md, false);
+	if (m->answered[direction])
 		return true;
+	if (direction == DM_REMAP_READ) {
+		answer = control_read(m, start, length);
+	} else {
+		allowed = controls_allowed(m->md);
+		/* Not asked: that says nothing about main. */
+		if (!allowed)
+			return false;
+		answer = control_write(m, start, length, allowed);
 	}
-	md->breaker.tried = md->ops->now(md->ctx);
-	if (++md->breaker.failures >= DM_REMAP_BREAKER_LIMIT)
-		breaker_set(md, true);
-	return false;
-}
-
-int dm_remap_breaker_check(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-			   u64 length)
-{
-	struct dm_remap_metadata *md = m->md;
-	u64 now = md->ops->now(md->ctx);
-
-	if (!md->breaker.open)
-		return 0;
-	/* A clock that was set back must not keep it open for ever. */
-	if (now >= md->breaker.tried && now < md->breaker.tried + DM_REMAP_BREAKER_PAUSE)
-		return -EIO;
-	return dm_remap_proved_media(m, direction, start, length) ? 0 : -EIO;
+	if (!answer)
+		breaker_failure(m->md, direction);
+	return answer;
 }

@@ -46,7 +46,7 @@ enum dm_remap_note {
 	DM_REMAP_NOTE_CLEARED,		/* main holds the data (again): the record is gone */
 	DM_REMAP_NOTE_RETIRED,		/* sector: of the spare */
 	DM_REMAP_NOTE_MODE,		/* value: enum dm_remap_mode */
-	DM_REMAP_NOTE_BREAKER,		/* value: 1 open, 0 closed */
+	DM_REMAP_NOTE_BREAKER,		/* of one direction; value: 1 open, 0 closed */
 };
 
 /*
@@ -112,11 +112,17 @@ struct dm_remap_policy {
 	bool no_auto_remap;		/* record what is bad, move nothing by itself */
 };
 
+enum dm_remap_direction {
+	DM_REMAP_READ,
+	DM_REMAP_WRITE,
+	DM_REMAP_DIRECTIONS,
+};
+
 /* See dm-remap-relocate.h. Protected by move_lock; open is read without. */
 struct dm_remap_breaker {
 	bool open;
-	unsigned int failures;		/* requests in a row without a control */
-	u64 tried;			/* when a control was last run; seconds since 1970 UTC */
+	unsigned int failures;		/* requests in a row that main answered nowhere */
+	u64 tried;			/* when the last of them was; seconds since 1970 UTC */
 };
 
 #define DM_REMAP_SOFT_RANGES 64
@@ -134,7 +140,7 @@ struct dm_remap_metadata {
 	struct dm_remap_policy policy;
 
 	struct mutex move_lock;		/* one mover of data at a time */
-	struct dm_remap_breaker breaker;
+	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 
 	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb writing */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
@@ -288,6 +294,13 @@ bool dm_remap_dirty(const struct dm_remap_metadata *md);
 u64 dm_remap_journal_used(const struct dm_remap_metadata *md);
 /* Adds to a counter. Context: any. */
 void dm_remap_count(struct dm_remap_metadata *md, enum dm_remap_counter counter, u64 n);
+
+/* Is the breaker open, in either direction? No lock. */
+static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->breaker[DM_REMAP_READ].open) ||
+	       READ_ONCE(md->breaker[DM_REMAP_WRITE].open);
+}
 
 const char *dm_remap_mode_name(enum dm_remap_mode mode);
 

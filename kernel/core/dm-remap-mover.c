@@ -22,7 +22,7 @@ struct dm_remap_mover *dm_remap_mover_alloc(struct dm_remap_metadata *md, u32 se
 	m->check = dm_remap_zalloc(dm_remap_bytes(sectors));
 	m->fate[0] = dm_remap_zalloc(sectors);
 	m->fate[1] = dm_remap_zalloc(sectors);
-	m->control = dm_remap_zalloc(DM_REMAP_CONTROLS * DM_REMAP_BLOCK_SIZE);
+	m->control = dm_remap_zalloc(2 * DM_REMAP_BLOCK_SIZE);
 	if (m->buf && m->check && m->fate[0] && m->fate[1] && m->control)
 		return m;
 	dm_remap_mover_free(m);
@@ -50,6 +50,7 @@ void *dm_remap_mover_buffer(struct dm_remap_mover *m)
 
 static int range_flags(struct dm_remap_metadata *md, u64 start, u64 length, u16 on, u16 off)
 {
+	unsigned int reclaim = dm_remap_reclaim_off();
 	struct dm_remap_update u;
 	int ret;
 
@@ -61,6 +62,7 @@ static int range_flags(struct dm_remap_metadata *md, u64 start, u64 length, u16 
 	else
 		dm_remap_update_publish(&md->table, &u);
 	mutex_unlock(&md->commit_lock);
+	dm_remap_reclaim_restore(reclaim);
 	return ret;
 }
 

@@ -10,13 +10,8 @@
 #include "dm-remap-manual.h"
 #include "dm-remap-relocate.h"
 
-/* Good blocks of main that may be rewritten to see whether main takes any write. */
+/* Good blocks of main that may be put at risk to see whether main takes any write. */
 #define DM_REMAP_CONTROLS	3
-
-enum dm_remap_direction {
-	DM_REMAP_READ,
-	DM_REMAP_WRITE,
-};
 
 /* What became of one block of a transfer. */
 enum dm_remap_block_fate {
@@ -31,8 +26,9 @@ struct dm_remap_mover {
 	u8 *buf;			/* data of a request or chunk */
 	u8 *check;			/* as much again, to read back into */
 	u8 *fate[2];			/* enum dm_remap_block_fate, one for each block of it */
-	u8 *control;			/* DM_REMAP_CONTROLS blocks of 4 KiB */
-	bool answered[2];		/* main has done something in this direction */
+	u8 *control;			/* 4 KiB, and as much again to read back into */
+	/* Main has done something in this direction since the last block that failed there. */
+	bool answered[DM_REMAP_DIRECTIONS];
 	int error;			/* of a commit of this batch */
 	struct dm_remap_moved moved;
 
@@ -104,14 +100,15 @@ struct dm_remap_transfer {
 	u8 *data;
 	unsigned int flags;		/* of the writes */
 	unsigned int retries;		/* more tries for a block that failed by itself */
+	bool failed;			/* all of it was tried before, and failed */
 	bool stoppable;			/* ask ops->stop between the steps */
 	u8 *fate;			/* for each block; all GOOD where nothing failed */
 };
 
 /*
  * Does it, by halves where it fails. 0: @fate says what became of each block.
- * Otherwise a negative errno that says it is not the media, or -EIO: main does nothing
- * in this direction; or what ops->stop returned.
+ * Otherwise a negative errno that says it is not the media (-ETIMEDOUT: it takes too
+ * long), or -EIO: main does nothing in this direction; or what ops->stop returned.
  */
 int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
 
@@ -124,9 +121,6 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
  * [@start, @start + @length). The breaker hears of the answer.
  */
 bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-			   u64 length);
-/* 0: go ahead; -EIO: the breaker is open. */
-int dm_remap_breaker_check(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
 			   u64 length);
 
 #endif /* DM_REMAP_MOVER_H */

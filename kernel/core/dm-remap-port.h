@@ -57,6 +57,20 @@ static inline void *dm_remap_zalloc(size_t size)
 
 #define dm_remap_free(p) kvfree(p)
 
+/*
+ * Around the locks that the worker takes: who holds one must not wait for reclaim
+ * either. Calls nest.
+ */
+static inline unsigned int dm_remap_reclaim_off(void)
+{
+	return memalloc_noreclaim_save();
+}
+
+static inline void dm_remap_reclaim_restore(unsigned int saved)
+{
+	memalloc_noreclaim_restore(saved);
+}
+
 /* The length is a multiple of nothing in particular; any context. */
 #define dm_remap_crc32(crc, p, len) (~crc32_le(~(u32)(crc), p, len))
 

@@ -33,21 +33,29 @@ static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 
 /* ---- writes ---- */
 
+/* Where nothing can be moved there is no use in finding out more. */
+static int may_put(struct dm_remap_metadata *md)
+{
+	int ret = dm_remap_may_move(md);
+
+	return ret ?: dm_remap_alloc_free_sectors(&md->alloc) ? 0 : -ENOSPC;
+}
+
 /* Blocks of main that do not hold what was written to them. */
 static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *data, u8 fate,
 		     bool pending)
 {
 	enum dm_remap_direction direction = fate == DM_REMAP_BAD ? DM_REMAP_WRITE : DM_REMAP_READ;
 	struct dm_remap_metadata *md = m->md;
-	int ret;
+	bool forbidden = READ_ONCE(md->policy.no_auto_remap);
+	int ret = forbidden ? 0 : may_put(md);
 
-	/* Its control may rewrite a good block, and who has forbidden moves wants none of it. */
-	if (READ_ONCE(md->policy.no_auto_remap))
-		direction = DM_REMAP_READ;
+	if (ret)
+		return refused(md, start, length, ret);
 	if (!dm_remap_proved_media(m, direction, start, length))
 		return -EIO;
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, fate == DM_REMAP_BAD);
-	if (READ_ONCE(md->policy.no_auto_remap)) {
+	if (forbidden) {
 		dm_remap_pending_add(md, start, length, DM_REMAP_REASON_WRITE_ERROR);
 		return -EIO;
 	}
@@ -84,15 +92,12 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0],
-		.flags = pending ? DM_REMAP_FUA : flags,
-		/* To a pending range this is the first try; else it has failed before. */
-		.retries = pending,
+		.flags = pending ? DM_REMAP_FUA : flags & DM_REMAP_FUA,
+		.failed = flags & DM_REMAP_FAILED, .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
-	int ret;
+	int ret = dm_remap_transfer(m, &t);
 
-	ret = dm_remap_breaker_check(m, DM_REMAP_WRITE, start, length);
-	ret = ret ?: dm_remap_transfer(m, &t);
 	if (!ret && pending)
 		ret = read_back(m, &t);
 	for (i = 0; !ret && i < n; i += run) {
@@ -117,7 +122,8 @@ static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 lengt
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
-		.sectors = length, .data = data, .flags = flags, .fate = m->fate[0],
+		.sectors = length, .data = data, .flags = flags & DM_REMAP_FUA,
+		.fate = m->fate[0], .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i;
 	int ret = dm_remap_transfer(m, &t);
@@ -184,11 +190,11 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 		u64 at = start + i * g;
 
 		run = dm_remap_fate_run(t.fate, i, n);
-		if (t.fate[i] == DM_REMAP_BAD)
-			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
-		else
+		if (t.fate[i] != DM_REMAP_BAD)
 			ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, at, run * g,
 					   m->check + dm_remap_bytes(i * g));
+		else if (dm_remap_proved_media(m, DM_REMAP_READ, start, length))
+			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
 	}
 	ret = dm_remap_mover_commit(m) ?: ret;
 	if (ret)
@@ -211,19 +217,19 @@ static void rescue(struct dm_remap_mover *m, u64 start, u32 length)
 	m->error = error;
 }
 
-static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data)
+static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
+		     unsigned int flags)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0],
+		.failed = flags & DM_REMAP_FAILED,
 		.retries = READ_ONCE(md->policy.read_retries),
 	};
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
-	int ret, error = 0;
+	int ret = dm_remap_transfer(m, &t), error = 0;
 
-	ret = dm_remap_breaker_check(m, DM_REMAP_READ, start, length);
-	ret = ret ?: dm_remap_transfer(m, &t);
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 
@@ -256,16 +262,17 @@ static int read_spare(struct dm_remap_mover *m, u64 spare, u32 length, u8 *data)
 }
 
 static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
-		       u8 *data)
+		       u8 *data, unsigned int flags)
 {
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return read_spare(m, e->spare, e->length, data);
-	return read_main(m, start, e->length, data);
+	return read_main(m, start, e->length, data, flags);
 }
 
-int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data)
+int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
+		       unsigned int flags)
 {
 	struct dm_remap_extent e;
 	int ret, error = 0;
@@ -277,7 +284,7 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	/* Bad blocks of one extent are no reason to leave the others unread. */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
-		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done));
+		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), flags);
 		error = error ?: ret;
 	}
 	return error;

@@ -18,9 +18,10 @@
  * - A request is narrowed by halves to the logical blocks that fail again.
  * - Such a block is bad media only if main did something else in the same
  *   direction since: another part of the batch, or a control, which is a read
- *   beside the range, or the rewriting of what is there, held meanwhile. If not, the
+ *   elsewhere, or the rewriting of what is there, held meanwhile. If not, the
  *   error passes and nothing is recorded; and after DM_REMAP_BREAKER_LIMIT such
- *   requests in a row the breaker opens: until a control succeeds, no request is tried.
+ *   requests in a row (or such that take too long) the breaker opens for that direction:
+ *   what has failed is not tried again until a control, or any other request, succeeds.
  * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
  * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
  *   pending, soft until the next commit or save.
@@ -43,6 +44,12 @@
 /* Seconds from one control to the next while it is open. */
 #define DM_REMAP_BREAKER_PAUSE	5u
 
+/* Seconds that one extent of a request may be tried, block by block. */
+#define DM_REMAP_REDO_BUDGET	120u
+
+/* A flag of a redo: the request has been tried, and has failed. */
+#define DM_REMAP_FAILED		0x4
+
 /* Buffers and what has been collected for the next commit. */
 struct dm_remap_mover;
 
@@ -57,23 +64,24 @@ void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
  * Writes @data to [@start, @start + @length) of the mapped device, at most
- * DM_REMAP_REDO_SECTORS. @flags: DM_REMAP_FUA or 0. 0: done, if dm_remap_redo_end returns
+ * DM_REMAP_REDO_SECTORS. @flags: DM_REMAP_FUA, DM_REMAP_FAILED. 0: done, if dm_remap_redo_end returns
  * 0 too. Otherwise a negative errno; any part of it may have been written.
  */
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
 			unsigned int flags);
 
 /*
- * Reads the range into @data. 0, or a negative errno; then the blocks that could be
+ * Reads the range into @data. @flags: DM_REMAP_FAILED or 0. 0, or a negative errno; then the blocks that could be
  * read are in @data all the same, and the others are undefined. -EIO: the rest is
  * unreadable.
  */
-int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data);
+int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
+		       unsigned int flags);
 
 /* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
 int dm_remap_redo_end(struct dm_remap_mover *m);
 
-/* Closes the breaker. Takes move_lock. */
+/* Closes the breaker, in both directions. Takes move_lock. */
 void dm_remap_breaker_reset(struct dm_remap_metadata *md);
 
 #endif /* DM_REMAP_RELOCATE_H */

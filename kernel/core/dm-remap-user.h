@@ -101,6 +101,8 @@ struct mutex {
 #define rcu_read_lock_sched() do { } while (0)
 #define rcu_read_unlock_sched() do { } while (0)
 #define cond_resched() do { } while (0)
+#define dm_remap_reclaim_off() 0
+#define dm_remap_reclaim_restore(saved) ((void)(saved))
 
 #define dm_remap_crc32(crc, p, len) libdeflate_crc32(crc, p, len)
 

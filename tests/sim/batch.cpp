@@ -29,7 +29,8 @@ void Batch::take_pieces() {
 void Batch::look_before() {
     const Faults& main = machine_.main_faults;
     outage_ = main.outage();
-    breaker_was_open_ = md_->breaker.open;
+    breaker_was_open_ = dm_remap_breaker_open(md_);
+    was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
     steady_ = main.steady() && machine_.spare_faults.steady();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     dm_remap_table_totals(&md_->table, &totals_);
@@ -48,12 +49,21 @@ void Batch::look_before() {
 
 // ---- what must succeed ----
 
-bool Batch::breaker_lets_pass() {
-    return !md_->breaker.open || machine_.time >= md_->breaker.tried + DM_REMAP_BREAKER_PAUSE;
+bool Batch::breaker_lets_pass(const Piece& piece) {
+    const dm_remap_breaker& breaker = md_->breaker[piece.request->is_write];
+    return !breaker.open || machine_.time >= breaker.tried + DM_REMAP_BREAKER_PAUSE;
 }
 
-// Does main take reads and writes beside the piece?
+// Does main take reads and writes beside the piece, and in most of the places where it is asked?
 bool Batch::neighbours_answer(const Piece& piece) {
+    const std::uint64_t blocks = machine_.main.sectors() / g_;
+    unsigned bad = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        bad += machine_.main_faults.any(blocks * (2 * i + 1) / 16 * g_, g_);
+    }
+    if (bad >= 3) {
+        return false;
+    }
     const std::uint32_t place[] = {piece.start - g_, piece.start + piece.length};
     for (const std::uint32_t s : place) {
         if (s >= machine_.main.sectors()) {
@@ -115,10 +125,10 @@ bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
 }
 
 bool Batch::must_succeed(const Piece& piece) {
-    if (!steady_ || !breaker_lets_pass()) {
+    if (!steady_ || !breaker_lets_pass(piece)) {
         return false;
     }
-    if (md_->breaker.open || piece.request->is_write) {
+    if (dm_remap_breaker_open(md_) || piece.request->is_write) {
         if (outage_ != Outage::none || !neighbours_answer(piece)) {
             return false;
         }
@@ -141,9 +151,10 @@ int Batch::redo_piece(const Piece& piece) {
           piece.length, piece.request->id);
     if (piece.request->is_write) {
         return dm_remap_redo_write(l_.mover_, piece.start, piece.length, piece.data(),
-                                   piece.flags());
+                                   piece.redo_flags());
     }
-    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data());
+    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data(),
+                              piece.redo_flags());
 }
 
 void Batch::run() {
@@ -218,7 +229,7 @@ bool Batch::in_doubt(const Piece& piece) {
 }
 
 void Batch::check_errors(int end_error) {
-    const bool opened = md_->breaker.open;  // by another request of the batch
+    const bool opened = dm_remap_breaker_open(md_);  // by another request of the batch
     const bool all = std::all_of(must_.begin(), must_.end(), [](bool must) { return must; });
     if (all && end_error != 0) {
         violated("a batch fails with %d, and nothing stands in its way", end_error);
@@ -271,7 +282,7 @@ void Batch::check_passed_on() {
     if (outage_ != Outage::gone || error == -EIO || breaker_was_open_) {
         return;
     }
-    if (md_->breaker.open) {
+    if (dm_remap_breaker_open(md_) && error != -ETIMEDOUT) {
         violated("the breaker opened for error %d", error);
     }
     const bool all_on_main = std::all_of(before_.begin(), before_.end(), [&](const Before& b) {
@@ -285,22 +296,22 @@ void Batch::check_passed_on() {
     }
 }
 
-// Where main does nothing: after so many requests in a row nothing more is tried.
+// Where main writes nothing: after so many requests in a row nothing more is tried. It is asked
+// only where something could be moved.
 void Batch::check_breaker() {
-    const bool gone = outage_ == Outage::gone;
-    if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap) {
+    if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap || free_ == 0 ||
+        was_read_only_ || md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;
     }
     for (const Before& b : before_) {
-        if (b.kind == DM_REMAP_MAPPED || (l_.lookup(b.sector, g_).flags != 0) ||
-            !(gone || b.is_write)) {
+        if (b.kind == DM_REMAP_MAPPED || l_.lookup(b.sector, g_).flags != 0 || !b.is_write) {
             l_.hopeless = 0;
             return;
         }
     }
     l_.hopeless += static_cast<unsigned>(pieces_.size());
-    if (l_.hopeless >= DM_REMAP_BREAKER_LIMIT && !md_->breaker.open) {
+    if (l_.hopeless >= DM_REMAP_BREAKER_LIMIT && !md_->breaker[DM_REMAP_WRITE].open) {
         violated("%u requests in a row found main dead, and the breaker is closed", l_.hopeless);
     }
 }

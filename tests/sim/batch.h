@@ -30,7 +30,7 @@ class Batch {
     bool must_succeed(const Piece& piece);
     bool spare_is_healthy();
     bool neighbours_answer(const Piece& piece);
-    bool breaker_lets_pass();
+    bool breaker_lets_pass(const Piece& piece);
     int redo_piece(const Piece& piece);
     bool in_doubt(const Piece& piece);
     void check_errors(int end_error);
@@ -53,6 +53,7 @@ class Batch {
     std::uint64_t free_ = 0;
     bool steady_ = false;
     bool breaker_was_open_ = false;
+    bool was_read_only_ = false;
     Outage outage_ = Outage::none;
 };
 

@@ -464,7 +464,7 @@ void History::must_relocate() {
     if (!machine_.on()) {
         return;
     }
-    if (layer_.md()->breaker.open) {
+    if (layer_.md()->breaker[DM_REMAP_WRITE].open) {
         violated("main works again, and the breaker is open");
     }
     if (layer_.lookup(block, g_).kind != DM_REMAP_MAPPED) {

@@ -151,6 +151,7 @@ void Layer::run_one(const Piece& piece) {
     }
     if (error == -EIO || error == -ENODATA) {
         failed_.push_back(piece);
+        failed_.back().failed = true;
         return;
     }
     if (error == 0 && !piece.request->is_write) {

@@ -41,11 +41,13 @@ struct Piece {
     std::uint32_t length = 0;
     dm_remap_dev dev = DM_REMAP_MAIN;
     std::uint64_t sector = 0;  // of dev
+    bool failed = false;       // was tried, and failed
 
     std::uint8_t* data() const {
         return request->data.data() + std::size_t{start - request->start} * kSector;
     }
     unsigned flags() const { return request->fua ? DM_REMAP_FUA : 0; }
+    unsigned redo_flags() const { return flags() | (failed ? DM_REMAP_FAILED : 0); }
 };
 
 class Layer {

@@ -16,6 +16,8 @@ constexpr std::uint32_t kLength = 64;
 class Redo : public ::testing::TestWithParam<std::uint32_t> {
   protected:
     const std::uint32_t g = GetParam();
+    // Where main is asked first whether it does anything.
+    const std::uint64_t kControl = kMain / 16;
     // A block in the middle of the request.
     const std::uint64_t bad = kAt + 24;
 
@@ -53,7 +55,7 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
 
     int write(std::uint64_t start, const Image& data, unsigned flags = 0) {
         dm_remap_redo_begin(mover->get());
-        int error = redo_write(start, data, flags);
+        int error = redo_write(start, data, flags | DM_REMAP_FAILED);
         const int committed = dm_remap_redo_end(mover->get());
         error = error != 0 ? error : committed;
         if (error == 0) {
@@ -67,7 +69,8 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
     int read(std::uint64_t start, std::uint32_t sectors) {
         got.assign(std::size_t{sectors} * kSector, 0);
         dm_remap_redo_begin(mover->get());
-        const int error = dm_remap_redo_read(mover->get(), start, sectors, got.data());
+        const int error =
+            dm_remap_redo_read(mover->get(), start, sectors, got.data(), DM_REMAP_FAILED);
         EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
         return error;
     }
@@ -202,35 +205,101 @@ TEST_P(Redo, LoneBadBlockIsProvedByRewritingAGoodOne) {
     EXPECT_EQ(world->main.writes(), main_writes + 2);
 }
 
+// A block of the same write that was good, once more: nobody else's is needed.
+TEST_P(Redo, GoodBlocksOfTheWriteAreControlEnough) {
+    bad_block(world->main.bad_write, kAt + kLength - g);
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(kind(kAt + kLength - g), DM_REMAP_MAPPED);
+    EXPECT_EQ(world->drains, 0U);
+}
+
 // The block that is rewritten is held, and a write on its way to it is not lost.
 TEST_P(Redo, ControlTakesCareOfWritesOnTheirWay) {
     bad_block(world->main.bad_write, bad);
     world->on_drain = [this] {
-        EXPECT_TRUE(md->flagged(DM_REMAP_F_HELD, bad + g));
-        world->main.poke(bad + g, pattern(99, g));
-        set_content(bad + g, pattern(99, g));
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_HELD, kControl));
+        world->main.poke(kControl, pattern(99, g));
+        set_content(kControl, pattern(99, g));
     };
     ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(world->drains, 1U);
 }
 
-TEST_P(Redo, ControlThatIsBadItselfIsMovedToo) {
+TEST_P(Redo, ControlThatFailsAndLosesNothingStays) {
     bad_block(world->main.bad_write, bad);
-    bad_block(world->main.bad_write, bad + g);
+    bad_block(world->main.bad_write, kControl);
     ASSERT_EQ(write(bad, pattern(7, g)), 0);
     EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
-    EXPECT_EQ(kind(bad + g), DM_REMAP_MAPPED);
-    // What it held is on the spare.
-    world->main.poke(bad + g, Image(std::size_t{g} * kSector, 0xEE));
+    EXPECT_EQ(kind(kControl), DM_REMAP_NONE);
+}
+
+TEST_P(Redo, ControlThatIsLostByItIsSaved) {
+    for (const bool dead : {false, true}) {
+        make(1 << 12);
+        bad_block(world->main.bad_write, bad);
+        world->main.on_write = [this, dead](auto, std::uint64_t sector, auto) {
+            if (sector == kControl) {
+                bad_block(world->main.bad_read, kControl);
+            }
+            return dead || sector == kControl ? -EIO : 0;
+        };
+        EXPECT_EQ(write(bad, pattern(7, g)), dead ? -EIO : 0);
+        EXPECT_EQ(kind(kControl), DM_REMAP_MAPPED);
+        expect_content();
+    }
+}
+
+// Where nothing could be moved no good block is put at risk for it.
+TEST_P(Redo, NoControlWithoutRoomOnTheSpare) {
+    fill_spare();
+    bad_block(world->main.bad_write, bad);
+    for (unsigned i = 0; i < 2 * DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    }
+    EXPECT_EQ(world->drains, 0U);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    unknown = bad / g;
+}
+
+// Main did something before it went: that is no control.
+TEST_P(Redo, MainThatGoesInTheMiddleOfABatchSpendsNothing) {
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(kAt, pattern(7, kLength), DM_REMAP_FAILED), 0);
+    set_content(kAt, pattern(7, kLength));
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    world->main.fail_read = [](auto, auto) { return -EIO; };
+    EXPECT_EQ(redo_write(2048, pattern(8, kLength), DM_REMAP_FAILED), -EIO);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    world->main.on_write = nullptr;
+    expect_nothing_spent();
+}
+
+// A record that is about to be committed holds newer data than main.
+TEST_P(Redo, ControlLeavesAloneWhatTheBatchHasMoved) {
+    bad_block(world->main.bad_write, kControl);
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    ASSERT_EQ(redo_write(kControl, pattern(8, g), DM_REMAP_FAILED), 0);
+    set_content(kControl, pattern(8, g));
+    world->main.on_write = [this](auto, std::uint64_t sector, auto) {
+        if (sector == kControl) {
+            bad_block(world->main.bad_read, kControl);
+        }
+        return 0;
+    };
+    ASSERT_EQ(redo_write(bad, pattern(7, g), DM_REMAP_FAILED), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(bad, pattern(7, g));
     expect_content();
 }
 
 TEST_P(Redo, WriteProtectedMainSpendsNothing) {
     world->main.on_write = [](auto, auto, auto) { return -EIO; };
     for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
-        EXPECT_FALSE((*md)->breaker.open);
+        EXPECT_FALSE(dm_remap_breaker_open(md->get()));
         EXPECT_EQ(write(kAt + i * 64, pattern(7, kLength)), -EIO);
     }
-    EXPECT_TRUE((*md)->breaker.open);
+    EXPECT_TRUE(dm_remap_breaker_open(md->get()));
     EXPECT_EQ(notes(DM_REMAP_NOTE_BREAKER), 1U);
     expect_nothing_spent();
     // While it is open nothing is tried.
@@ -249,8 +318,55 @@ TEST_P(Redo, BreakerClosesWhenMainWorksAgain) {
     EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
     world->time += DM_REMAP_BREAKER_PAUSE;
     EXPECT_EQ(write(bad, pattern(7, g)), 0);
-    EXPECT_FALSE((*md)->breaker.open);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
     EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+// What waited for a range, or goes to a pending one, has not been tried yet.
+TEST_P(Redo, OpenBreakerLetsThroughWhatHasNotFailed) {
+    world->main.fail_read = [](auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(read(kAt, g), -EIO);
+    }
+    ASSERT_TRUE(dm_remap_breaker_open(md->get()));
+    world->main.fail_read = nullptr;
+    EXPECT_EQ(read(kAt, g), -EIO);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), kAt, g, got.data(), 0), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+}
+
+TEST_P(Redo, ReadsThatWorkDoNotCloseTheBreakerOfWrites) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt, pattern(7, g)), -EIO);
+        EXPECT_EQ(read(kAt, g), 0);
+    }
+    EXPECT_TRUE(dm_remap_breaker_open(md->get()));
+    EXPECT_EQ(read(kAt, g), 0);
+    EXPECT_TRUE(dm_remap_breaker_open(md->get()));
+}
+
+TEST_P(Redo, BreakerOpensForTimeOuts) {
+    world->main.on_write = [](auto, auto, auto) { return -ETIMEDOUT; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt, pattern(7, g)), -ETIMEDOUT);
+    }
+    EXPECT_TRUE(dm_remap_breaker_open(md->get()));
+    expect_nothing_spent();
+}
+
+// A drive that takes seconds for each bad block does not hold up everything for hours.
+TEST_P(Redo, TimeIsLimited) {
+    world->main.fail_read = [this](auto, auto) {
+        world->time += 7;
+        return -EIO;
+    };
+    world->main.on_write = nullptr;
+    const std::uint64_t before = world->time;
+    EXPECT_NE(read(kAt, DM_REMAP_REDO_SECTORS), 0);
+    EXPECT_LT(world->time - before, DM_REMAP_REDO_BUDGET + 7 * 11);
 }
 
 TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
@@ -273,7 +389,7 @@ TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
         world->main.fail_read = nullptr;
     }
     expect_nothing_spent();
-    EXPECT_FALSE((*md)->breaker.open);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
 }
 
 TEST_P(Redo, FuaIsKept) {
@@ -287,12 +403,29 @@ TEST_P(Redo, FuaIsKept) {
 TEST_P(Redo, NoAutoRemapRecordsAndMovesNothing) {
     (*md)->policy.no_auto_remap = true;
     bad_block(world->main.bad_write, bad);
-    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
+    for (std::uint64_t at = kAt; at < kAt + kLength; at++) {
+        if (at < bad || at >= bad + g) {
+            std::copy_n(pattern(7, kLength).begin() + (at - kAt) * kSector, kSector,
+                        content.begin() + at * kSector);
+        }
+    }
     EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
     EXPECT_EQ(reason(bad), DM_REMAP_REASON_WRITE_ERROR);
     EXPECT_EQ(free_sectors(), free_at_start);
-    // Not even a good block was rewritten.
-    EXPECT_EQ(world->main.writes(), main_writes + 1);
+}
+
+// Nobody else's block is rewritten, so there is no telling: many bad ones, or one alone.
+TEST_P(Redo, NoAutoRemapWritesNoControl) {
+    (*md)->policy.no_auto_remap = true;
+    for (std::uint32_t at = 0; at < kLength; at += g) {
+        bad_block(world->main.bad_write, kAt + at);
+    }
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
+    EXPECT_EQ(write(kAt, pattern(7, g)), -EIO);
+    EXPECT_EQ(world->drains, 0U);
+    expect_nothing_spent();
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
 }
 
 TEST_P(Redo, ManyBadBlocksInOneWrite) {
@@ -421,7 +554,7 @@ TEST_P(Redo, ReadOfWhatTheBatchHasWritten) {
     set_content(kAt, pattern(7, kLength));
     fail_reads(bad, 8);
     got.assign(std::size_t{g} * kSector, 0);
-    EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data()), 0);
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), 0), 0);
     ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
     expect_got(bad, bad, g);
     expect_content();
@@ -584,7 +717,7 @@ TEST_P(Redo, DeadMainLeavesNoRecordOfReads) {
     for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
         EXPECT_EQ(read(kAt, kLength), -EIO);
     }
-    EXPECT_TRUE((*md)->breaker.open);
+    EXPECT_TRUE(dm_remap_breaker_open(md->get()));
     expect_nothing_spent();
 }
 
