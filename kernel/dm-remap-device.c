@@ -417,12 +417,10 @@ static int device_resize(struct dm_remap_device *d)
 
 	if (md->main_sectors == d->ti->len)
 		return 0;
-	ret = dm_remap_table_resize(&md->table, d->ti->len);
+	ret = dm_remap_metadata_resize(md, d->ti->len);
 	if (ret)
 		DMERR("%s: the table cannot be resized to %llu sectors (%d)",
 		      dm_device_name(d->dm), (u64)d->ti->len, ret);
-	else
-		md->main_sectors = d->ti->len;
 	return ret;
 }
 

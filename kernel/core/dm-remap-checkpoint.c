@@ -269,6 +269,7 @@ static void checkpoint_done(struct dm_remap_metadata *md)
 	WRITE_ONCE(md->oldest_start, md->sb.journal_start);
 	if (md->next_sequence == md->sb.journal_start)
 		md->burnt = false;
+	md->heal = false;
 	dm_remap_doubts_settle(md, md->sb.journal_start);
 	WRITE_ONCE(md->soft_first, max_t(u64, md->soft_first, md->soft_saved));
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
@@ -367,11 +368,12 @@ static int activate_locked(struct dm_remap_metadata *md, bool whole)
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report)
 {
-	bool whole = report_damage(report) || md->burnt || md->doubt ||
-		     mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
+	bool whole;
 	int ret;
 
 	mutex_lock(&md->checkpoint_lock);
+	md->heal |= report_damage(report);
+	whole = md->heal || md->burnt || md->doubt || mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
 	md->active = true;
 	md->numbered = false;
 	md->main = main ? *main : md->sb.main;
@@ -385,12 +387,24 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 	return 0;
 }
 
+int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors)
+{
+	int ret = dm_remap_table_resize(&md->table, sectors);
+
+	if (ret)
+		return ret;
+	md->main_sectors = sectors;
+	/* The journal may tell of ranges that have come and gone beyond the new end. */
+	md->heal = true;
+	return 0;
+}
+
 /* Nothing to write but the state: the table on the disk is the one in memory. */
 static bool table_current(const struct dm_remap_metadata *md)
 {
 	return md->next_sequence == md->sb.journal_start &&
-	       md->oldest_start == md->sb.journal_start &&
-	       md->mode == DM_REMAP_MODE_RW && !md->doubt && !dm_remap_dirty(md);
+	       md->oldest_start == md->sb.journal_start && md->mode == DM_REMAP_MODE_RW &&
+	       !md->heal && !md->doubt && !dm_remap_dirty(md);
 }
 
 int dm_remap_deactivate(struct dm_remap_metadata *md)
@@ -465,8 +479,8 @@ int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *heal
 	mutex_lock(&md->commit_lock);
 	ret = verify_locked(md, spare_sectors, &report);
 	mutex_unlock(&md->commit_lock);
-	*healed = !ret && (report_damage(&report) ||
-			   md->sb_holders != (1 << DM_REMAP_REPLICAS) - 1);
+	md->heal |= !ret && report_damage(&report);
+	*healed = !ret && (md->heal || md->sb_holders != (1 << DM_REMAP_REPLICAS) - 1);
 	mutex_unlock(&md->checkpoint_lock);
 	if (*healed)
 		ret = dm_remap_checkpoint(md, DM_REMAP_STATE_DIRTY);

@@ -556,8 +556,9 @@ int dm_remap_autosave(struct dm_remap_metadata *md)
 
 	if (!md->active || md->write_nothing)
 		return 0;
-	if (md->save_failed || md->burnt || md->mode != DM_REMAP_MODE_RW ||
-	    used * 2 >= md->sb.layout.journal_blocks)
+	/* A doubt that stands is one that there was no memory to settle. */
+	if (md->save_failed || md->heal || md->burnt || READ_ONCE(md->doubt) ||
+	    md->mode != DM_REMAP_MODE_RW || used * 2 >= md->sb.layout.journal_blocks)
 		return dm_remap_save(md);
 	if (dm_remap_dirty(md))
 		return save_count(md, dm_remap_soft_commit(md));

@@ -146,6 +146,7 @@ struct dm_remap_metadata {
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
 	bool numbered;			/* sb has the number of this activation */
+	bool heal;			/* table and journal on the disk are to be written anew */
 	struct dm_remap_main_id main;	/* what sb is to say of main from then on */
 	void *table_buf;		/* checkpoint's batch of blocks */
 	struct dm_remap_disk_superblock *sb_buf;
@@ -236,6 +237,12 @@ int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_rema
  */
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report);
+
+/*
+ * The mapped device is @sectors long from now on; the activation that follows begins the
+ * journal anew. Only while nothing is mapped. As dm_remap_table_resize.
+ */
+int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors);
 
 /* Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. */
 int dm_remap_deactivate(struct dm_remap_metadata *md);

@@ -388,6 +388,152 @@ TEST(Autosave, OutsideOfAnActivationDoesNothing) {
     EXPECT_NE((*md)->mode, DM_REMAP_MODE_RO);
 }
 
+// No memory to take the flags back when the checkpoint has settled the doubt: later, then.
+TEST(Autosave, SettlesADoubtThatIsLeftOver) {
+    auto world = formatted();
+    auto md = open(*world);
+    const std::uint64_t free = dm_remap_alloc_free_sectors(&(*md)->alloc);
+    world->spare.on_write = [&](auto, auto sector, auto) {
+        return sector < dm_remap_data_start(&(*md)->sb.layout) ? -EIO : 0;
+    };
+    EXPECT_EQ(md->remap(100), -EUCLEAN);
+    world->spare.on_write = nullptr;
+    // Superblock 0 is the checkpoint's last write.
+    std::unique_ptr<FailAllocation> fail;
+    world->spare.after_write = [&](auto sector, auto) {
+        if (sector == 0 && (*md)->writing) {
+            fail = std::make_unique<FailAllocation>(0);
+        }
+    };
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    world->spare.after_write = nullptr;
+    ASSERT_TRUE(fail && fail->happened());
+    fail.reset();
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_EQ(dm_remap_alloc_free_sectors(&(*md)->alloc), free);
+}
+
+// ---- healing ----
+
+// Zeroes a block of the table in use in one replica; the other is its fellow.
+std::uint64_t damage_table(World& world) {
+    const dm_remap_super sb = super_at(world, 0);
+    zero_block(world, dm_remap_table_at(&sb.layout, 0, sb.active_table));
+    return dm_remap_table_at(&sb.layout, 1, sb.active_table);
+}
+
+// Now the fellow goes, too.
+void expect_healed(World& world, std::uint64_t fellow, const Records& records) {
+    zero_block(world, fellow);
+    const Loaded loaded = try_load(world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_EQ(loaded.records, records);
+}
+
+// Damage was found, and nothing could be written. Resumed later, what was found then is still to
+// be done.
+TEST(Heal, IsStillToBeDoneWhereActivationFailed) {
+    for (bool resumed : {false, true}) {
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(7), 0);
+            ASSERT_EQ(md->checkpoint(), 0);
+        }
+        const std::uint64_t fellow = damage_table(*world);
+        world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_NE(md->deactivate(), 0);
+        if (resumed) {  // in vain, once more
+            ASSERT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+            EXPECT_NE(md->deactivate(), 0);
+        }
+        world->spare.on_write = nullptr;
+        ASSERT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        expect_healed(*world, fellow, md->records());
+    }
+}
+
+// So it is with what restore found, and could not put right.
+TEST(Heal, IsStillToBeDoneWhereRestoreFailed) {
+    enum { kNoSpare, kNoMemory, kNoMemoryAndStopped };
+    for (auto how : {kNoSpare, kNoMemory, kNoMemoryAndStopped}) {
+        auto world = formatted();
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(7), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        const std::uint64_t fellow = damage_table(*world);
+        bool healed = false;
+        if (how != kNoSpare) {
+            // The one of the snapshot of the second table: the checkpoint's last.
+            std::uint64_t n = 0;
+            for (;; n++) {
+                FailAllocation fail(n);
+                if (dm_remap_restore(md->get(), world->spare.sectors(), &healed) == -ENOMEM &&
+                    healed) {
+                    break;
+                }
+                ASSERT_TRUE(fail.happened());
+            }
+        } else {
+            world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+            EXPECT_NE(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+            EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+            EXPECT_NE(md->deactivate(), 0);
+            world->spare.on_write = nullptr;
+            ASSERT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        }
+        EXPECT_EQ(how == kNoMemoryAndStopped ? md->deactivate() : dm_remap_autosave(md->get()), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        expect_healed(*world, fellow, md->records());
+    }
+}
+
+// A journal that tells of ranges which have come and gone is no news to a longer device. To a
+// shorter one it is nonsense, so it is begun anew.
+TEST(Resize, JournalOfALongerDeviceIsLeftBehind) {
+    for (bool loaded_anew : {false, true}) {
+        auto world = formatted();
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(7), 0);
+        ASSERT_EQ(md->commit({pending(60'000, 8)}), 0);
+        ASSERT_EQ(md->commit({clear(60'000, 8)}), 0);
+        if (loaded_anew) {
+            md = std::make_unique<Metadata>(*world);
+            ASSERT_EQ(md->load(), 0);
+        } else {
+            world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+            EXPECT_NE(md->deactivate(), 0);
+            world->spare.on_write = nullptr;
+        }
+        world->main.resize(50'000);
+        ASSERT_EQ(dm_remap_metadata_resize(md->get(), 50'000), 0);
+        EXPECT_EQ((*md)->main_sectors, 50'000U);
+        EXPECT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.error, 0) << loaded.why;
+        EXPECT_EQ(loaded.records, md->records());
+        EXPECT_EQ(md->commit({pending(60'000)}), -EINVAL);
+    }
+}
+
+TEST(Resize, RecordsAreInTheWay) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(60'000), 0);
+    ASSERT_EQ(md->deactivate(), 0);
+    EXPECT_EQ(dm_remap_metadata_resize(md->get(), 50'000), -EBUSY);
+    EXPECT_EQ((*md)->main_sectors, world->main.sectors());
+    EXPECT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
 // ---- restore ----
 
 TEST(Restore, VerifiesWhatIsWhole) {
