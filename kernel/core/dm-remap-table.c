@@ -525,13 +525,26 @@ void dm_remap_update_init(struct dm_remap_update *u)
 	u->last = NULL;
 }
 
-static void update_append(struct dm_remap_update *u, struct dm_remap_update_node *node)
+/* Where the first node at @region or behind it hangs, or would. */
+static struct dm_remap_update_node **update_seek(struct dm_remap_update *u, u64 region)
 {
-	if (u->last)
-		u->last->next = node;
-	else
-		u->first = node;
-	u->last = node;
+	struct dm_remap_update_node **link = &u->first;
+
+	/* Edits mostly come in ascending order. */
+	if (u->last && u->last->region < region)
+		return &u->last->next;
+	while (*link && (*link)->region < region)
+		link = &(*link)->next;
+	return link;
+}
+
+static void update_insert(struct dm_remap_update *u, struct dm_remap_update_node **link,
+			  struct dm_remap_update_node *node)
+{
+	node->next = *link;
+	*link = node;
+	if (!node->next)
+		u->last = node;
 }
 
 static void nodes_free(struct dm_remap_update_node *node)
@@ -577,16 +590,6 @@ static int chunk_want(struct dm_remap_table *t, u64 region)
 	return 0;
 }
 
-static struct dm_remap_update_node *update_find(const struct dm_remap_update *u, u64 region)
-{
-	struct dm_remap_update_node *node;
-
-	for (node = u->first; node; node = node->next)
-		if (node->region == region)
-			return node;
-	return NULL;
-}
-
 /*
  * The leaf that an edit of @region starts from. Only the writer replaces a leaf, so
  * it stays while the edit is made; but for an empty one, that stands where a snapshot
@@ -604,19 +607,25 @@ static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64
 	return leaf;
 }
 
-static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
-		       struct dm_remap_update_node *node, u64 region, const struct edit *e)
+/* Once more a region that the update has. */
+static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
 {
+	struct dm_remap_leaf *leaf = leaf_edit(node->leaf, node->region, e);
+
+	if (!leaf)
+		return -ENOMEM;
+	dm_remap_free(node->leaf);
+	node->leaf = leaf;
+	return 0;
+}
+
+/* A region that is new in the update; its node's place is @link. */
+static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
+		       struct dm_remap_update_node **link, u64 region, const struct edit *e)
+{
+	struct dm_remap_update_node *node;
 	struct dm_remap_leaf *leaf;
 
-	if (node) {
-		leaf = leaf_edit(node->leaf, region, e);
-		if (!leaf)
-			return -ENOMEM;
-		dm_remap_free(node->leaf);
-		node->leaf = leaf;
-		return 0;
-	}
 	if (chunk_want(t, region))
 		return -ENOMEM;
 	leaf = leaf_edit(edit_base(t, region), region, e);
@@ -628,34 +637,39 @@ static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
 	}
 	node->region = region;
 	node->leaf = leaf;
-	update_append(u, node);
+	update_insert(u, link, node);
 	return 0;
 }
 
-static int range_edit(struct dm_remap_table *t, struct dm_remap_update *u, const struct edit *e)
+/*
+ * A range can have hundreds of thousands of regions, and so can the edits before it:
+ * the two are gone through side by side, each once.
+ */
+static int range_edit(struct dm_remap_table *t, struct dm_remap_update *u, struct edit *e)
 {
-	/* Only nodes of earlier edits are searched for; this one adds each region once. */
-	bool fresh = !u->first;
-	u64 region = region_of(e->start), last = region_of(e->end - 1);
+	u64 region = region_of(e->start), next;
+	struct dm_remap_update_node **link = update_seek(u, region);
+	int ret = 0;
 
-	while (region <= last) {
-		struct dm_remap_update_node *node = fresh ? NULL : update_find(u, region);
-		int ret;
-
-		/* Where nothing is set and nothing is there, nothing changes. */
-		if (!e->set && !e->on && !node && !leaf_at(t, region)) {
-			if (fresh) {
-				region = next_region(t, region);
-				continue;
-			}
+	/* A doubt may be older than the table's end, and lie beyond it. */
+	e->end = min_t(u64, e->end, t->sectors);
+	for (; !ret && max_t(u64, e->start, region_start(region)) < e->end; region = next) {
+		while (*link && (*link)->region < region)
+			link = &(*link)->next;
+		next = region + 1;
+		if (*link && (*link)->region == region) {
+			ret = node_edit(*link, e);
+		} else if (e->set || e->on || leaf_at(t, region)) {
+			ret = region_edit(t, u, link, region, e);
 		} else {
-			ret = region_edit(t, u, node, region, e);
-			if (ret)
-				return ret;
+			/* Nothing is set and nothing is there: on to where something is. */
+			next = next_region(t, next);
+			if (*link)
+				next = min_t(u64, next, (*link)->region);
 		}
-		region++;
+		cond_resched();
 	}
-	return 0;
+	return ret;
 }
 
 int dm_remap_update_set(struct dm_remap_table *t, struct dm_remap_update *u,
@@ -760,6 +774,7 @@ static int build_flush(struct dm_remap_build *b)
 	memcpy(leaf->record, b->record, (size_t)b->count * sizeof(*b->record));
 	slot_install(b->table, b->region, NULL, leaf);
 	b->count = 0;
+	cond_resched();
 	return 0;
 }
 

@@ -362,6 +362,26 @@ TEST(Protocol, OneSidedCommitIsInDoubtWhereItCannotBeMadeSafe) {
     EXPECT_EQ(try_load(*world).records.size(), 2U);
 }
 
+// Before anything could be written, a table is loaded that ends before that range: there is nothing
+// to doubt then.
+TEST(Protocol, OneSidedCommitBeyondAShorterEndIsLeftAlone) {
+    constexpr std::uint64_t kFar = 4ULL * DM_REMAP_REGION_SECTORS * DM_REMAP_CHUNK_REGIONS;
+    auto world = formatted({.main_sectors = kFar + 100});
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->commit({pending(kFar + 8)}), 0);
+        cut_power_at(*world, 1, [&] { EXPECT_EQ(md->commit({clear(kFar + 8)}), -EUCLEAN); });
+    }
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    EXPECT_TRUE(md.report.one_sided);
+    ASSERT_EQ(dm_remap_metadata_resize(md.get(), 1000), 0);
+    world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+    EXPECT_EQ(md.activate(), 0);
+    EXPECT_EQ(md->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(dm_remap_table_empty(&md->table));
+}
+
 // ---- replay ----
 
 TEST(Protocol, ValidInEitherIsTakenAndMadeSafe) {

@@ -219,6 +219,43 @@ TEST(Table, NoMemoryLeavesItAsItWas) {
     }
 }
 
+// Of one update: the second edit finds each of its regions among those of the first at once.
+// Looking for each from the start would take hundreds of times as long.
+TEST(Table, EditsOfOneUpdateFindEachOtherInLinearTime) {
+    constexpr std::uint64_t kRegions = 60'000;
+    Table t(2 * kRegions * kRegion);
+    auto time_of = [&](const std::vector<std::pair<std::uint64_t, std::uint64_t>>& ranges) {
+        const auto begin = std::chrono::steady_clock::now();
+        dm_remap_update u{};
+        dm_remap_update_init(&u);
+        for (const auto& [start, length] : ranges) {
+            EXPECT_EQ(dm_remap_update_flags(t.get(), &u, start * kRegion, length * kRegion,
+                                            DM_REMAP_F_DOUBT, 0),
+                      0);
+        }
+        dm_remap_update_abandon(&u);
+        return std::chrono::steady_clock::now() - begin;
+    };
+    const auto one = time_of({{0, kRegions}});
+    EXPECT_LT(time_of({{0, kRegions}, {0, kRegions}}), 30 * one);
+    EXPECT_LT(time_of({{kRegions, kRegions}, {0, kRegions}}), 30 * one);
+    // What lies between two that are there is found not to be.
+    EXPECT_LT(time_of({{0, 1}, {2 * kRegions - 1, 1}, {0, 2 * kRegions}}), 30 * one);
+}
+
+TEST(Table, BeyondTheEndThereIsNothing) {
+    Table t(kChunk - 5);
+    t.flags(3 * kChunk, 10, DM_REMAP_F_DOUBT, 0);
+    t.clear(3 * kChunk, 10);
+    EXPECT_TRUE(dm_remap_table_empty(t.get()));
+    t.flags(kChunk - 10, 3 * kChunk, DM_REMAP_F_DOUBT, 0);
+    EXPECT_EQ(t.get()->nr_leaves, 1U);
+    EXPECT_EQ(t.lookup(kChunk - 10, 20).length, 5U);
+    Table none(0);
+    none.flags(0, 10, DM_REMAP_F_DOUBT, 0);
+    EXPECT_TRUE(dm_remap_table_empty(none.get()));
+}
+
 // ---- resize ----
 
 TEST(TableResize, GrowsAndShrinksRoundItsRecords) {
