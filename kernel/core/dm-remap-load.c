@@ -79,20 +79,17 @@ static u64 end_from_journal(struct loader *l)
 	return 0;
 }
 
+/*
+ * The device's own end is the last to be asked. If its size has changed, what is there
+ * may be the tail of an earlier format.
+ */
 static void read_supers(struct loader *l)
 {
-	enum dm_remap_verdict head = read_super(l, 0, 0), tail;
-	u64 end = head == DM_REMAP_VALID ? l->sb[0].layout.device_blocks : l->spare_blocks;
+	enum dm_remap_verdict head = read_super(l, 0, 0);
+	u64 end = head == DM_REMAP_VALID ? l->sb[0].layout.device_blocks : end_from_journal(l);
 
-	tail = read_super(l, 1, end - 1);
-	/* The device may have grown since: its end is then not where the tail is. */
-	if (head != DM_REMAP_VALID && tail != DM_REMAP_VALID) {
-		end = end_from_journal(l);
-		if (end > 1 && end < l->spare_blocks)
-			tail = read_super(l, 1, end - 1);
-	}
 	l->report->replica[0].superblock = head;
-	l->report->replica[1].superblock = tail;
+	l->report->replica[1].superblock = read_super(l, 1, (end ?: l->spare_blocks) - 1);
 }
 
 /* Neither superblock is valid. */

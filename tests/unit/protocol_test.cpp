@@ -840,6 +840,35 @@ TEST(Protocol, GrownDeviceFindsItsTail) {
     }
 }
 
+// Formatted at one size, formatted at another, and back at the first: where the device ends now
+// there is a superblock that nothing has overwritten. Superblock 0 is damaged, so the journal next
+// to it has to tell which end is meant.
+TEST(Protocol, TailOfAnEarlierFormatIsNotBelieved) {
+    for (std::uint64_t size : {1024U, 3072U}) {
+        const Shape earlier{.spare_sectors = 2048};
+        const Shape later{.spare_sectors = size};
+        auto world = formatted(earlier);
+        { ASSERT_EQ(open(*world)->remap(100), 0); }
+        const std::uint64_t tail = 2048 - kBlockSectors;
+        const auto left = world->spare.peek(tail, kBlockSectors);
+        const std::vector<std::uint8_t> stale(left.begin(), left.end());
+        world->spare.resize(size);
+        ASSERT_EQ(format(*world, later, 0x99), 0);
+        { ASSERT_EQ(open(*world)->remap(300), 0); }
+        world->spare.resize(2048);
+        world->spare.poke(tail, stale);
+        zero_block(*world, 0);
+        const Loaded loaded = try_load(*world);
+        if (size > 2048) {  // its tail is missing
+            EXPECT_NE(loaded.error, 0);
+        } else {
+            EXPECT_EQ(loaded.error, 0) << loaded.why;
+            ASSERT_EQ(loaded.records.size(), 1U);
+            EXPECT_EQ(loaded.records[0].main, 300U);
+        }
+    }
+}
+
 TEST(Protocol, TruncatedDeviceIsRefused) {
     for (std::uint64_t sectors : {1016U, 512U, 8U}) {
         auto world = world_with_records();
