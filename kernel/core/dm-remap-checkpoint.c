@@ -444,7 +444,7 @@ static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
 	if (ret)
 		goto out_free;
 	ret = dm_remap_load(disk, spare_sectors, md->table.sectors, report);
-	if (ret && ret != -ENOMEM) {
+	if (ret && ret != -ENOMEM && ret != -EINTR && ret != -EAGAIN) {
 		dm_remap_log(md, DM_REMAP_LOG_ERR, "restore: %s", report->refusal);
 		ret = -EUCLEAN;
 	} else if (!ret && (disk->sb.generation != md->sb.generation ||

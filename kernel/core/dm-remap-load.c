@@ -413,6 +413,14 @@ static int replay_entry(struct dm_remap_metadata *md, const struct dm_remap_reco
 	return 0;
 }
 
+/* One entry can concern as many regions as there are; nobody need wait for a ring of them. */
+static int load_stop(struct loader *l)
+{
+	int ret = l->md->ops->stop ? l->md->ops->stop(l->md->ctx) : 0;
+
+	return ret ? refuse(l, ret, "loading was interrupted") : 0;
+}
+
 static int replay_block(struct loader *l, const struct dm_remap_disk_block *block)
 {
 	struct dm_remap_metadata *md = l->md;
@@ -421,8 +429,10 @@ static int replay_block(struct loader *l, const struct dm_remap_disk_block *bloc
 	for (k = 0; k < le16_to_cpu(block->header.count); k++) {
 		struct dm_remap_record r;
 		const char *wrong;
-		int ret;
+		int ret = load_stop(l);
 
+		if (ret)
+			return ret;
 		dm_remap_entry_decode(&r, &block->entry[k]);
 		wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true);
 		if (wrong) {

@@ -69,7 +69,8 @@ struct dm_remap_ops {
 	 *
 	 * drain: returns when every write to main, and all I/O to the spare, that
 	 * was mapped before the call has completed.
-	 * stop: asked between the steps of long work: -EINTR or -EAGAIN ends it.
+	 * stop: asked between the steps of long work, that of load among it: -EINTR or
+	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
 	 */
 	void (*drain)(void *ctx);

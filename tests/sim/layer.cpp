@@ -40,8 +40,10 @@ void Layer::open() {
         violated("no memory");
     }
     dm_remap_report report{};
+    machine_.patient = true;
     const int error =
         dm_remap_load(&*md_, machine_.spare.sectors(), machine_.main.sectors(), &report);
+    machine_.patient = false;
     if (error != 0) {
         violated("load refuses: %s (%d)", report.refusal, error);
     }

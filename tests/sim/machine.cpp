@@ -131,7 +131,7 @@ const dm_remap_ops Machine::kOps = {
     .stop =
         [](void* ctx) {
             Machine& m = machine_of(ctx);
-            return m.random_.one_in(300) ? (m.random_.coin() ? -EINTR : -EAGAIN) : 0;
+            return !m.patient && m.random_.one_in(300) ? (m.random_.coin() ? -EINTR : -EAGAIN) : 0;
         },
     .note = [](void* ctx, dm_remap_note note, u64 sector, u64 sectors,
                s64 value) { machine_of(ctx).note(note, sector, sectors, value); },

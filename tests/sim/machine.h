@@ -44,6 +44,7 @@ class Machine {
         std::uint32_t length;
     };
     std::vector<SpareWrite> spare_writes;
+    bool patient = false;  // nobody interrupts what is done now
     std::uint64_t time = 1'700'000'000;
 
     // What the layer does where the core says so, and what others do while the core is at work.

@@ -738,6 +738,32 @@ TEST(NoMemory, Load) {
     EXPECT_EQ(try_load(*world).records, records);
 }
 
+// A hostile spare can make loading long: it can be ended.
+TEST(Metadata, LoadingStopsWhenAsked) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->commit({pending(1), pending(3), pending(5), pending(7)}), 0);
+    }
+    for (int error : {-EINTR, -EAGAIN}) {
+        unsigned left = 3;
+        world->on_stop = [&] { return left-- == 0 ? error : 0; };
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.error, error);
+        EXPECT_NE(loaded.why.find("interrupted"), std::string::npos) << loaded.why;
+    }
+    // Which is nothing that restore could say of the spare.
+    world->on_stop = nullptr;
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    ASSERT_EQ(md.activate(), 0);
+    world->on_stop = [] { return -EAGAIN; };
+    bool healed = false;
+    EXPECT_EQ(dm_remap_restore(md.get(), world->spare.sectors(), &healed), -EAGAIN);
+    world->on_stop = nullptr;
+    EXPECT_EQ(dm_remap_restore(md.get(), world->spare.sectors(), &healed), 0);
+}
+
 TEST(NoMemory, Format) {
     auto world = make_world();
     FailAllocation fail(0);
