@@ -232,10 +232,26 @@ static int table_write(struct dm_remap_metadata *md, struct dm_remap_super *next
 
 /* ---- checkpoint ---- */
 
+static int snapshots_begin(struct dm_remap_metadata *md)
+{
+	struct dm_remap_totals totals;
+	int ret;
+
+	/* Commits leave room. A table without it would be one that nobody can load. */
+	if (dm_remap_records(md) > dm_remap_table_capacity(&md->sb.layout))
+		return -ENOSPC;
+	ret = dm_remap_snapshot_begin(&md->table, &totals);
+	if (ret)
+		return ret;
+	ret = dm_remap_snapshot_begin(&md->retired, &totals);
+	if (ret)
+		dm_remap_snapshot_end(&md->table);
+	return ret;
+}
+
 /* Table and journal start, of one moment between two commits. */
 static int checkpoint_snapshot(struct dm_remap_metadata *md, struct dm_remap_super *next)
 {
-	struct dm_remap_totals totals;
 	unsigned int i;
 	int ret;
 
@@ -245,12 +261,7 @@ static int checkpoint_snapshot(struct dm_remap_metadata *md, struct dm_remap_sup
 	md->soft_saved = md->soft_next;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		next->counter[i] = atomic64_read(&md->counter[i]);
-	ret = dm_remap_snapshot_begin(&md->table, &totals);
-	if (!ret) {
-		ret = dm_remap_snapshot_begin(&md->retired, &totals);
-		if (ret)
-			dm_remap_snapshot_end(&md->table);
-	}
+	ret = snapshots_begin(md);
 	mutex_unlock(&md->commit_lock);
 	return ret;
 }

@@ -48,6 +48,16 @@ static inline void dm_remap_look(struct dm_remap_metadata *md, u64 sector, u64 s
 	rcu_read_unlock_sched();
 }
 
+/* How many of its records a checkpoint would write now. */
+static inline u64 dm_remap_records(struct dm_remap_metadata *md)
+{
+	struct dm_remap_totals records, retired;
+
+	dm_remap_table_totals(&md->table, &records);
+	dm_remap_table_totals(&md->retired, &retired);
+	return records.records + retired.records;
+}
+
 static inline void dm_remap_note(struct dm_remap_metadata *md, enum dm_remap_note note, u64 sector,
 				 u64 sectors, s64 value)
 {

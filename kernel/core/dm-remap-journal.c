@@ -322,12 +322,7 @@ static u64 room_wanted(struct dm_remap_metadata *md, const struct dm_remap_recor
 
 static bool table_has_room(struct dm_remap_metadata *md, u64 want)
 {
-	struct dm_remap_totals records, retired;
-
-	dm_remap_table_totals(&md->table, &records);
-	dm_remap_table_totals(&md->retired, &retired);
-	return !want || records.records + retired.records + want <=
-			dm_remap_table_capacity(&md->sb.layout);
+	return !want || dm_remap_records(md) + want <= dm_remap_table_capacity(&md->sb.layout);
 }
 
 /* What load would refuse must not get on the disk. */
@@ -447,7 +442,10 @@ bool dm_remap_dirty(const struct dm_remap_metadata *md)
 
 u64 dm_remap_journal_used(const struct dm_remap_metadata *md)
 {
-	return READ_ONCE(md->next_sequence) - READ_ONCE(md->oldest_start);
+	s64 used = READ_ONCE(md->next_sequence) - READ_ONCE(md->oldest_start);
+
+	/* Commits and a checkpoint may fall between the two. */
+	return clamp_t(s64, used, 0, md->sb.layout.journal_blocks);
 }
 
 /* The soft ranges ride in every commit. */

@@ -553,11 +553,7 @@ static int load_journal(struct loader *l)
 /* A checkpoint must find room for what the journal added. */
 static int check_room(struct loader *l)
 {
-	struct dm_remap_totals records, retired;
-
-	dm_remap_table_totals(&l->md->table, &records);
-	dm_remap_table_totals(&l->md->retired, &retired);
-	if (records.records + retired.records > dm_remap_table_capacity(&l->md->sb.layout))
+	if (dm_remap_records(l->md) > dm_remap_table_capacity(&l->md->sb.layout))
 		return refuse(l, -EUCLEAN,
 			      "table and journal hold more records than fit; see dm-remapctl check");
 	return 0;

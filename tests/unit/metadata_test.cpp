@@ -416,6 +416,40 @@ TEST(Autosave, SettlesADoubtThatIsLeftOver) {
     EXPECT_EQ(dm_remap_alloc_free_sectors(&(*md)->alloc), free);
 }
 
+// Read without a lock, the two numbers it is made of may be of different moments.
+TEST(Metadata, JournalUsedIsNeverAbsurd) {
+    auto world = formatted();
+    auto md = open(*world);
+    const std::uint64_t next = (*md)->next_sequence;
+    (*md)->oldest_start = next + 3;
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 0U);
+    (*md)->oldest_start = next - 16;
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 16U);
+    (*md)->next_sequence = next + 40;
+    EXPECT_EQ(dm_remap_journal_used(md->get()), 16U);
+}
+
+// The commits see to it that there is room. Should they fail to, nothing is written that no one
+// could load.
+TEST(Metadata, TableThatOutgrewItsPlaceIsNotWritten) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(50'000), 0);
+    const std::uint64_t capacity = dm_remap_table_capacity(&(*md)->sb.layout);
+    for (std::uint64_t i = 0; i < capacity; i++) {
+        const dm_remap_record r = pending(2 * i);
+        dm_remap_update u{};
+        dm_remap_update_init(&u);
+        ASSERT_EQ(dm_remap_update_set(&(*md)->table, &u, &r), 0);
+        dm_remap_update_publish(&(*md)->table, &u);
+    }
+    EXPECT_EQ(md->checkpoint(), -ENOSPC);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_EQ(loaded.records.size(), 1U);
+}
+
 // ---- healing ----
 
 // Zeroes a block of the table in use in one replica; the other is its fellow.
