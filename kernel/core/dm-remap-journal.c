@@ -507,19 +507,22 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
 {
 	u32 now = md->ops->now(md->ctx);
 	struct dm_remap_record r = {
-		.main = start, .kind = DM_REMAP_PENDING, .reason = reason,
+		.main = start, .length = length, .kind = DM_REMAP_PENDING, .reason = reason,
 		.first_time = now, .last_time = now,
 	};
 	struct dm_remap_update u;
-	int ret = pending_begin(md);
+	int ret;
 
+	if (r.length != length || !entries_valid(md, &r, 1))
+		return -EINVAL;
+	ret = pending_begin(md);
 	if (ret)
 		return ret;
 	dm_remap_update_init(&u);
 	ret = pending_prepare(md, &u, &r, start + length);
 	if (ret) {
 		dm_remap_update_abandon(&u);
-	} else {
+	} else if (u.first) {
 		struct dm_remap_soft soft = { .start = start, .length = length };
 
 		dm_remap_update_publish(&md->table, &u);

@@ -265,7 +265,8 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
 
 /*
  * What of the range has no record becomes pending, in memory; the next commit, save
- * or autosave makes it durable. 0, -EROFS, -ENOSPC or -ENOMEM: nothing was done.
+ * or autosave makes it durable. 0; or -EROFS, -ENOSPC, -ENOMEM, -EINVAL (no such record
+ * can be), or the error of a commit that a full ring of ranges asked for: nothing was done.
  */
 int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason);
 
