@@ -61,7 +61,7 @@ struct dm_remap_super {
 	u64 table_generation;	/* the generation that wrote the active table */
 	u64 records;
 	u64 journal_start;
-	u32 journal_chain;	/* chain value of sequence journal_start - 1 */
+	u32 journal_chain;	/* chain value of the last commit in the table */
 	struct dm_remap_main_id main;
 	u64 formatted_time;
 	u64 written_time;

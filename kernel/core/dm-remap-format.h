@@ -133,7 +133,7 @@ enum dm_remap_disk_state {
 
 /* First 512 bytes of a superblock's block; the rest is zero and not looked at. */
 struct dm_remap_disk_superblock {
-	struct dm_remap_disk_header header;	/*   0: chain: of sequence journal_start - 1 */
+	struct dm_remap_disk_header header;	/*   0: chain: of the last commit in the table */
 	__le32 compat;				/*  64: unknown bits: go on */
 	__le32 compat_ro;			/*  68: unknown bits: write nothing */
 	__le32 incompat;			/*  72: unknown bits: refuse */

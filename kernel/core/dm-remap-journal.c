@@ -5,7 +5,8 @@
  * What makes that hold when it goes wrong: a commit that failed may have reached
  * one replica all the same, and a replay would find it there. Its sequence is
  * therefore never used again (it is burnt), its ranges are in doubt, and the next
- * commit waits for a checkpoint that starts behind it.
+ * commit waits for a checkpoint that starts behind it. The chain does not go through
+ * it: that is how a loader tells it from one that is in the table.
  */
 #include "dm-remap-internal.h"
 
@@ -344,6 +345,7 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 {
 	struct commit c;
 	struct soft_mark mark;
+	u32 chain;
 	int ret;
 
 	lockdep_assert_held(&md->commit_lock);
@@ -354,12 +356,13 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 	ret = commit_prepare(md, &c, entry, n);
 	if (ret)
 		return ret;
-	ret = journal_write(md, entry, n, &mark, &md->chain);
+	ret = journal_write(md, entry, n, &mark, &chain);
 	WRITE_ONCE(md->next_sequence, md->next_sequence + 1);
 	if (ret) {
 		commit_failed(md, &c, entry, n);
 		return -EUCLEAN;
 	}
+	md->chain = chain;
 	dm_remap_update_publish(&md->table, &c.records);
 	dm_remap_update_publish(&md->retired, &c.retired);
 	dm_remap_update_abandon(&c.in_doubt);

@@ -530,6 +530,35 @@ static int replay(struct loader *l)
 	return ret;
 }
 
+/*
+ * One end alone is known to start where replay began. The other may start a commit
+ * earlier, and find that one: as long as it may, what that commit says is in doubt, unless
+ * both find it, and it is the one that the table has and the chain goes on from.
+ */
+static int doubt_between_ends(struct loader *l)
+{
+	struct dm_remap_metadata *md = l->md;
+	const struct dm_remap_super *sb = &md->sb;
+	u64 sequence = sb->journal_start - 1, at = dm_remap_journal_at(&sb->layout, 0, sequence);
+	int r, ret = 0;
+	u32 i;
+
+	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1)
+		return 0;
+	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
+	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++) {
+		const struct dm_remap_disk_block *block = &l->ring[r][i];
+		bool alone = !slot_holds(l, &l->slot[!r][i], sequence);
+
+		if (!slot_holds(l, &l->slot[r][i], sequence))
+			continue;
+		if ((alone && l->report->lagging) ||
+		    dm_remap_chain_value(block, at) != sb->journal_chain)
+			ret = dm_remap_doubt_add(md, sequence, block);
+	}
+	return ret;
+}
+
 static int load_journal(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
@@ -545,7 +574,7 @@ static int load_journal(struct loader *l)
 			return -ENOMEM;
 		read_ring(l, r);
 	}
-	return replay(l);
+	return replay(l) ?: doubt_between_ends(l);
 }
 
 /* ---- allocator ---- */

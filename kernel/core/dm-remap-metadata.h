@@ -156,7 +156,7 @@ struct dm_remap_metadata {
 	enum dm_remap_mode mode;
 	u64 main_sectors;		/* of the mapped device */
 	u64 next_sequence;
-	u32 chain;			/* chain value of next_sequence - 1 */
+	u32 chain;			/* chain value of the last commit that did not fail */
 	u64 oldest_start;		/* smallest journal_start that a superblock may hold */
 	bool burnt;			/* next_sequence - 1 failed: a checkpoint comes next */
 	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */

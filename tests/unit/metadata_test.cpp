@@ -570,6 +570,27 @@ TEST(Resize, RecordsAreInTheWay) {
 
 // ---- restore ----
 
+// On the spare is a commit that failed: whoever loads it next believes it, and memory does not.
+TEST(Restore, BurntCommitThatLandedIsNotWhatMemoryHolds) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(7), 0);
+    const std::uint64_t begun = world->spare.writes() + 2;
+    world->spare.failed_writes_land = true;
+    world->spare.on_write = [&](auto n, auto, auto) {
+        world->spare.failed_writes_land = n == begun;
+        return n >= begun ? -EIO : 0;
+    };
+    EXPECT_EQ(md->remap(100), -EUCLEAN);
+    EXPECT_EQ(try_load(*world).records.size(), 2U);
+    bool healed = true;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), -EUCLEAN);
+    EXPECT_FALSE(healed);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
 TEST(Restore, VerifiesWhatIsWhole) {
     auto world = formatted();
     auto md = open(*world);

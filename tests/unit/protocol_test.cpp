@@ -302,6 +302,78 @@ TEST(Protocol, DoubtStandsUntilBothEndsStartBehindIt) {
     EXPECT_TRUE(try_load(*world).records.empty());
 }
 
+// The same with a restart in between: the newer superblock does not know the commit, the older one
+// would find it. Told apart from a commit that is in the table even where both replicas hold it.
+TEST(Protocol, DoubtOutlivesARestartBetweenTheTwoEnds) {
+    for (bool on_both : {false, true}) {
+        auto world = formatted();
+        const std::uint64_t journal = journal_at(*world, 1, kFirst) * kBlockSectors;
+        {
+            auto md = open(*world);
+            world->spare.on_write = [&](auto, auto sector, auto) {
+                world->spare.failed_writes_land = sector == journal && on_both;
+                return sector == journal || sector == 0 ? -EIO : 0;
+            };
+            EXPECT_EQ(md->remap(100, 8), -EUCLEAN);
+        }
+        auto md = open(*world);
+        EXPECT_TRUE(md->records().empty());
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 107));
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 108));
+        // Superblock 1 is lost now: indeed.
+        const Image image = world->spare.image();
+        zero_block(*world, dm_remap_superblock_at(&(*md)->sb.layout, 1));
+        EXPECT_EQ(try_load(*world).records.size(), 1U);
+        world->spare.restore(image);
+
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(dm_remap_save(md->get()), 0);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_TRUE(dm_remap_table_empty(&(*md)->table));
+        EXPECT_TRUE(try_load(*world).records.empty());
+    }
+}
+
+// What is in the table of the newer superblock, and is found by the older one in one replica alone,
+// is no surer than before the restart.
+TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
+    auto world = formatted();
+    { ASSERT_EQ(open(*world)->remap(100), 0); }
+    zero_block(*world, journal_at(*world, 0, kFirst));
+    world->spare.bad_write.insert(0);
+    // One more superblock 1 at the first: the doubt is loaded again, and so it is at the second.
+    for (unsigned restart = 0; restart < 2; restart++) {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_EQ(md->report.lagging, restart == 1);
+        EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    }
+    world->spare.bad_write.clear();
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+}
+
+// Superblocks one apart are no reason to doubt what both ends lead to.
+TEST(Protocol, CommitThatBothEndsHoldIsNotInDoubtBetweenThem) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        world->spare.bad_write.insert(0);
+        EXPECT_NE(md->checkpoint(), 0);
+    }
+    auto md = open(*world);
+    EXPECT_TRUE(md->report.lagging);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+}
+
 // The slot of a failed commit is passed by a checkpoint, and its sequence is not used again.
 TEST(Protocol, SlotThatAReplicaRefusesIsPassed) {
     for (int refusing : {0, 1}) {
