@@ -103,11 +103,11 @@ TEST(Races, EightWritersAndEverythingElse) {
 
 TEST(Races, SuspendAndReloadWhileWritesFail) {
     Stack stack;
-    stack.main.fail(scattered_ranges(stack.sectors(), 200, 1, 2), Fails::kWrites);
+    stack.main.fail(scattered_ranges(kRaced, 100, 1, 2), Fails::kWrites);
     const Table table = stack.device().table();
     std::atomic<bool> done{false};
     std::thread writer([&] {
-        for (uint64_t at = 0; at < stack.sectors(); at += 64) {
+        for (uint64_t at = 0; at < kRaced; at += 64) {
             EXPECT_EQ(stack.write(at, 64, 2), 0) << at;
         }
         done = true;
@@ -122,7 +122,7 @@ TEST(Races, SuspendAndReloadWhileWritesFail) {
         }
     }
     writer.join();
-    EXPECT_THAT(stack.records(), SizeIs(200));
+    EXPECT_THAT(stack.records(), SizeIs(100));
     EXPECT_TRUE(stack.is_whole());
     stack.restart();
     EXPECT_TRUE(stack.is_whole());
