@@ -311,6 +311,8 @@ static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
 
 int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 {
+	/* A resume waits for the lock, and reclaim may wait for the resume. */
+	unsigned int noio = memalloc_noio_save();
 	struct dm_remap_device *d;
 	int ret;
 
@@ -321,6 +323,7 @@ int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 	else
 		ret = d ? device_share(t, d, error) : device_make(t, main_start, error);
 	mutex_unlock(&registry_lock);
+	memalloc_noio_restore(noio);
 	return ret;
 }
 
@@ -424,6 +427,27 @@ static int device_resize(struct dm_remap_device *d)
 	return ret;
 }
 
+/*
+ * Since this table was loaded, the spare of the one before it may have come to hold
+ * records. That was the time to go on with it: this one would serve what main holds.
+ */
+static bool device_superseded(struct dm_remap_device *d)
+{
+	struct dm_remap_device *other;
+
+	mutex_lock(&registry_lock);
+	list_for_each_entry(other, &registry, list)
+		if (other != d && other->dm == d->dm && other->main_devt == d->main_devt &&
+		    ranges_overlap(other->main_start, other->main_claim, d->main_start,
+				   d->main_claim) && spare_in_use(other))
+			d->superseded = true;
+	mutex_unlock(&registry_lock);
+	if (d->superseded)
+		DMERR("%s: the spare until now holds records: remove the device, create it with that",
+		      dm_device_name(d->dm));
+	return d->superseded;
+}
+
 int dm_remap_device_resume(struct dm_remap_target *t)
 {
 	struct dm_remap_device *d = t->device;
@@ -432,6 +456,8 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	struct dm_remap_main_id main;
 	int ret = 0;
 
+	if (device_superseded(d))
+		return -EBUSY;
 	d->ti = t->ti;
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
@@ -450,7 +476,11 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	memcpy(main.name, md->sb.main.name, sizeof(main.name));
 	dm_remap_breaker_reset(md);
 	md->write_nothing = md->sb.compat_ro || !writable;
-	dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
+	ret = dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
+	if (ret) {
+		d->ti = NULL;
+		return ret;
+	}
 	if (writable) {
 		d->report_due = false;
 		dm_remap_autosave_start(d);

@@ -60,6 +60,7 @@ struct dm_remap_device {
 	struct dm_remap_report report;	/* of the load */
 	bool report_due;		/* no activation has acted on it yet */
 	bool to_format;			/* at the first resume */
+	bool superseded;		/* never to be resumed; registry_lock */
 	struct dm_remap_format_params format;
 
 	/* Of the table that runs; changed only while none does. */

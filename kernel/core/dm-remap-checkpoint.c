@@ -376,6 +376,21 @@ static int activate_locked(struct dm_remap_metadata *md, bool whole)
 	return ret;
 }
 
+/*
+ * The spare cannot be written, so that this activation leaves no trace on it: is there a
+ * commit that may turn up at the next, over what is written to main meanwhile?
+ */
+static bool must_not_guess(struct dm_remap_metadata *md, const struct dm_remap_report *report)
+{
+	bool read_only = md->write_nothing && !md->sb.compat_ro;
+
+	if (!report || !report->end_unread || md->numbered || read_only)
+		return false;
+	dm_remap_log(md, DM_REMAP_LOG_ERR,
+		     "journal's end unreadable and spare not writable: mend it, or load read-only");
+	return true;
+}
+
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report)
 {
@@ -390,12 +405,18 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 	md->main = main ? *main : md->sb.main;
 	WRITE_ONCE(md->mode, mode_of_copies(&md->sb));
 	ret = md->write_nothing ? -EROFS : activate_locked(md, whole);
-	if (ret)
-		spare_given_up(md);
-	else if (report_damage(report))
-		dm_remap_log(md, DM_REMAP_LOG_WARN, "damaged metadata blocks were written anew");
+	if (ret && must_not_guess(md, report)) {
+		md->active = false;
+	} else {
+		if (ret)
+			spare_given_up(md);
+		else if (report_damage(report))
+			dm_remap_log(md, DM_REMAP_LOG_WARN,
+				     "damaged metadata blocks were written anew");
+		ret = 0;
+	}
 	mutex_unlock(&md->checkpoint_lock);
-	return 0;
+	return ret;
 }
 
 int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors)

@@ -225,7 +225,10 @@ static u64 control_place(const struct dm_remap_metadata *md, u64 start, u64 leng
 	return div_u64(blocks * (2 * i + 1), 2 * CONTROL_SPREAD) * g;
 }
 
-/* A block outside the range that nobody has found bad, in this batch or before. */
+/*
+ * A block outside the range whose data main has, and not the spare, nor this batch on its
+ * way there. Pending ones may do, too: if they can be read by now.
+ */
 static bool control_usable(struct dm_remap_mover *m, u64 place, u64 start, u64 length)
 {
 	struct dm_remap_metadata *md = m->md;
@@ -236,7 +239,7 @@ static bool control_usable(struct dm_remap_mover *m, u64 place, u64 start, u64 l
 	    dm_remap_mover_overlaps(m, place, g))
 		return false;
 	dm_remap_look(md, place, g, &e);
-	return e.kind == DM_REMAP_NONE && !e.flags;
+	return e.kind != DM_REMAP_MAPPED && !e.flags;
 }
 
 static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)

@@ -492,6 +492,21 @@ static bool follows(const struct loader *l, const struct dm_remap_disk_block *bl
 	       (latest ? own == sb->activation : own < sb->activation);
 }
 
+/*
+ * The journal ends where neither replica holds the next sequence. Replica 0 is written
+ * first: if its slot cannot be read, a commit that no one acknowledged may be there all
+ * the same. Not after an orderly stop: then none came after.
+ */
+static void note_end(struct loader *l, u64 sequence)
+{
+	const struct dm_remap_super *sb = &l->md->sb;
+	u32 i;
+
+	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
+	l->report->end_unread = sb->state != DM_REMAP_STATE_CLEAN &&
+				l->slot[0][i].verdict == DM_REMAP_UNREADABLE;
+}
+
 static int replay(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
@@ -522,6 +537,8 @@ static int replay(struct loader *l)
 	}
 	if (winner < 0 && winner != -ENOENT)
 		return winner;
+	if (winner == -ENOENT)
+		note_end(l, sequence);
 	l->report->replayed = sequence - md->sb.journal_start;
 	md->next_sequence = sequence;
 	ret = check_end(l, sequence);

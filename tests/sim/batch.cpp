@@ -282,8 +282,11 @@ void Batch::check_passed_on() {
     if (outage_ != Outage::gone || error == -EIO || breaker_was_open_) {
         return;
     }
-    if (dm_remap_breaker_open(md_) && error != -ETIMEDOUT) {
-        violated("the breaker opened for error %d", error);
+    if (dm_remap_breaker_open(md_)) {
+        if (error != -ETIMEDOUT) {
+            violated("the breaker opened for error %d", error);
+        }
+        return;
     }
     const bool all_on_main = std::all_of(before_.begin(), before_.end(), [&](const Before& b) {
         return b.kind == DM_REMAP_NONE && l_.lookup(b.sector, g_).flags == 0;

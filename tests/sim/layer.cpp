@@ -45,18 +45,49 @@ void Layer::open() {
         dm_remap_load(&*md_, machine_.spare.sectors(), machine_.main.sectors(), &report);
     machine_.patient = false;
     if (error != 0) {
-        violated("load refuses: %s (%d)", report.refusal, error);
+        reopen_after(report, error);
+        return;
     }
     for (const dm_remap_replica_report& r : report.replica) {
         stats_[kHealedMetadata] += r.bad_table_blocks != 0 || r.bad_journal_blocks != 0;
     }
     md_->policy.read_retries = static_cast<unsigned>(random_.below(4));
-    if (core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) != 0) {
-        violated("activate fails");
+    if (core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) != 0 &&
+        machine_.on()) {
+        if (!report.end_unread) {
+            violated("activate fails");
+        }
+        // Rightly: somebody sees to the spare.
+        stats_[kRefusedActivations]++;
+        drop();
+        machine_.spare_faults.set_outage(Outage::none, 0);
+        machine_.spare_faults.heal(0, machine_.spare.sectors());
+        open();
+        return;
     }
     mover_ = dm_remap_mover_alloc(&*md_, DM_REMAP_REDO_SECTORS);
     trace("  open: mode %s, read_retries %u%s", dm_remap_mode_name(md_->mode),
           md_->policy.read_retries, md_->doubt != nullptr ? ", in doubt" : "");
+}
+
+// The load refuses. That is right where a copy of the table that could not be written left one alone,
+// and that one cannot be read: when it can be, nothing is lost.
+void Layer::reopen_after(const dm_remap_report& report, int error) {
+    const std::string refusal = report.refusal;
+    drop();
+    machine_.spare_faults.heal(0, machine_.spare.sectors());
+    md_.emplace();
+    dm_remap_report again{};
+    const bool good =
+        dm_remap_metadata_init(&*md_, &Machine::kOps, &machine_) == 0 &&
+        dm_remap_load(&*md_, machine_.spare.sectors(), machine_.main.sectors(), &again) == 0;
+    const bool two_faults = good && md_->sb.table_copies != 3;
+    drop();
+    if (!two_faults) {
+        violated("load refuses: %s (%d)", refusal.c_str(), error);
+    }
+    stats_[kRefusedLoads]++;
+    open();
 }
 
 void Layer::drop() {

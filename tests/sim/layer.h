@@ -109,6 +109,7 @@ class Layer {
 
     void map(const std::shared_ptr<Request>& request, std::uint32_t start, std::uint32_t length);
     void map_piece(Piece piece, const dm_remap_extent& e);
+    void reopen_after(const dm_remap_report& report, int error);
     void run_one(const Piece& piece);
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);

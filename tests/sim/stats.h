@@ -45,6 +45,8 @@ enum StatId : std::size_t {
     kHealedMetadata,
     kSaves,
     kCleanStops,
+    kRefusedActivations,
+    kRefusedLoads,
     kSectorsChecked,
     kNrStats,
 };
@@ -82,6 +84,8 @@ inline constexpr std::array<Stat, kNrStats> kStats{{
     {"damaged metadata healed", 10},
     {"saves", 100},
     {"clean stops", 5},
+    {"activations that were refused, rightly", 0},
+    {"loads that were refused, rightly", 0},
     {"sectors checked", 100000},
 }};
 

@@ -79,6 +79,54 @@ TEST(Protocol, SequenceThatAnActivationDidNotSeeStaysUnseen) {
     EXPECT_EQ(try_load(*world).records, md->records());
 }
 
+// The same, but the activation cannot leave its number: then it must not be.
+TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
+    auto world = formatted();
+    const std::uint64_t at = journal_at(*world, 0, kFirst);
+    {
+        auto md = open(*world);
+        cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+    }
+    unreadable_block(*world, at);
+    world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+    {
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_TRUE(md.report.end_unread);
+        EXPECT_EQ(md.activate(), -EIO);
+        // A read-only table writes nothing to main, so there is nothing to lose.
+        md->write_nothing = true;
+        EXPECT_EQ(md.activate(), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RO);
+    }
+    world->spare.on_write = nullptr;
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+// After an orderly stop, and where replica 0 can be read, there is nothing to guess.
+TEST(Protocol, NoTraceIsNeededWhereTheEndIsKnown) {
+    for (const int replica : {0, 1}) {
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(100), 0);
+            if (replica == 0) {
+                ASSERT_EQ(md->deactivate(), 0);
+            }
+        }
+        const std::uint64_t next =
+            try_load(*world).report.replayed + super_at(*world, 0).journal_start;
+        unreadable_block(*world, journal_at(*world, replica, next));
+        world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_FALSE(md.report.end_unread);
+        EXPECT_EQ(md.activate(), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RO);
+    }
+}
+
 // Without the number durable on both ends there is no commit; the checkpoint that ends the misery
 // makes it durable first.
 TEST(Protocol, ActivationNumberIsDurableBeforeTheFirstCommit) {
