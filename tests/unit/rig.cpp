@@ -100,6 +100,17 @@ Metadata::Metadata(World& world) : world_(world) {
     EXPECT_EQ(dm_remap_metadata_init(&md_, &World::kOps, &world), 0);
 }
 
+void Metadata::unload() {
+    if (md_.doubt != nullptr) {
+        dm_remap_metadata_exit(&md_);
+        EXPECT_EQ(dm_remap_metadata_init(&md_, &World::kOps, &world_), 0);
+        return;
+    }
+    dm_remap_table_exit(&md_.table);
+    dm_remap_table_exit(&md_.retired);
+    dm_remap_alloc_exit(&md_.alloc);
+}
+
 std::uint64_t Metadata::take(std::uint32_t length) {
     std::uint64_t spare = 0;
     std::uint32_t taken = 0;
@@ -117,6 +128,7 @@ int Metadata::remap(std::uint64_t main, std::uint32_t length) {
 
 Records Metadata::records() {
     Records all;
+    all.reserve(16);  // many a test asks for a few records many times
     dm_remap_record r{};
     for (u64 from = 0; dm_remap_table_next(&md_.table, from, &r); from = r.main + r.length) {
         all.push_back(plain(r));

@@ -66,6 +66,8 @@ class Metadata {
     int load() {
         return dm_remap_load(&md_, world_.spare.sectors(), world_.main.sectors(), &report);
     }
+    // Back to before load(), for the next one: a cheap way to many loads.
+    void unload();
     int activate() { return dm_remap_activate(&md_, nullptr, &report); }
     int commit(const std::vector<dm_remap_record>& entries) {
         return dm_remap_commit(&md_, entries.data(), entries.size());
