@@ -75,11 +75,14 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = t->sector,
 		.sectors = t->sectors, .data = m->check, .fate = m->fate[1],
 	};
-	u32 g = dm_remap_granularity(m->md), i;
+	u32 g = dm_remap_granularity(m->md), n = t->sectors / g, i;
 	size_t size = dm_remap_bytes(g);
-	int ret = dm_remap_transfer(m, &back);
+	int ret;
 
-	for (i = 0; !ret && i < t->sectors / g; i++)
+	if (dm_remap_fate_run(t->fate, 0, n) == n && t->fate[0] == DM_REMAP_BAD)
+		return 0;
+	ret = dm_remap_transfer(m, &back);
+	for (i = 0; !ret && i < n; i++)
 		if (t->fate[i] != DM_REMAP_BAD &&
 		    (back.fate[i] || memcmp(t->data + i * size, m->check + i * size, size)))
 			t->fate[i] = DM_REMAP_BAD_BACK;

@@ -128,6 +128,8 @@ TEST(Breaker, OpensAfterEightRequestsAndAnEvent) {
     EXPECT_EQ(stack.value("breaker"), "closed");
     const uint32_t events = stack.device().info().event_nr;
     EXPECT_EQ(stack.read(20000, 8), EIO);
+    EXPECT_EQ(stack.value("breaker"), "closed") << "each direction has its own";
+    EXPECT_EQ(stack.write(20000, 8, 2), EIO);
     EXPECT_EQ(stack.value("breaker"), "open");
     EXPECT_TRUE(stack.has_event_after(events));
     EXPECT_EQ(stack.write(20000, 8, 2), EIO);
