@@ -28,6 +28,13 @@ void PrintTo(const Verb& verb, std::ostream* out) {
     *out << verb.name;
 }
 
+// As gtest wants it: without a hyphen.
+std::string test_name(const Verb& verb) {
+    std::string name = verb.name;
+    std::replace(name.begin(), name.end(), '-', '_');
+    return name;
+}
+
 std::vector<Verb> verbs() {
     return {{"format", {"main", "spare"}},
             {"create", {"NAME", "main", "spare"}},
@@ -96,10 +103,10 @@ TEST_P(EveryVerb, RefusesAnExtraOperand) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EveryVerb, testing::ValuesIn(verbs()),
-                         [](const auto& verb) { return verb.param.name; });
+                         [](const auto& verb) { return test_name(verb.param); });
 
 INSTANTIATE_TEST_SUITE_P(All, VerbWithOperands, testing::ValuesIn(verbs_with_operands()),
-                         [](const auto& verb) { return verb.param.name; });
+                         [](const auto& verb) { return test_name(verb.param); });
 
 TEST(Usage, AVerbIsRequired) {
     EXPECT_EQ(run_tool({}).exit_code, 2);

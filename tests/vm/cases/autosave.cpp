@@ -50,7 +50,7 @@ class Autosave : public testing::Test {
     void make_dirty(const DmDevice& device) {
         const BlockFile mapped(device.path());
         const Buffer block(kSector);
-        ASSERT_EQ(mapped.read(1000, block.bytes()), ENODATA);  // a medium error
+        ASSERT_EQ(mapped.read(1000, block.bytes()), EIO);  // a medium error, and for good
     }
 
     ScsiDebug main{{"dev_size_mb=16"}};
