@@ -158,7 +158,7 @@ TEST_F(Messages, RestoreNeverReplacesMemory) {
     ASSERT_EQ(disk.flush(), 0);
     KernelLog log;
     EXPECT_NE(message_error(device, "restore"), 0);
-    EXPECT_TRUE(log.contains("memory is kept", 1000));
+    EXPECT_TRUE(log.contains("the spare holds something else", 1000));
     EXPECT_THAT(remap_list(device), SizeIs(1));
     device.message("save");
     EXPECT_THAT(device.message("restore"), HasSubstr("verified"));
