@@ -443,7 +443,7 @@ static bool device_superseded(struct dm_remap_device *d)
 			d->superseded = true;
 	mutex_unlock(&registry_lock);
 	if (d->superseded)
-		DMERR("%s: the spare until now holds records: remove the device, create it with that",
+		DMERR("%s: the spare until now holds records: create the device anew, with that",
 		      dm_device_name(d->dm));
 	return d->superseded;
 }

@@ -70,8 +70,8 @@ void Layer::open() {
           md_->policy.read_retries, md_->doubt != nullptr ? ", in doubt" : "");
 }
 
-// The load refuses. That is right where a copy of the table that could not be written left one alone,
-// and that one cannot be read: when it can be, nothing is lost.
+// The load refuses. That is right where a copy of the table that could not be written left one
+// alone, and that one cannot be read: when it can be, nothing is lost.
 void Layer::reopen_after(const dm_remap_report& report, int error) {
     const std::string refusal = report.refusal;
     drop();

@@ -98,8 +98,7 @@ class Metadata {
 // What redoes requests, with a lifetime.
 class Mover {
   public:
-    explicit Mover(Metadata& md)
-        : mover_(dm_remap_mover_alloc(md.get(), DM_REMAP_REDO_SECTORS)) {}
+    explicit Mover(Metadata& md) : mover_(dm_remap_mover_alloc(md.get(), DM_REMAP_REDO_SECTORS)) {}
     ~Mover() { dm_remap_mover_free(mover_); }
     Mover(const Mover&) = delete;
     Mover& operator=(const Mover&) = delete;
