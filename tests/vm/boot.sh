@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Sourced: boots the test machine.
 #
+#   vm_job DIR FILTER       makes DIR/job: the cases that the GoogleTest filter picks
+#
 #   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job; DIR/history, if
 #                           there is one, is /history) and returns when the machine is off. In DIR
 #                           it finds or leaves
@@ -14,6 +16,10 @@
 # the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
 # the host's page cache, hence survives). A machine that says nothing, there or in the log or the
 # acks, for VM_SILENCE seconds is killed as well, and the last line is then "silent".
+#
+# One that ends before the job has said a word is booted again, twice at most: without KVM, QEMU now
+# and then executes an instruction that the kernel is just patching, and the kernel dies of it in
+# its own boot.
 
 VM_SILENCE=${VM_SILENCE:-180}
 VM_DISKS=(main:2G spare:1G extra:1G)
@@ -27,7 +33,22 @@ vm_accelerator() {
     fi
 }
 
+vm_job() {
+    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$2" >"$1/job"
+    chmod +x "$1/job"
+}
+
 vm_boot() {
+    local dir=$2 try
+    for try in first second last; do
+        vm_boot_once "$@"
+        [[ ! -s $dir/log ]] || return 0
+        echo "The machine ended in its own boot, the $try time:" >&2
+        tail -n 20 "$dir/console" >&2
+    done
+}
+
+vm_boot_once() {
     local version=$1 dir=$2 kernel disk image port qemu verdict line part last
     local args=()
     kernel=$(scripts/kernels.sh fetch "$version")

@@ -31,8 +31,7 @@ done
 # One boot with a case; its verdicts are left in $dir/said.
 boot_with() {
     local version=$1 dir=$2 case=$3
-    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$case" >"$dir/job"
-    chmod +x "$dir/job"
+    vm_job "$dir" "$case"
     vm_boot "$version" "$dir" >"$dir/said" 2>"$dir/errors"
 }
 

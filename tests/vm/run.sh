@@ -61,9 +61,7 @@ explain() {
 boot_with() {
     local version=$1 dir=$2 word name verdict seconds current='' end=''
     shift 2
-    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$(IFS=: && echo "$*")" \
-        >"$dir/job"
-    chmod +x "$dir/job"
+    vm_job "$dir" "$(IFS=: && echo "$*")"
     while read -r word name verdict seconds; do
         case $word in
         start) current=$name ;;
