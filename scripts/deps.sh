@@ -9,7 +9,7 @@ declare -A groups=(
         libdeflate-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
         libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
     [test]="libgtest-dev libgmock-dev librapidcheck-dev
-        qemu-system-x86 busybox-static cpio dmsetup e2fsprogs xfsprogs btrfs-progs fio
+        qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
         xz-utils zstd"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"

@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Sourced: boots the test machine.
 #
+#   vm_options "$@"         "--name value" sets the variable of that name, which must be there
+#   vm_on_each COMMAND KERNEL   runs COMMAND VERSION for each version that KERNEL means, a series, a
+#                           version or "all", with what it needs built and nobody else at it; fails
+#                           if one did
 #   vm_job DIR FILTER       makes DIR/job: the cases that the GoogleTest filter picks
 #
 #   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job; DIR/history, if
@@ -31,6 +35,33 @@ vm_accelerator() {
     else
         echo tcg,thread=multi
     fi
+}
+
+# The header of the script that sources this says how to use it.
+vm_options() {
+    while [[ $# -gt 0 ]]; do
+        if [[ $1 != --* || ! -v ${1#--} || $# -eq 1 ]]; then
+            sed -n '2,/^set/s/^# \?//p' "$0" >&2
+            exit 2
+        fi
+        printf -v "${1#--}" %s "$2"
+        shift 2
+    done
+}
+
+vm_on_each() {
+    local command=$1 kernels=$2 one version status=0
+    [[ $kernels != all ]] || kernels=$(scripts/kernels.sh series)
+    for one in $kernels; do
+        version=$(scripts/kernels.sh version "$one")
+        mkdir -p "build/vm/$version" build/results
+        exec 9>"build/vm/$version/lock"
+        flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
+        (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
+        tests/vm/initramfs.sh "$version"
+        "$command" "$version" || status=1
+    done
+    return $status
 }
 
 vm_job() {

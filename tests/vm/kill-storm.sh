@@ -16,17 +16,7 @@ cd "$(dirname "$0")/../.."
 
 kernel=all
 runs=100
-while [[ $# -gt 0 ]]; do
-    case $1 in
-    --kernel) kernel=${2:?} ;;
-    --runs) runs=${2:?} ;;
-    *)
-        sed -n '2,/^set/s/^# \?//p' "$0" >&2
-        exit 2
-        ;;
-    esac
-    shift 2
-done
+vm_options "$@"
 
 # One boot with a case; its verdicts are left in $dir/said.
 boot_with() {
@@ -53,11 +43,7 @@ storm_and_kill() {
 
 run_kernel() {
     local version=$1 dir=build/vm/$1/storm results=build/results/kill-storm-$1.txt run start
-    mkdir -p "$dir" build/results
-    exec 9>"build/vm/$version/lock"
-    flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
-    (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
-    tests/vm/initramfs.sh "$version"
+    mkdir -p "$dir"
     rm -f "$dir"/*.img "$dir/history"
     : >"$results"
     : >"$dir/history"
@@ -84,16 +70,7 @@ run_kernel() {
     fi
     echo "PASS KillStorm.Last $((SECONDS - start))" >>"$results"
     rm -f "$dir"/*.img
+    echo "Kernel $version: $(scripts/count-results.sh "$results")"
 }
 
-case $kernel in
-all) kernels=$(scripts/kernels.sh series) ;;
-*) kernels=$kernel ;;
-esac
-failed=0
-for one in $kernels; do
-    version=$(scripts/kernels.sh version "$one")
-    run_kernel "$version" || failed=1
-    echo "Kernel $version: $(scripts/count-results.sh "build/results/kill-storm-$version.txt")"
-done
-exit $failed
+vm_on_each run_kernel "$kernel"

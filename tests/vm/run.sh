@@ -13,18 +13,8 @@ cd "$(dirname "$0")/../.."
 . tests/vm/boot.sh
 
 kernel=all
-filter='*'
-while [[ $# -gt 0 ]]; do
-    case $1 in
-    --kernel) kernel=${2:?} ;;
-    --case) filter=${2:?} ;;
-    *)
-        sed -n '2,/^set/s/^# \?//p' "$0" >&2
-        exit 2
-        ;;
-    esac
-    shift 2
-done
+case='*'
+vm_options "$@"
 
 declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
 
@@ -112,16 +102,16 @@ run_batch() {
 # The names that the filter picks. These have to be asked for.
 list_cases() {
     local suite excluded=:-
-    [[ $filter != *-* ]] || excluded=:
+    [[ $case != *-* ]] || excluded=:
     for suite in Selftest RebootLong KillStorm; do
-        [[ $filter == *$suite* ]] || excluded+="$suite*:"
+        [[ $case == *$suite* ]] || excluded+="$suite*:"
     done
-    build/cmake/tests/vm/vm-cases --gtest_list_tests --gtest_filter="$filter${excluded%:}" |
+    build/cmake/tests/vm/vm-cases --gtest_list_tests --gtest_filter="$case${excluded%:}" |
         awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }'
 }
 
 results_of() {
-    case $filter in
+    case $case in
     *Selftest*) echo "build/results/vm-selftest-$1.txt" ;;
     *) echo "build/results/vm-$1.txt" ;;
     esac
@@ -132,13 +122,8 @@ run_kernel() {
     local name suite ordinary=() suites=()
     results=$(results_of "$version")
     verdicts=()
-    mkdir -p "$dir" build/results
-    exec 9>"build/vm/$version/lock"
-    flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
+    mkdir -p "$dir"
     : >"$results"
-
-    (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
-    tests/vm/initramfs.sh "$version"
 
     for name in $(list_cases); do
         suite=${name%%.*}
@@ -148,9 +133,9 @@ run_kernel() {
         esac
     done
     if [[ ${#ordinary[@]} -eq 0 && ${#suites[@]} -eq 0 ]]; then
-        echo "No case matches '$filter'." >&2
-        record "$filter" LOST 0
-        return
+        echo "No case matches '$case'." >&2
+        record "$case" LOST 0
+        return 1
     fi
 
     echo "Kernel $version, $(vm_accelerator):"
@@ -159,24 +144,13 @@ run_kernel() {
     for suite in "${suites[@]}"; do
         rm -f "$dir"/*.img
         # All phases, even if the filter names one: it would find nothing on the disks.
-        for name in $(filter="$suite.*" list_cases); do
+        for name in $(case="$suite.*" list_cases); do
             run_batch "$version" "$dir" "$name"
         done
     done
     rm -f "$dir"/*.img
+    echo "Kernel $version: $(scripts/count-results.sh "$results")"
+    ! grep -q '^FAIL' "$results"
 }
 
-case $kernel in
-all) kernels=$(scripts/kernels.sh series) ;;
-*) kernels=$kernel ;;
-esac
-failed=0
-for one in $kernels; do
-    version=$(scripts/kernels.sh version "$one")
-    run_kernel "$version"
-    for verdict in "${verdicts[@]}"; do
-        [[ $verdict != FAIL ]] || failed=1
-    done
-    echo "Kernel $version: $(scripts/count-results.sh "$(results_of "$version")")"
-done
-exit $failed
+vm_on_each run_kernel "$kernel"

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cerrno>
 #include <chrono>
 #include <functional>
 #include <thread>
@@ -110,6 +111,68 @@ TEST_F(WholeDisk, TimeOuts) {
         main.set_device("state", "running");
     }
     expect_works();
+}
+
+constexpr unsigned kRead10 = 0x28;
+constexpr unsigned kWrite10 = 0x2a;
+
+// What a disk says instead of doing what it was told, whatever the sector.
+class Answers : public WholeDisk {
+  protected:
+    void SetUp() override {
+        if (!main.can_inject()) {
+            GTEST_SKIP() << "scsi_debug of this kernel can't";
+        }
+        WholeDisk::SetUp();
+        main.set_retries("0");
+    }
+};
+
+struct NamedAnswer {
+    const char* name;
+    ScsiDebug::Answer answer;
+    int once;  // what becomes of a request that gets it, and the next one does not
+};
+constexpr NamedAnswer kAnswers[] = {
+    {"no connection", {.host = 0x01}, 0},
+    {"internal error of the host", {.host = 0x07}, 0},
+    {"medium error", {.status = 0x02, .key = 0x3, .code = 0x0c, .qualifier = 0x02}, 0},
+    {"no transport", {.host = 0x0f}, ENOLINK},
+    {"reservation conflict", {.status = 0x18}, EBADE},
+    {"hardware error", {.status = 0x02, .key = 0x4, .code = 0x44}, EREMOTEIO},
+};
+
+TEST_F(Answers, ToAllCommandsSpendNothing) {
+    for (const auto& row : kAnswers) {
+        SCOPED_TRACE(row.name);
+        main.inject(kWrite10, row.answer);
+        for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
+            EXPECT_NE(write(i * 1000), 0);
+            EXPECT_EQ(read(i * 1000), 0);
+        }
+        main.end_injection(kWrite10);
+        main.inject(kRead10, row.answer);
+        for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
+            EXPECT_NE(read(i * 1000), 0);
+        }
+        main.end_injection(kRead10);
+        expect_untouched();
+        expect_works();
+    }
+}
+
+TEST_F(Answers, ToOneCommandAreNoBadSector) {
+    for (const auto& row : kAnswers) {
+        SCOPED_TRACE(row.name);
+        main.inject(kWrite10, row.answer, 1);
+        EXPECT_EQ(write(1000), row.once);
+        main.end_injection(kWrite10);
+        main.inject(kRead10, row.answer, 1);
+        EXPECT_EQ(read(1000), row.once);
+        main.end_injection(kRead10);
+        expect_untouched();
+        expect_works();
+    }
 }
 
 void expect_untouched(Stack& stack) {

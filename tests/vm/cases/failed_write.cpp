@@ -92,13 +92,13 @@ TEST(FailedWrite, ManyInOneLargeWrite) {
 }
 
 // A record a write, and another where main was asked for a sign of life.
-TEST(FailedWrite, ALongRunIsAFewRecords) {
+TEST(FailedWrite, ALongRunIsOneRecord) {
     Stack stack;
     stack.main.fail(1000, 4096, Fails::kWrites);
     for (uint64_t at = 1000; at < 1000 + 4096; at += 512) {
         ASSERT_EQ(stack.write(at, 512, 2), 0);
     }
-    EXPECT_THAT(stack.records(), SizeIs(testing::Le(16U)));
+    EXPECT_THAT(stack.records(), ElementsAre("1000 4096 mapped write_error"));
     EXPECT_EQ(stack.number("remapped"), 4096U);
     expect_kept(stack);
 }

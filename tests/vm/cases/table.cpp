@@ -11,6 +11,7 @@
 #include "command.h"
 #include "dm_device.h"
 #include "harness.h"
+#include "kernel_log.h"
 #include "remap.h"
 
 namespace remap::vm {
@@ -155,6 +156,37 @@ TEST_F(TableLine, OneSpareServesOneDevice) {
     EXPECT_TRUE(refused(remap_table(main.path(), spare.path(), {}, 0, 8), "another start"));
     DmDevice again("remap", table);
     EXPECT_THAT(remap_list(again), SizeIs(1));
+}
+
+// A table with another spare would do without the records of the live one, also of those that came
+// after it was loaded.
+TEST_F(TableLine, AnotherSpareIsRefusedWhileThereAreRecords) {
+    LoopDevice other(16 * kMiB);
+    const Table with_other = remap_table(main.path(), other.path(), {"format"});
+    DmDevice device("remap", line({"format"}));
+    const Table live = device.table();
+    write_pattern(BlockFile(device.path()), 0, 64, 1);
+    device.load(with_other);
+    device.message("remap 8 8");
+    write_pattern(BlockFile(device.path()), 8, 8, 2);
+    KernelLog log;
+    device.suspend();
+    EXPECT_THROW(device.resume(), DmError);
+    EXPECT_TRUE(log.contains("the spare until now holds records"));
+    EXPECT_THROW(device.resume(), DmError) << "now that the live table is gone";
+    device.load(live);
+    device.resume();
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 0, 8, 1));
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 8, 8, 2));
+    EXPECT_THROW(device.load(with_other), DmError);
+    // Without records nothing is lost.
+    device.message("unremap 8 8");
+    device.reload(with_other);
+    EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 8, 8, 2));
+    device.message("remap 8 8");
+    device.remove();
+    register_spare(other.path());
+    register_spare(spare.path());
 }
 
 TEST_F(TableLine, AReadOnlyLoadWritesNothing) {

@@ -1,6 +1,7 @@
 #include "backing.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
@@ -26,6 +27,8 @@ namespace fs = std::filesystem;
 namespace {
 
 const fs::path kScsiDebugDriver = "/sys/bus/pseudo/drivers/scsi_debug";
+const fs::path kDebugFs = "/sys/kernel/debug";
+constexpr int kFailCommand = 2;  // in the words of the file `error` there
 const fs::path kNullBlkConfig = "/sys/kernel/config/nullb";
 
 void wait_until(const std::string& what, const std::function<bool()>& done) {
@@ -133,6 +136,29 @@ void ScsiDebug::set_parameter(const std::string& parameter, const std::string& v
 void ScsiDebug::set_device(const std::string& attribute, const std::string& value, unsigned disk) {
     write_value("/sys/block" / fs::path(path(disk)).filename() / "device" / attribute,
                 value + "\n");
+}
+
+std::string ScsiDebug::injection_file() const {
+    const auto device = "/sys/block" / fs::path(path()).filename() / "device";
+    return kDebugFs / "scsi_debug" / fs::canonical(device).filename() / "error";
+}
+
+bool ScsiDebug::can_inject() const {
+    if (!fs::exists(kDebugFs / "block")) {
+        run_ok({"mount", "-t", "debugfs", "debugfs", kDebugFs});
+    }
+    return fs::exists(injection_file());
+}
+
+void ScsiDebug::inject(unsigned operation, const Answer& answer, unsigned times) {
+    const int count = times == 0 ? 1 : -static_cast<int>(times);
+    write_value(injection_file(),
+                fmt::format("{} {} {:x} {:x} 0 {:x} {:x} {:x} {:x}", kFailCommand, count, operation,
+                            answer.host, answer.status, answer.key, answer.code, answer.qualifier));
+}
+
+void ScsiDebug::end_injection(unsigned operation) {
+    write_value(injection_file(), fmt::format("- {} {:x}", kFailCommand, operation));
 }
 
 void ScsiDebug::set_retries(const std::string& value, unsigned disk) {

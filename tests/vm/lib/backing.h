@@ -42,7 +42,23 @@ class ScsiDebug {
     // How often the kernel tries a command again before it fails.
     void set_retries(const std::string& value, unsigned disk = 0);
 
+    // Whether the module can fail commands as inject() wants; since Linux 6.7.
+    [[nodiscard]] bool can_inject() const;
+    // What a command gets instead of being carried out, in the words of SCSI.
+    struct Answer {
+        unsigned host = 0;    // of scsi_status.h: DID_*
+        unsigned status = 0;  // SAM_STAT_*
+        unsigned key = 0;     // sense, with a status of 2, CHECK CONDITION
+        unsigned code = 0;
+        unsigned qualifier = 0;
+    };
+    // For the next `times` commands with this operation code; 0: for all.
+    void inject(unsigned operation, const Answer& answer, unsigned times = 0);
+    void end_injection(unsigned operation);
+
   private:
+    [[nodiscard]] std::string injection_file() const;
+
     Module module_;
     std::vector<std::string> paths_;
 };
