@@ -1,13 +1,15 @@
 // The inside of kill-storm.sh: writes over failing sectors until the machine is killed, and, at the
 // next boot, the proof that none was lost that had been acknowledged.
 //
-// What happens is told to the host line by line, each before the next thing is done:
+// What was acknowledged is told to the host line by line:
 //
 //   boot <n>                       all is verified, a new storm begins
-//   begin <sector> <count> <seed>  a write is about to be made
-//   done <sector> <count> <seed>   it was acknowledged; or it was found so after a boot
+//   done <sector> <count> <seed>   a write was acknowledged; or it was found so after a boot
 //
-// All lines of all boots before are in /history. Writes of one moment never overlap.
+// All lines of all boots before are in /history. A line may still be on its way to the host when
+// the machine dies: nobody was told of that write, then. That it had begun must be known all the
+// same, so each writer first notes on a disk of its own what it is about to write. Writes of one
+// moment never overlap, and later ones have larger seeds.
 
 #include <gtest/gtest.h>
 
@@ -15,12 +17,15 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <optional>
 #include <random>
 #include <sstream>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 #include "backing.h"
 #include "block.h"
@@ -40,7 +45,50 @@ constexpr unsigned kBadRanges = 2000;
 // What a sector may hold: the pattern of a seed; of 0, zeros. The disk was blank at first.
 struct Sector {
     uint64_t acknowledged = 0;
-    uint64_t begun = 0;  // 0: nothing
+    std::vector<uint64_t> begun = {};  // since then
+};
+
+// The last writes that each writer began, on a disk that is not part of the test. So many are not
+// on their way to the host at one time.
+class Begun {
+  public:
+    static constexpr uint64_t kNotes = 64;
+    struct Write {
+        uint64_t sector = 0;
+        uint64_t count = 0;
+        uint64_t seed = 0;  // 0: no write
+    };
+
+    // On the host before it returns.
+    void note(unsigned writer, uint64_t n, const Write& write) const {
+        const Buffer buffer(kSector);
+        std::ranges::fill(buffer.bytes(), std::byte{0});
+        std::memcpy(buffer.bytes().data(), &write, sizeof(write));
+        must(disk_.write(writer * kNotes + n % kNotes, buffer.bytes()));
+    }
+    [[nodiscard]] std::vector<Write> all() const {
+        const Buffer buffer(kWriters * kNotes * kSector);
+        must(disk_.read(0, buffer.bytes()));
+        std::vector<Write> writes(kWriters * kNotes);
+        for (size_t i = 0; i < writes.size(); i++) {
+            std::memcpy(&writes[i], &buffer.bytes()[i * kSector], sizeof(Write));
+        }
+        return writes;
+    }
+    void clear() const {
+        const Buffer buffer(kWriters * kNotes * kSector);
+        std::ranges::fill(buffer.bytes(), std::byte{0});
+        must(disk_.write(0, buffer.bytes()));
+    }
+
+  private:
+    static void must(int error) {
+        if (error != 0) {
+            throw std::system_error(error, std::generic_category(), "the notes of what has begun");
+        }
+    }
+
+    BlockFile disk_{machine_disk("extra")};
 };
 
 class Acks {
@@ -75,6 +123,7 @@ class Storm {
                         remap_table(main_.path(), machine_disk("spare"), features, kSectors));
     }
 
+    // What was under way may have landed, sector by sector, or not.
     void verify() {
         const BlockFile mapped(device_->path());
         const Buffer buffer(1024 * kSector);
@@ -85,17 +134,20 @@ class Storm {
             }
             const auto found = buffer.bytes().subspan(at % 1024 * kSector, kSector);
             Sector& sector = sectors_[at];
-            if (sector.begun != 0 && holds(found, at, sector.begun)) {
-                sector.acknowledged = sector.begun;
+            const auto landed = std::ranges::find_if(
+                sector.begun, [&](uint64_t seed) { return holds(found, at, seed); });
+            if (landed != sector.begun.end()) {
+                sector.acknowledged = *landed;
             } else if (!holds(found, at, sector.acknowledged)) {
                 wrong++;
                 ADD_FAILURE() << "sector " << at << " lost its write " << sector.acknowledged;
                 ASSERT_LT(wrong, 20U);
             }
-            if (sector.begun != 0) {
+            if (!sector.begun.empty()) {
                 acks_.say("done", at, 1, sector.acknowledged);
             }
         }
+        begun_.clear();
         std::cout << "boot " << boot_ << ": " << writes_ << " writes, "
                   << device_->status().at(0).text << std::endl;
     }
@@ -139,14 +191,16 @@ class Storm {
                 boot_++;
             }
             for (uint64_t at = first; word != "boot" && at < first + count; at++) {
-                Sector& sector = sectors_.at(at);
-                if (word == "begin") {
-                    sector.begun = seed;
-                } else {
-                    sector = {.acknowledged = seed};
-                }
+                sectors_.at(at) = {.acknowledged = seed};
             }
             writes_ += word == "done" ? 1 : 0;
+        }
+        for (const auto& [first, count, seed] : begun_.all()) {
+            for (uint64_t at = first; at < first + count; at++) {
+                if (seed > sectors_.at(at).acknowledged) {
+                    sectors_.at(at).begun.push_back(seed);
+                }
+            }
         }
     }
 
@@ -166,7 +220,7 @@ class Storm {
             const uint64_t seed = (uint64_t{boot_} << 32) + n * kWriters + writer + 1;
             const auto bytes = buffer.bytes().first(count * kSector);
             fill_pattern(bytes, sector, seed);
-            acks_.say("begin", sector, count, seed);
+            begun_.note(writer, n, {sector, count, seed});
             if (const int error = mapped.write(sector, bytes); error != 0) {
                 failed_ = true;
                 ADD_FAILURE() << "write " << sector << "+" << count << ": " << error;
@@ -201,6 +255,7 @@ class Storm {
         return disk;
     }
 
+    Begun begun_;
     Acks acks_;
     std::vector<Sector> sectors_;
     unsigned boot_ = 0;
