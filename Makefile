@@ -63,7 +63,7 @@ cmake_build = cmake --build $(CMAKE_DIR) --target
 # make -s: only what fails.
 quietly = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),-- --quiet)
 
-.PHONY: tools unit-programs sim-programs cli-programs vm-programs test-programs
+.PHONY: tools unit-programs sim-programs cli-programs vm-programs test-programs bench-programs
 tools: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) dm-remapctl $(quietly)
 
@@ -75,6 +75,9 @@ sim-programs: $(CMAKE_DIR)/build.ninja
 
 vm-programs: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) vm-programs $(quietly)
+
+bench-programs: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) bench-programs $(quietly)
 
 # The tests of the tool may be several programs.
 cli-programs test-programs: $(CMAKE_DIR)/build.ninja

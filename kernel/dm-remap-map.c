@@ -19,27 +19,40 @@
 
 #include <linux/delay.h>
 
-/* dm_remap_io.flags */
-#define IO_COUNTED	0x1		/* in inflight->n[generation] */
-#define IO_SPARE_WRITE	0x2		/* a flush of the spare must cover it */
-#define IO_SPARE_FLUSH	0x4
-#define IO_FAILED	0x8		/* it was tried once */
-#define IO_DECIDED	0x10		/* the worker has given it its status */
+/* Marks of a bio. Most have none. */
+#define IO_GENERATION	0x1		/* IO_COUNTED: which one */
+#define IO_COUNTED	0x2		/* in inflight->n[generation] */
+#define IO_SPARE_WRITE	0x4		/* a flush of the spare must cover it */
+#define IO_SPARE_FLUSH	0x8
+#define IO_FAILED	0x10		/* it was tried once */
+#define IO_DECIDED	0x20		/* the worker has given it its status */
+
+/* A clone's bi_private is the target's, and nearer than dm_per_bio_data. */
+static unsigned long marks_of(const struct bio *bio)
+{
+	return (unsigned long)bio->bi_private;
+}
+
+static void mark(struct bio *bio, unsigned long marks)
+{
+	bio->bi_private = (void *)marks;
+}
 
 /* ---- counting ---- */
 
-/* In the section of the lookup that decided where the bio goes. */
-static u8 inflight_enter(struct dm_remap_device *d)
+/* In the section of the lookup that decided where the bio goes. Returns its marks. */
+static unsigned long inflight_enter(struct dm_remap_device *d)
 {
 	int generation = READ_ONCE(d->generation);
 
 	this_cpu_inc(d->inflight->n[generation]);
-	return generation;
+	return IO_COUNTED | generation;
 }
 
-static void inflight_leave(struct dm_remap_device *d, u8 generation)
+static void inflight_leave(struct dm_remap_device *d, unsigned long marks)
 {
-	this_cpu_dec(d->inflight->n[generation]);
+	if (marks & IO_COUNTED)
+		this_cpu_dec(d->inflight->n[marks & IO_GENERATION]);
 }
 
 static unsigned long inflight_sum(const struct dm_remap_device *d, int generation)
@@ -97,46 +110,69 @@ static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 }
 
 /*
- * Looks @sector up and, if the bio is going on, counts it. One section, so that who
- * changes the table and then drains finds it either counted or on the new way.
+ * True: there is no record, nothing is held, and the bio is counted if it has to be;
+ * it goes to main. False: ask the table.
  */
-static void look_and_count(struct dm_remap_device *d, const struct bio *bio, sector_t sector,
-			   unsigned int sectors, struct dm_remap_extent *e,
-			   u8 *flags, u8 *generation)
+static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio)
 {
-	const struct dm_remap_table *table = &d->metadata.table;
+	bool empty = dm_remap_table_empty(&d->metadata.table);
 
-	*flags = 0;
-	*generation = 0;
+	mark(bio, 0);
+	if (!empty || !op_is_write(bio_op(bio)))
+		return empty;
 	preempt_disable();
-	if (likely(dm_remap_table_empty(table))) {
-		e->kind = DM_REMAP_NONE;
-		e->flags = 0;
-		e->length = sectors;
-	} else {
-		dm_remap_table_lookup(table, sector, sectors, e);
-	}
-	if (!e->flags && (e->kind == DM_REMAP_MAPPED || op_is_write(bio_op(bio)))) {
-		*generation = inflight_enter(d);
-		*flags = IO_COUNTED;
-		if (e->kind == DM_REMAP_MAPPED && op_is_write(bio_op(bio)) &&
-		    !(bio->bi_opf & REQ_FUA))
-			*flags |= IO_SPARE_WRITE;
-	}
+	empty = dm_remap_table_empty(&d->metadata.table);
+	if (likely(empty))
+		mark(bio, inflight_enter(d));
 	preempt_enable();
+	return empty;
 }
 
-/* Where the extent lives. */
-static void redirect(struct dm_remap_device *d, struct bio *bio, sector_t sector,
-		     const struct dm_remap_extent *e)
+/*
+ * Looks @sector up and, if the bio is going on, counts it. One section, so that who
+ * changes the table and then drains finds it either counted or on the new way.
+ * Returns its marks.
+ */
+static unsigned long look_and_count(struct dm_remap_device *d, const struct bio *bio,
+				    sector_t sector, struct dm_remap_extent *e)
 {
-	if (e->kind == DM_REMAP_MAPPED) {
-		bio_set_dev(bio, d->spare_bdev);
-		bio->bi_iter.bi_sector = e->spare;
-	} else {
-		bio_set_dev(bio, d->main_bdev);
-		bio->bi_iter.bi_sector = d->main_start + sector;
+	bool write = op_is_write(bio_op(bio));
+	unsigned long marks = 0;
+
+	preempt_disable();
+	dm_remap_table_lookup(&d->metadata.table, sector, bio_sectors(bio), e);
+	if (!e->flags && (write || e->kind == DM_REMAP_MAPPED)) {
+		marks = inflight_enter(d);
+		if (write && e->kind == DM_REMAP_MAPPED && !(bio->bi_opf & REQ_FUA))
+			marks |= IO_SPARE_WRITE;
 	}
+	preempt_enable();
+	return marks;
+}
+
+/*
+ * Not by bio_set_dev: a clone comes without the flags and the blkg of another device,
+ * and dm core gives it the blkg that it has on this one in the cgroup of the original
+ * (dm_submit_bio_remap). That work would be done twice, for each I/O.
+ */
+static void set_dev(struct bio *bio, struct block_device *bdev)
+{
+	bio->bi_bdev = bdev;
+}
+
+static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+{
+	set_dev(bio, d->main_bdev);
+	bio->bi_iter.bi_sector = d->main_start + sector;
+}
+
+/* For the worker, which may have to do it over when others have consumed it. */
+static void remember(struct bio *bio, sector_t sector)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	io->iter = bio->bi_iter;
+	io->iter.bi_sector = sector;
 }
 
 static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
@@ -150,10 +186,13 @@ static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
 }
 
 /* A flush comes twice: for main, and for the spare unless everything there is durable. */
-static int map_flush(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io)
+static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 {
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	mark(bio, 0);
 	if (!dm_bio_get_target_bio_nr(bio)) {
-		bio_set_dev(bio, d->main_bdev);
+		set_dev(bio, d->main_bdev);
 		return DM_MAPIO_REMAPPED;
 	}
 	io->flush_covers = atomic64_read(&d->spare_written);
@@ -161,34 +200,25 @@ static int map_flush(struct dm_remap_device *d, struct bio *bio, struct dm_remap
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	io->flags = IO_SPARE_FLUSH;
-	bio_set_dev(bio, d->spare_bdev);
+	mark(bio, IO_SPARE_FLUSH);
+	set_dev(bio, d->spare_bdev);
 	return DM_MAPIO_REMAPPED;
 }
 
-int dm_remap_map(struct dm_target *ti, struct bio *bio)
+static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	struct dm_remap_target *t = ti->private;
-	struct dm_remap_device *d = t->device;
-	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 	struct dm_remap_extent e;
+	unsigned long marks = look_and_count(d, bio, sector, &e);
 
-	io->flags = 0;
-	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
-		return map_flush(d, bio, io);
-
-	look_and_count(d, bio, sector, bio_sectors(bio), &e, &io->flags, &io->generation);
+	mark(bio, marks);
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
-	io->iter = bio->bi_iter;
-	io->iter.bi_sector = sector;
+	remember(bio, sector);
 
 	if (unlikely(must_wait(d, bio, &e))) {
 		/* A pending range is not held: the bio may have been counted on its way to main. */
-		if (io->flags & IO_COUNTED)
-			inflight_leave(d, io->generation);
-		io->flags = 0;
+		inflight_leave(d, marks);
+		mark(bio, 0);
 		if (bio->bi_opf & REQ_NOWAIT)
 			bio_wouldblock_error(bio);
 		else
@@ -199,13 +229,32 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 		bio_io_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	redirect(d, bio, sector, &e);
+	if (likely(e.kind != DM_REMAP_MAPPED)) {
+		send_to_main(d, bio, sector);
+		return DM_MAPIO_REMAPPED;
+	}
+	set_dev(bio, d->spare_bdev);
+	bio->bi_iter.bi_sector = e.spare;
 	/* A discard is advice: a spare that can't take it keeps the data. */
-	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && e.kind == DM_REMAP_MAPPED &&
-		     !d->spare_discards)) {
+	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !d->spare_discards)) {
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
+	return DM_MAPIO_REMAPPED;
+}
+
+int dm_remap_map(struct dm_target *ti, struct bio *bio)
+{
+	struct dm_remap_target *t = ti->private;
+	struct dm_remap_device *d = t->device;
+	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
+
+	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
+		return map_flush(d, bio);
+	if (unlikely(!look_for_nothing(d, bio)))
+		return map_by_table(d, bio, sector);
+	remember(bio, sector);
+	send_to_main(d, bio, sector);
 	return DM_MAPIO_REMAPPED;
 }
 
@@ -253,37 +302,45 @@ static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_st
 								DM_REMAP_READ_ERRORS, 1);
 }
 
-static int io_failed(struct dm_remap_device *d, struct bio *bio, struct dm_remap_io *io,
-		     blk_status_t error)
+static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
 {
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+
 	count_error(d, bio, error);
 	if (!may_be_media(bio, error))
 		return DM_ENDIO_DONE;
 	trace_dm_remap_error(disk_devt(dm_disk(d->dm)), io->iter.bi_sector,
 			     io->iter.bi_size >> SECTOR_SHIFT, op_is_write(bio_op(bio)),
 			     blk_status_to_errno(error));
-	io->flags = IO_FAILED;
+	mark(bio, IO_FAILED);
 	wait_for_worker(d, bio);
 	return DM_ENDIO_INCOMPLETE;
 }
 
-int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
 {
+	unsigned long marks = marks_of(bio);
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	struct dm_remap_target *t = ti->private;
-	struct dm_remap_device *d = t->device;
 
-	if (unlikely(io->flags & IO_DECIDED))
+	if (marks & IO_DECIDED)
 		return DM_ENDIO_DONE;
 	/* Before the write is acknowledged: a flush that follows must see it. */
-	if ((io->flags & IO_SPARE_WRITE) && !*error)
+	if ((marks & IO_SPARE_WRITE) && !error)
 		dm_remap_spare_written(d);
-	if ((io->flags & IO_SPARE_FLUSH) && !*error)
+	if ((marks & IO_SPARE_FLUSH) && !error)
 		dm_remap_spare_flushed(d, io->flush_covers);
-	if (io->flags & IO_COUNTED)
-		inflight_leave(d, io->generation);
-	if (unlikely(*error))
-		return io_failed(d, bio, io, *error);
+	inflight_leave(d, marks);
+	return error ? io_failed(d, bio, error) : DM_ENDIO_DONE;
+}
+
+int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct dm_remap_target *t = ti->private;
+	unsigned long marks = marks_of(bio);
+
+	if (unlikely(*error || (marks & ~(IO_COUNTED | IO_GENERATION))))
+		return end_unusual(t->device, bio, *error);
+	inflight_leave(t->device, marks);
 	return DM_ENDIO_DONE;
 }
 
@@ -356,7 +413,7 @@ static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t secto
 static int redo(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	unsigned int flags = io->flags & IO_FAILED ? DM_REMAP_FAILED : 0;
+	unsigned int flags = marks_of(bio) & IO_FAILED ? DM_REMAP_FAILED : 0;
 	u32 from, n, sectors;
 	int ret = 0, error = 0;
 
@@ -381,9 +438,7 @@ static int redo(struct dm_remap_device *d, struct bio *bio)
 
 static void decided(struct bio *bio)
 {
-	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-
-	io->flags = IO_DECIDED;
+	mark(bio, IO_DECIDED);
 	/* It may have been completed once, and the queue has heard of that. */
 	bio_clear_flag(bio, BIO_QOS_THROTTLED);
 	bio_clear_flag(bio, BIO_QOS_MERGED);

@@ -133,8 +133,6 @@ struct dm_remap_io {
 	/* The bio as it came, its sector counted from the start of the mapped device. */
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
-	u8 generation;
-	u8 flags;			/* IO_* */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);

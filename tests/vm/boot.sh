@@ -27,6 +27,7 @@
 
 VM_SILENCE=${VM_SILENCE:-180}
 VM_DISKS=(main:2G spare:1G extra:1G)
+VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
 
 # A /dev/kvm can be there and not work; the CPU's flags tell.
 vm_accelerator() {
@@ -81,7 +82,8 @@ vm_boot() {
 
 vm_boot_once() {
     local version=$1 dir=$2 kernel disk image port qemu verdict line part last
-    local args=()
+    local args=() cpu=(-accel "$(vm_accelerator)" -smp 2 -m 1G)
+    [[ ${#VM_CPU[@]} -eq 0 ]] || cpu=("${VM_CPU[@]}")
     kernel=$(scripts/kernels.sh fetch "$version")
 
     for disk in "${VM_DISKS[@]}"; do
@@ -100,7 +102,7 @@ vm_boot_once() {
 
     # oops=panic, panic=-1: a crash ends the machine, there is nothing to wait for. The log buffer
     # holds what a case can say; the harness reads it all.
-    qemu-system-x86_64 -accel "$(vm_accelerator)" -cpu max -smp 2 -m 1G \
+    qemu-system-x86_64 "${cpu[@]}" -cpu max \
         -nodefaults -display none -no-reboot -device virtio-serial-pci \
         -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
         -append "console=ttyS0 loglevel=5 log_buf_len=4M oops=panic panic=-1 mitigations=off" \

@@ -79,7 +79,7 @@ std::string make_null_blk(const fs::path& directory, const NullBlk::Options& opt
     fs::create_directory(directory);
     write_value(directory / "size", std::to_string(options.size_mb));
     write_value(directory / "blocksize", std::to_string(options.block_size));
-    write_value(directory / "memory_backed", "1");
+    write_value(directory / "memory_backed", options.keeps ? "1" : "0");
     write_value(directory / "discard", options.discard ? "1" : "0");
     if (options.delay_ms != 0) {
         constexpr const char* kTimer = "2";

@@ -70,6 +70,7 @@ class NullBlk {
         uint64_t size_mb = 64;
         unsigned block_size = 512;
         bool discard = false;
+        bool keeps = true;  // else what is written is gone, and reads give anything
         // From a request to its completion. Whether it fails is decided before.
         unsigned delay_ms = 0;
     };

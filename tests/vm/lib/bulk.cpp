@@ -44,23 +44,25 @@ class ActiveSpare {
     dm_remap_metadata metadata_{};
 };
 
-}  // namespace
+using Written = std::function<void(uint64_t sector, std::span<std::byte> data)>;
 
-void map_sectors(const std::string& spare, uint64_t first, uint64_t stride, uint64_t count,
-                 uint64_t seed) {
+// `written` fills in what a sector holds; without it nothing is written to the spare's data area.
+void map_all(const std::string& spare, std::span<const uint64_t> sectors, const Written& written) {
     ActiveSpare active(spare);
     dm_remap_metadata& md = active.metadata();
     const Buffer data(DM_REMAP_ENTRIES_PER_BLOCK * kSector);
-    for (uint64_t done = 0; done < count;) {
+    for (size_t done = 0; done < sectors.size();) {
         const auto wanted =
-            static_cast<u32>(std::min<uint64_t>(count - done, DM_REMAP_ENTRIES_PER_BLOCK));
+            static_cast<u32>(std::min<size_t>(sectors.size() - done, DM_REMAP_ENTRIES_PER_BLOCK));
         std::vector<dm_remap_record> entries;
         u64 at = 0;
         u32 taken = 0;
         must(dm_remap_alloc_take(&md.alloc, wanted, &at, &taken), "take");
         for (u32 i = 0; i < taken; i++) {
-            const uint64_t sector = first + (done + i) * stride;
-            fill_pattern(data.bytes().subspan(i * kSector, kSector), sector, seed);
+            const uint64_t sector = sectors[done + i];
+            if (written) {
+                written(sector, data.bytes().subspan(i * kSector, kSector));
+            }
             entries.push_back({.main = sector,
                                .spare = at + i,
                                .length = 1,
@@ -70,11 +72,29 @@ void map_sectors(const std::string& spare, uint64_t first, uint64_t stride, uint
                                .first_time = 1700000000 + static_cast<u32>(done),
                                .last_time = 1700000000 + static_cast<u32>(done)});
         }
-        active.write_data(at, data.bytes().first(taken * kSector));
+        if (written) {
+            active.write_data(at, data.bytes().first(taken * kSector));
+        }
         must(dm_remap_commit(&md, entries.data(), taken), "commit");
         done += taken;
     }
     must(dm_remap_deactivate(&md), "deactivate");
+}
+
+}  // namespace
+
+void map_sectors(const std::string& spare, uint64_t first, uint64_t stride, uint64_t count,
+                 uint64_t seed) {
+    std::vector<uint64_t> sectors(count);
+    for (uint64_t i = 0; i < count; i++) {
+        sectors[i] = first + i * stride;
+    }
+    map_all(spare, sectors,
+            [&](uint64_t sector, std::span<std::byte> data) { fill_pattern(data, sector, seed); });
+}
+
+void map_sectors(const std::string& spare, std::span<const uint64_t> sectors) {
+    map_all(spare, sectors, nullptr);
 }
 
 void edit_superblock(const std::string& spare, int replica,

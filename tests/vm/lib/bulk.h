@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "core.h"
@@ -15,6 +16,9 @@ namespace remap::vm {
 // must be formatted.
 void map_sectors(const std::string& spare, uint64_t first, uint64_t stride, uint64_t count,
                  uint64_t seed);
+
+// Maps these sectors, ascending, and writes no data: for those who read none.
+void map_sectors(const std::string& spare, std::span<const uint64_t> sectors);
 
 // Changes one superblock of a spare (0: head, 1: tail) and gives it a right CRC again.
 void edit_superblock(const std::string& spare, int replica,
