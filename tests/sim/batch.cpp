@@ -31,7 +31,7 @@ void Batch::look_before() {
     outage_ = main.outage();
     breaker_was_open_ = dm_remap_breaker_open(md_);
     was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
-    steady_ = main.steady() && machine_.spare_faults.steady();
+    steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     dm_remap_table_totals(&md_->table, &totals_);
     l_.stats_[kFullSpare] += free_ == 0;
@@ -232,11 +232,11 @@ void Batch::check_errors(int end_error) {
     const bool opened = dm_remap_breaker_open(md_);  // by another request of the batch
     const bool all = std::all_of(must_.begin(), must_.end(), [](bool must) { return must; });
     if (all && end_error != 0) {
-        violated("a batch fails with %d, and nothing stands in its way", end_error);
+        violated(kService, "a batch fails with %d, and nothing stands in its way", end_error);
     }
     for (std::size_t i = 0; i < pieces_.size(); i++) {
         if (must_[i] && error_[i] != 0 && !in_doubt(pieces_[i]) && !opened) {
-            violated("the %s of %u+%u fails with %d, and nothing stands in its way",
+            violated(kService, "the %s of %u+%u fails with %d, and nothing stands in its way",
                      pieces_[i].request->is_write ? "write" : "read", pieces_[i].start,
                      pieces_[i].length, error_[i]);
         }
@@ -263,13 +263,13 @@ void Batch::check_outage() {
                                 (!gone && md_->policy.no_auto_remap);
         may_take = may_take || may_change;
         if (!may_change && l_.lookup(b.sector, g_).kind != b.kind) {
-            violated("the record of sector %u changed while main was %s", b.sector,
+            violated(kMediaOnly, "the record of sector %u changed while main was %s", b.sector,
                      gone ? "gone" : "write-protected");
         }
     }
     const std::uint64_t free = dm_remap_alloc_free_sectors(&md_->alloc);
     if (!may_take && free < free_) {
-        violated("the spare lost %lu sectors while main was %s", free_ - free,
+        violated(kMediaOnly, "the spare lost %lu sectors while main was %s", free_ - free,
                  gone ? "gone" : "write-protected");
     }
     check_passed_on();
@@ -284,7 +284,7 @@ void Batch::check_passed_on() {
     }
     if (dm_remap_breaker_open(md_)) {
         if (error != -ETIMEDOUT) {
-            violated("the breaker opened for error %d", error);
+            violated(kMediaOnly, "the breaker opened for error %d", error);
         }
         return;
     }
@@ -293,8 +293,8 @@ void Batch::check_passed_on() {
     });
     for (std::size_t i = 0; all_on_main && i < pieces_.size(); i++) {
         if (error_[i] != error) {
-            violated("main fails with %d, and redoing %u+%u with %d", error, pieces_[i].start,
-                     pieces_[i].length, error_[i]);
+            violated(kMediaOnly, "main fails with %d, and redoing %u+%u with %d", error,
+                     pieces_[i].start, pieces_[i].length, error_[i]);
         }
     }
 }
@@ -315,7 +315,8 @@ void Batch::check_breaker() {
     }
     l_.hopeless += static_cast<unsigned>(pieces_.size());
     if (l_.hopeless >= DM_REMAP_BREAKER_LIMIT && !md_->breaker[DM_REMAP_WRITE].open) {
-        violated("%u requests in a row found main dead, and the breaker is closed", l_.hopeless);
+        violated(kMediaOnly, "%u requests in a row found main dead, and the breaker is closed",
+                 l_.hopeless);
     }
 }
 

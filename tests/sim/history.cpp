@@ -33,9 +33,10 @@ History::Geometry History::choose_geometry(Random& random) {
     return geometry;
 }
 
-History::History(std::uint64_t seed, Stats& stats)
-    : stats_(stats),
-      random_(seed),
+History::History(const Plan& plan, Stats& stats)
+    : plan_(plan),
+      stats_(stats),
+      random_(plan.seed),
       geometry_(choose_geometry(random_)),
       g_(geometry_.granularity),
       blocks_(geometry_.main_sectors / g_),
@@ -43,6 +44,7 @@ History::History(std::uint64_t seed, Stats& stats)
       machine_(geometry_.main_sectors, geometry_.params.spare_sectors, random_, stats),
       layer_(machine_, model_, random_, stats),
       saved_pending_(blocks_) {
+    machine_.without = plan.without;
     layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);
@@ -60,7 +62,7 @@ void History::format() {
     machine_.main.poke(0, all);
     dm_remap_report report{};
     if (dm_remap_format(&Machine::kOps, &machine_, &geometry_.params, &report) != 0) {
-        violated("format: %s", report.refusal);
+        violated(kService, "format: %s", report.refusal);
     }
 }
 
@@ -96,27 +98,63 @@ void History::take_step() {
     }
 }
 
-void History::run(unsigned cuts) {
-    open();
-    for (unsigned i = 0; i < cuts; i++) {
-        trace("--- until power cut %u", i);
-        // Some cuts fall where nothing is being written.
-        if (!random_.one_in(5)) {
-            machine_.cut_power_in(1 +
-                                  static_cast<unsigned>(random_.below(2ULL << random_.below(6))));
-        }
-        for (unsigned step = 0; step < 24 && machine_.on(); step++) {
-            take_step();
+// Some cuts fall where nothing is being written.
+void History::arm_power_cut() {
+    trace("--- until the next power cut");
+    if (!random_.one_in(5)) {
+        machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(2ULL << random_.below(6))));
+    }
+}
+
+void History::memory_may_run_short() {
+    if (random_.one_in(10) && (plan_.without & kNoShortage) == 0) {
+        machine_.memory.run_short();
+    }
+}
+
+void History::take_turn(Turn turn) {
+    random_.begin(plan_.seed, std::uint64_t{turn} + 1);
+    switch (turn % kTurns) {
+        case 0:
+            arm_power_cut();
+            break;
+        case kTurns - 2:
+            if (machine_.on() && random_.one_in(4)) {
+                check_data(false);
+            }
+            break;
+        case kTurns - 1:
+            power_cut();
+            break;
+        default:
+            if (machine_.on()) {
+                memory_may_run_short();
+                take_step();
+                machine_.memory.plenty();
+            }
             if (machine_.on()) {
                 check_records();
             }
-        }
-        if (machine_.on() && random_.one_in(4)) {
-            check_data(false);
-        }
-        power_cut();
     }
+}
+
+void History::run(const std::function<void(Turn)>& turn) {
+    open();
+    for (const Turn t : plan_.turns) {
+        trace("  turn %u", t);
+        if (turn) {
+            turn(t);
+        }
+        take_turn(t);
+    }
+    trace("--- at last");
+    random_.begin(plan_.seed, UINT64_MAX);
+    // It may be that nobody has switched it on again.
     machine_.cut_power_in(0);
+    while (!machine_.on()) {
+        power_cut();
+        machine_.cut_power_in(0);
+    }
     step_all_well();
 }
 

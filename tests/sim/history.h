@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <vector>
 
 #include "layer.h"
 #include "machine.h"
 #include "model.h"
+#include "plan.h"
 #include "random.h"
 #include "stats.h"
 
@@ -16,9 +17,13 @@ namespace remap::sim {
 
 class History {
   public:
-    History(std::uint64_t seed, Stats& stats);
-    // Throws Violation.
-    void run(unsigned cuts);
+    // Turns that go with one power cut: it is armed, so many steps, a look at all data, the cut.
+    static constexpr Turn kTurns = 27;
+
+    // The plan outlives it.
+    History(const Plan& plan, Stats& stats);
+    // Throws Violation. At the end all is well. @turn is told of each turn before it is taken.
+    void run(const std::function<void(Turn)>& turn = {});
 
   private:
     static constexpr std::uint64_t kNone = UINT64_MAX;
@@ -42,7 +47,10 @@ class History {
 
     static Geometry choose_geometry(Random& random);
     void format();
+    void take_turn(Turn turn);
     void take_step();
+    void arm_power_cut();
+    void memory_may_run_short();
 
     // history_steps.cpp
     Range any_range();
@@ -54,6 +62,7 @@ class History {
     void step_flush();
     void step_run();
     void step_main_fault();
+    bool table_is_full();
     void scatter_faults();
     void step_spare_fault();
     void step_metadata_fault();
@@ -87,6 +96,7 @@ class History {
     std::vector<Known> published();
     std::vector<bool> retired_sectors();
 
+    const Plan& plan_;
     Stats& stats_;
     Random random_;
     Geometry geometry_;

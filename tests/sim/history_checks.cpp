@@ -81,12 +81,14 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
         const bool was_mapped = before[b].kind == DM_REMAP_MAPPED;
         const bool is_mapped = e.kind == DM_REMAP_MAPPED;
         if (was_mapped != is_mapped || (was_mapped && before[b].spare != e.spare)) {
-            violated("sector %lu was %s at %lu, and is %s at %lu when it is loaded again", b * g_,
+            violated(kTableWhole,
+                     "sector %lu was %s at %lu, and is %s at %lu when it is loaded again", b * g_,
                      dm_remap_kind_name(before[b].kind), before[b].spare,
                      dm_remap_kind_name(e.kind), e.spare);
         }
         if (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING && e.kind != DM_REMAP_PENDING) {
-            violated("sector %lu was pending, which had been saved, and is not any more", b * g_);
+            violated(kTableWhole,
+                     "sector %lu was pending, which had been saved, and is not any more", b * g_);
         }
     }
     // What was loaded is on the spare.
@@ -97,7 +99,7 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
     const std::vector<bool> now = retired_sectors();
     for (std::uint64_t s = 0; s < now.size(); s++) {
         if (retired[s] && !now[s]) {
-            violated("sector %lu of the spare was retired, and is not any more", s);
+            violated(kTableWhole, "sector %lu of the spare was retired, and is not any more", s);
         }
     }
 }
@@ -124,7 +126,9 @@ void History::power_cut() {
     if (random_.one_in(6)) {
         machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(12)));
     }
+    memory_may_run_short();
     open();
+    machine_.memory.plenty();
     check_published(before, retired);
     if (!machine_.on()) {
         return;
@@ -147,7 +151,7 @@ void History::check_data(bool after_cut) {
     for (std::uint32_t s = 0; s < geometry_.main_sectors;) {
         const dm_remap_extent e = layer_.lookup(s, geometry_.main_sectors - s);
         if ((e.flags & DM_REMAP_F_HELD) != 0) {
-            violated("sector %u is still held", s);
+            violated(kService, "sector %u is still held", s);
         }
         const bool doubt = (e.flags & DM_REMAP_F_DOUBT) != 0;
         const auto data = e.kind == DM_REMAP_MAPPED ? machine_.spare.peek(e.spare, e.length)
@@ -155,7 +159,8 @@ void History::check_data(bool after_cut) {
         for (std::uint64_t i = 0; i < e.length && !doubt; i++, s++) {
             const WriteId id = identify(&data[i * kSector], s);
             if (id == 0 || !(after_cut ? model_.seen_durable(s, id) : model_.seen(s, id, now))) {
-                violated("sector %u (%s) holds write %u (0: none); it may be%s", s,
+                violated(id == 0 ? kNothingInvented : kNothingLost,
+                         "sector %u (%s) holds write %u (0: none); it may be%s", s,
                          dm_remap_kind_name(e.kind), id, model_.candidates(s).c_str());
             }
         }
@@ -169,7 +174,8 @@ void History::check_data(bool after_cut) {
 // Each can be explained; no sector of the spare belongs to two, and none is lost.
 void History::check_records() {
     if (unreadable_ != kNone) {
-        violated("the record of sector %lu was cleared, and main cannot read it", unreadable_);
+        violated(kNothingLost, "the record of sector %lu was cleared, and main cannot read it",
+                 unreadable_);
     }
     dm_remap_metadata* md = layer_.md();
     std::vector<bool> taken(machine_.spare.sectors());
@@ -177,7 +183,7 @@ void History::check_records() {
     const auto take = [&](std::uint64_t start, std::uint64_t length) {
         for (std::uint64_t s = start; s < start + length; s++) {
             if (taken[s]) {
-                violated("sector %lu of the spare is in two records", s);
+                violated(kTableWhole, "sector %lu of the spare is in two records", s);
             }
             taken[s] = true;
         }
@@ -186,8 +192,8 @@ void History::check_records() {
     const auto explained = [&](const dm_remap_record& r) {
         if (r.reason < 1 || r.reason > DM_REMAP_REASON_MAX || r.first_time < 1'700'000'000 ||
             r.last_time < r.first_time || r.last_time > machine_.time) {
-            violated("record at %lu: reason %u, times %u and %u", r.main, r.reason, r.first_time,
-                     r.last_time);
+            violated(kExplained, "record at %lu: reason %u, times %u and %u", r.main, r.reason,
+                     r.first_time, r.last_time);
         }
     };
     dm_remap_record r{};
@@ -206,7 +212,8 @@ void History::check_records() {
     const std::uint64_t allocated =
         dm_remap_alloc_total_sectors(&md->alloc) - dm_remap_alloc_free_sectors(&md->alloc);
     if (allocated < used || (allocated > used && md->doubt == nullptr)) {
-        violated("records hold %lu sectors of the spare, %lu are taken", used, allocated);
+        violated(kTableWhole, "records hold %lu sectors of the spare, %lu are taken", used,
+                 allocated);
     }
     stats_[kDoubts] += md->doubt != nullptr && !was_in_doubt_;
     was_in_doubt_ = md->doubt != nullptr;

@@ -134,6 +134,16 @@ void History::step_main_fault() {
     }
 }
 
+// No room for a record more, but for what clearing needs.
+bool History::table_is_full() {
+    dm_remap_totals records{};
+    dm_remap_totals retired{};
+    dm_remap_table_totals(&layer_.md()->table, &records);
+    dm_remap_table_totals(&layer_.md()->retired, &retired);
+    return records.records + retired.records + 2 + 2UL * DM_REMAP_ENTRIES_PER_BLOCK >
+           dm_remap_table_capacity(&layer_.md()->sb.layout);
+}
+
 // So many records that the table is full.
 void History::scatter_faults() {
     trace("  step scattered faults");
@@ -144,12 +154,7 @@ void History::scatter_faults() {
         layer_.run();
         layer_.redo();
     }
-    dm_remap_totals records{};
-    dm_remap_totals retired{};
-    dm_remap_table_totals(&layer_.md()->table, &records);
-    dm_remap_table_totals(&layer_.md()->retired, &retired);
-    stats_[kFullTable] += records.records + retired.records + 2 + 2UL * DM_REMAP_ENTRIES_PER_BLOCK >
-                          dm_remap_table_capacity(&layer_.md()->sb.layout);
+    stats_[kFullTable] += table_is_full();
     for (std::uint32_t s = 0; s < geometry_.main_sectors; s += 2) {
         machine_.main_faults.heal(s, random_.one_in(8) ? 0 : 1);
     }
@@ -397,6 +402,7 @@ void History::step_time() {
 // ---- all is well ----
 
 void History::all_faults_off() {
+    machine_.memory.plenty();
     layer_.hopeless = 0;
     machine_.main_faults.set_outage(Outage::none, 0);
     machine_.spare_faults.set_outage(Outage::none, 0);
@@ -415,7 +421,7 @@ void History::step_all_well() {
         return;
     }
     if (layer_.md()->mode != DM_REMAP_MODE_RW || layer_.md()->doubt != nullptr) {
-        violated("saved on a good spare, and the mode is %s%s",
+        violated(kService, "saved on a good spare, and the mode is %s%s",
                  dm_remap_mode_name(layer_.md()->mode),
                  layer_.md()->doubt != nullptr ? ", in doubt" : "");
     }
@@ -441,14 +447,15 @@ void History::bring_all_home() {
     dm_remap_totals totals{};
     dm_remap_table_totals(&layer_.md()->table, &totals);
     if ((error != 0 && error != -ENOENT) || totals.mapped != 0) {
-        violated("main is good again, and %lu sectors cannot be brought home: %d (%s)",
+        violated(kExplained, "main is good again, and %lu sectors cannot be brought home: %d (%s)",
                  totals.mapped, error, moved.why != nullptr ? moved.why : "");
     }
     check_data(false);
 }
 
 void History::must_relocate() {
-    if (dm_remap_alloc_free_sectors(&layer_.md()->alloc) < std::uint64_t{g_} * 8) {
+    if (dm_remap_alloc_free_sectors(&layer_.md()->alloc) < std::uint64_t{g_} * 8 ||
+        table_is_full()) {
         return;
     }
     layer_.finish();
@@ -465,10 +472,10 @@ void History::must_relocate() {
         return;
     }
     if (layer_.md()->breaker[DM_REMAP_WRITE].open) {
-        violated("main works again, and the breaker is open");
+        violated(kMediaOnly, "main works again, and the breaker is open");
     }
     if (layer_.lookup(block, g_).kind != DM_REMAP_MAPPED) {
-        violated("a bad sector of a good disk was not relocated");
+        violated(kService, "a bad sector of a good disk was not relocated");
     }
 }
 

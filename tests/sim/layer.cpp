@@ -6,6 +6,7 @@
 
 #include "batch.h"
 #include "contents.h"
+#include "plan.h"
 #include "trace.h"
 
 namespace remap::sim {
@@ -33,17 +34,34 @@ Layer::~Layer() {
 
 // ---- life ----
 
-void Layer::open() {
+// Where memory is short, once more: nothing of the first try may be left.
+int Layer::load(dm_remap_report& report) {
+    const std::uint64_t failures = machine_.memory.failures();
+    const auto was_short = [&] { return machine_.memory.failures() != failures; };
     md_.emplace();
     if (dm_remap_metadata_init(&*md_, &Machine::kOps, &machine_) != 0) {
-        md_.reset();
-        violated("no memory");
+        machine_.memory.plenty();
+        if (!was_short() || dm_remap_metadata_init(&*md_, &Machine::kOps, &machine_) != 0) {
+            md_.reset();
+            violated(kService, "no memory");
+        }
     }
-    dm_remap_report report{};
     machine_.patient = true;
-    const int error =
-        dm_remap_load(&*md_, machine_.spare.sectors(), machine_.main.sectors(), &report);
+    const auto once = [&] {
+        return dm_remap_load(&*md_, machine_.spare.sectors(), machine_.main.sectors(), &report);
+    };
+    int error = once();
+    if (error == -ENOMEM && was_short()) {
+        machine_.memory.plenty();
+        error = once();
+    }
     machine_.patient = false;
+    return error;
+}
+
+void Layer::open() {
+    dm_remap_report report{};
+    const int error = load(report);
     if (error != 0) {
         reopen_after(report, error);
         return;
@@ -55,7 +73,7 @@ void Layer::open() {
     if (core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) != 0 &&
         machine_.on()) {
         if (!report.end_unread) {
-            violated("activate fails");
+            violated(kService, "activate fails");
         }
         // Rightly: somebody sees to the spare.
         stats_[kRefusedActivations]++;
@@ -65,7 +83,9 @@ void Layer::open() {
         open();
         return;
     }
-    mover_ = dm_remap_mover_alloc(&*md_, DM_REMAP_REDO_SECTORS);
+    while ((mover_ = dm_remap_mover_alloc(&*md_, DM_REMAP_REDO_SECTORS)) == nullptr) {
+        machine_.memory.plenty();
+    }
     trace("  open: mode %s, read_retries %u%s", dm_remap_mode_name(md_->mode),
           md_->policy.read_retries, md_->doubt != nullptr ? ", in doubt" : "");
 }
@@ -84,7 +104,7 @@ void Layer::reopen_after(const dm_remap_report& report, int error) {
     const bool two_faults = good && md_->sb.table_copies != 3;
     drop();
     if (!two_faults) {
-        violated("load refuses: %s (%d)", refusal.c_str(), error);
+        violated(kTableWhole, "load refuses: %s (%d)", refusal.c_str(), error);
     }
     stats_[kRefusedLoads]++;
     open();
@@ -94,7 +114,7 @@ void Layer::drop() {
     on_the_way_.clear();
     held_back_.clear();
     failed_.clear();
-    violation_.clear();
+    violation_.reset();
     in_core_ = alone_ = false;
     if (md_) {
         dm_remap_mover_free(mover_);
@@ -199,7 +219,8 @@ void Layer::verify(const Piece& piece, std::uint32_t start, std::uint32_t length
     for (std::uint32_t s = start; s < start + length; s++, sector += kSector) {
         const WriteId id = identify(sector, s);
         if (id == 0 || !model_.seen(s, id, piece.request->begun)) {
-            violated("a read of sector %u returns write %u (0: none); it may be%s", s, id,
+            violated(kNothingInvented,
+                     "a read of sector %u returns write %u (0: none); it may be%s", s, id,
                      model_.candidates(s).c_str());
         }
     }
@@ -281,7 +302,7 @@ void Layer::retry_held() {
 
 void Layer::meanwhile() {
     retry_held();
-    if (!machine_.on() || !random_.one_in(12)) {
+    if (!machine_.on() || !random_.one_in(12) || (machine_.without & kNoMeanwhile) != 0) {
         return;
     }
     if (random_.one_in(8)) {
@@ -305,21 +326,21 @@ void Layer::meanwhile() {
 }
 
 void Layer::guarded(const std::function<void()>& function) {
-    if (!violation_.empty()) {
+    if (violation_) {
         return;
     }
     const bool in_core = std::exchange(in_core_, true);
     try {
         function();
     } catch (const Violation& v) {
-        violation_ = v.what();
+        violation_ = v;
     }
     in_core_ = in_core;
 }
 
 void Layer::rethrow() {
-    if (!violation_.empty()) {
-        throw Violation(violation_);
+    if (violation_) {
+        throw Violation(*violation_);
     }
 }
 

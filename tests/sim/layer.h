@@ -6,12 +6,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "machine.h"
 #include "model.h"
 #include "random.h"
+#include "trace.h"
 
 namespace remap::sim {
 
@@ -109,6 +109,7 @@ class Layer {
 
     void map(const std::shared_ptr<Request>& request, std::uint32_t start, std::uint32_t length);
     void map_piece(Piece piece, const dm_remap_extent& e);
+    int load(dm_remap_report& report);
     void reopen_after(const dm_remap_report& report, int error);
     void run_one(const Piece& piece);
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
@@ -132,7 +133,8 @@ class Layer {
     std::vector<Piece> failed_;
     bool in_core_ = false;
     bool alone_ = false;
-    std::string violation_;  // seen inside the core, through which nothing can be thrown
+    std::optional<Violation>
+        violation_;  // seen inside the core, through which nothing can be thrown
 };
 
 }  // namespace remap::sim

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "plan.h"
 #include "trace.h"
 
 namespace remap::sim {
@@ -12,6 +13,7 @@ Machine::Machine(std::uint64_t main_sectors, std::uint64_t spare_sectors, Random
       spare(spare_sectors),
       main_faults(main, random),
       spare_faults(spare, random),
+      memory(random, stats),
       random_(random),
       stats_(stats) {}
 
@@ -83,8 +85,16 @@ void Machine::power_on() {
     // Of 8 sector writes so many survive.
     const std::uint64_t share[] = {0, 0, 1, 4, 4, 7, 8, 8};
     for (SimDisk* disk : {&main, &spare}) {
-        const std::uint64_t survive = share[random_.below(8)];
-        disk->power_on([&](auto, auto) { return random_.below(8) < survive; });
+        const std::uint64_t drawn = share[random_.below(8)];
+        const std::uint64_t survive = (without & kNoLoss) != 0 ? 8 : drawn;
+        std::uint64_t last = UINT64_MAX;
+        bool keep = false;
+        disk->power_on([&](std::uint64_t write, std::uint64_t /*sector*/) {
+            const bool kept = random_.below(8) < survive;
+            keep = (without & kNoTear) != 0 && write == last ? keep : kept;
+            last = write;
+            return keep;
+        });
     }
     spare_unflushed = false;
     cut_in_ = 0;
@@ -131,7 +141,9 @@ const dm_remap_ops Machine::kOps = {
     .stop =
         [](void* ctx) {
             Machine& m = machine_of(ctx);
-            return !m.patient && m.random_.one_in(300) ? (m.random_.coin() ? -EINTR : -EAGAIN) : 0;
+            return !m.patient && (m.without & kNoStop) == 0 && m.random_.one_in(300)
+                       ? (m.random_.coin() ? -EINTR : -EAGAIN)
+                       : 0;
         },
     .note = [](void* ctx, dm_remap_note note, u64 sector, u64 sectors,
                s64 value) { machine_of(ctx).note(note, sector, sectors, value); },

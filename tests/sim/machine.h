@@ -7,6 +7,7 @@
 
 #include "core.h"
 #include "faults.h"
+#include "memory.h"
 #include "random.h"
 #include "sim_disk.h"
 #include "stats.h"
@@ -45,6 +46,7 @@ class Machine {
     };
     std::vector<SpareWrite> spare_writes;
     bool patient = false;  // nobody interrupts what is done now
+    unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;
 
     // What the layer does where the core says so, and what others do while the core is at work.
@@ -57,6 +59,7 @@ class Machine {
     SimDisk spare;
     Faults main_faults;
     Faults spare_faults;
+    Memory memory;
 
     // For the core; the context is the Machine.
     static const dm_remap_ops kOps;

@@ -1,28 +1,24 @@
-// sim: plays histories, each from its seed, and stops at the first that breaks a promise.
-#include <sys/mman.h>
+// sim: plays histories, each from its seed, and stops at the first that breaks a promise: that one
+// it makes short.
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <new>
 #include <string>
 #include <thread>
-#include <vector>
 
-#include "history.h"
-#include "trace.h"
+#include "play.h"
+#include "shrink.h"
 
 namespace remap::sim {
 namespace {
 
 constexpr unsigned kMaxJobs = 64;
-constexpr std::size_t kTailLines = 120;
+constexpr std::size_t kTailLines = 200;
 // So many cuts, and it must all have happened.
 constexpr std::uint64_t kCutsToJudge = 5000;
 
@@ -32,55 +28,48 @@ struct Options {
     unsigned cuts = 100;
     unsigned jobs = 0;
     bool verbose = false;
+    bool brief = false;
     bool one = false;
+    std::string turns;
+    unsigned without = 0;
 };
 
 const char kUsage[] =
-    "usage: sim [--seeds A-B] [--cuts N] [--jobs N]   N power cuts for each seed\n"
-    "       sim --seed N [--cuts N] [--verbose]       plays one again\n";
+    "usage: sim [--seeds A-B] [--cuts N] [--jobs N] [--brief]   N power cuts for each seed\n"
+    "       sim --seed N [--cuts N] [--turns LIST] [--without WORDS] [--verbose]\n"
+    "                                                           plays one again, or a part of it\n";
 
 // What the processes share.
 struct Shared {
     std::atomic<std::uint64_t> next_seed;
-    std::atomic<bool> failed;
-    std::uint64_t seed[kMaxJobs];  // that each is at
+    std::atomic<std::uint64_t> failed_seed;  // the smallest
+    std::uint64_t seed[kMaxJobs];            // that each is at
+    Outcome outcome[kMaxJobs];
     Stats stats[kMaxJobs];
 };
 
-bool play(std::uint64_t seed, const Options& options, Stats& stats) {
-    try {
-        History(seed, stats).run(options.cuts);
-        return true;
-    } catch (const Violation& v) {
-        trace("VIOLATION: %s", v.what());
-        return false;
-    }
-}
-
+// Seeds below the one that failed are played to their end: which is the first is no chance.
 void work(Shared& shared, unsigned job, const Options& options) {
-    while (!shared.failed) {
+    for (;;) {
         const std::uint64_t seed = shared.next_seed++;
-        if (seed > options.last) {
+        if (seed > options.last || seed > shared.failed_seed) {
             return;
         }
         shared.seed[job] = seed;
-        if (!play(seed, options, shared.stats[job])) {
+        play(whole_plan(seed, options.cuts), shared.stats[job], shared.outcome[job]);
+        if (shared.outcome[job].failed) {
             std::_Exit(1);
         }
     }
 }
 
-// In a process of its own: it may crash.
-pid_t start(const auto& function) {
-    const pid_t pid = fork();
-    if (pid == 0) {
-        function();
-        std::_Exit(0);
+void print_trace(const Plan& plan) {
+    std::FILE* file = std::tmpfile();
+    if (file == nullptr) {
+        std::perror("sim: tmpfile");
+        return;
     }
-    return pid;
-}
-
-void print_tail(std::FILE* file) {
+    play_apart(plan, file);
     std::deque<std::string> lines;
     char line[1024];
     std::rewind(file);
@@ -91,30 +80,37 @@ void print_tail(std::FILE* file) {
         }
     }
     for (const std::string& l : lines) {
-        std::fputs(l.c_str(), stdout);
+        (void)std::fputs(l.c_str(), stdout);
+    }
+    (void)std::fclose(file);
+}
+
+void print_failure(std::uint64_t seed, const Outcome& outcome) {
+    if (outcome.promise == kService) {
+        std::printf("FAILED: seed %lu: service: %s\n", seed, outcome.what);
+    } else {
+        std::printf("FAILED: seed %lu: promise %d: %s\n", seed, outcome.promise, outcome.what);
     }
 }
 
-// Plays @seed once more, for its last steps.
-void explain(std::uint64_t seed, const Options& options) {
-    std::FILE* file = std::tmpfile();
-    if (file == nullptr) {
-        std::perror("sim: tmpfile");
+void explain(std::uint64_t seed, const Outcome& outcome, const Options& options) {
+    print_failure(seed, outcome);
+    if (options.brief) {
         return;
     }
-    const pid_t pid = start([&] {
-        trace_to = file;
-        std::setvbuf(file, nullptr, _IOLBF, 0);
-        dup2(fileno(file), STDERR_FILENO);
-        Stats stats{};
-        play(seed, options, stats);
-    });
-    int status = 0;
-    waitpid(pid, &status, 0);
-    print_tail(file);
-    std::fclose(file);
-    std::printf("FAILED: seed %lu%s. Again: sim --seed %lu --cuts %u --verbose\n", seed,
-                WIFSIGNALED(status) ? ", it crashed" : "", seed, options.cuts);
+    std::printf("Again: sim --seed %lu --cuts %u --verbose\n", seed, options.cuts);
+    (void)std::fflush(stdout);
+    const Plan whole = whole_plan(seed, options.cuts);
+    if (!play_apart(whole, nullptr).failed) {
+        std::printf("Played alone it does not fail: it uses what an earlier history left.\n");
+        return;
+    }
+    const Plan plan = shrink(whole, outcome);
+    print_trace(plan);
+    std::printf("Again, %zu turns of %zu: sim --seed %lu --turns %s%s%s --verbose\n",
+                plan.turns.size(), whole.turns.size(), seed,
+                plan.turns.empty() ? "none" : turns_text(plan.turns).c_str(),
+                plan.without != 0 ? " --without " : "", without_text(plan.without).c_str());
 }
 
 // Prints what happened. False: something happened too rarely for the run to mean anything.
@@ -130,28 +126,40 @@ bool judge(const Stats& stats) {
     return enough;
 }
 
-int run_all(const Options& options) {
-    void* memory =
-        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-        std::perror("sim: mmap");
-        return 2;
+// Waits for all of them. The job with the smallest seed that failed, or -1.
+int wait_for_jobs(Shared& shared, const std::vector<pid_t>& pids) {
+    int failed = -1;
+    for (std::size_t left = pids.size(); left != 0; left--) {
+        int status = 0;
+        const pid_t pid = waitpid(-1, &status, 0);
+        const auto job = static_cast<int>(std::find(pids.begin(), pids.end(), pid) - pids.begin());
+        Outcome& outcome = shared.outcome[job];
+        if (status == 0) {
+            continue;
+        }
+        if (!outcome.failed) {
+            note_crash(status, outcome);
+        }
+        if (shared.seed[job] < shared.failed_seed) {
+            shared.failed_seed = shared.seed[job];
+            failed = job;
+        }
     }
-    auto& shared = *new (memory) Shared{};
+    return failed;
+}
+
+int run_all(const Options& options) {
+    auto& shared = *new (shared_memory(sizeof(Shared))) Shared{};
     shared.next_seed = options.first;
+    shared.failed_seed = UINT64_MAX;
     std::vector<pid_t> pids;
     for (unsigned job = 0; job < options.jobs; job++) {
-        pids.push_back(start([&] { work(shared, job, options); }));
+        pids.push_back(start_process([&] { work(shared, job, options); }));
     }
-    int failures = 0;
-    for (unsigned job = 0; job < options.jobs; job++) {
-        int status = 0;
-        waitpid(pids[job], &status, 0);
-        if (status != 0) {
-            shared.failed = true;
-            explain(shared.seed[job], options);
-            failures++;
-        }
+    const int failed = wait_for_jobs(shared, pids);
+    if (failed >= 0) {
+        explain(shared.seed[failed], shared.outcome[failed], options);
+        return 1;
     }
     Stats total{};
     for (const Stats& stats : shared.stats) {
@@ -159,21 +167,28 @@ int run_all(const Options& options) {
             total[i] += stats[i];
         }
     }
-    const bool enough = judge(total);
-    return failures != 0 || !enough ? 1 : 0;
+    return judge(total) ? 0 : 1;
 }
 
 int run_one(const Options& options) {
     if (options.verbose) {
         trace_to = stdout;
         // A crash must not eat the last steps.
-        std::setvbuf(stdout, nullptr, _IOLBF, 0);
+        (void)std::setvbuf(stdout, nullptr, _IOLBF, 0);
+    }
+    Plan plan = whole_plan(options.first, options.cuts);
+    plan.without = options.without;
+    if (options.turns == "none") {
+        plan.turns.clear();
+    } else if (!options.turns.empty() && !parse_turns(options.turns, &plan.turns)) {
+        (void)std::fputs(kUsage, stderr);
+        return 2;
     }
     Stats stats{};
-    try {
-        History(options.first, stats).run(options.cuts);
-    } catch (const Violation& v) {
-        std::printf("VIOLATION: %s\n", v.what());
+    Outcome outcome{};
+    play(plan, stats, outcome);
+    if (outcome.failed) {
+        print_failure(plan.seed, outcome);
         return 1;
     }
     judge(stats);
@@ -195,6 +210,22 @@ bool parse(int argc, char** argv, Options* options) {
         std::uint64_t value = 0;
         if (word == "--verbose") {
             options->verbose = true;
+            continue;
+        }
+        if (word == "--brief") {
+            options->brief = true;
+            continue;
+        }
+        if (word == "--turns") {
+            options->turns = text;
+            i++;
+            continue;
+        }
+        if (word == "--without") {
+            if (!parse_without(text, &options->without)) {
+                return false;
+            }
+            i++;
             continue;
         }
         if (!number(text, &value, &end)) {
@@ -231,7 +262,7 @@ bool parse(int argc, char** argv, Options* options) {
 int main(int argc, char** argv) {
     remap::sim::Options options;
     if (!remap::sim::parse(argc, argv, &options)) {
-        std::fputs(remap::sim::kUsage, stderr);
+        (void)std::fputs(remap::sim::kUsage, stderr);
         return 2;
     }
     return options.one ? remap::sim::run_one(options) : remap::sim::run_all(options);

@@ -47,6 +47,7 @@ enum StatId : std::size_t {
     kCleanStops,
     kRefusedActivations,
     kRefusedLoads,
+    kNoMemory,
     kSectorsChecked,
     kNrStats,
 };
@@ -86,6 +87,7 @@ inline constexpr std::array<Stat, kNrStats> kStats{{
     {"clean stops", 5},
     {"activations that were refused, rightly", 0},
     {"loads that were refused, rightly", 0},
+    {"allocations that failed", 300},
     {"sectors checked", 100000},
 }};
 
