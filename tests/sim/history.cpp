@@ -49,6 +49,9 @@ History::History(const Plan& plan, Stats& stats)
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);
     };
+    const dm_remap_format_params& p = geometry_.params;
+    dm_remap_layout_choose(&layout_, p.spare_sectors, p.granularity, p.journal_blocks,
+                           p.max_records);
     trace("granularity %u, main %u sectors, spare %lu", g_, geometry_.main_sectors,
           geometry_.params.spare_sectors);
     format();

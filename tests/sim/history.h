@@ -2,6 +2,7 @@
 // each cut, and now and then, the question whether all promises were kept.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -86,6 +87,37 @@ class History {
     void bring_all_home();
     void saved();
 
+    // history_damage.cpp
+    struct Block {
+        std::array<std::uint8_t, kBlock> bytes;
+
+        const dm_remap_disk_block* disk() const {
+            return reinterpret_cast<const dm_remap_disk_block*>(bytes.data());
+        }
+    };
+    std::vector<std::uint64_t> metadata_blocks(int replica) const;
+    std::uint64_t any_metadata_block(int replica);
+    bool metadata_faults() const;
+    void heal_metadata_faults();
+    Block block_at(std::uint64_t block);
+    void put_block(std::uint64_t block, const Block& what);
+    bool superblock_at(int replica, dm_remap_super* sb);
+    void fill(Block& block, std::size_t begin, std::size_t end);
+    void spoil_block(std::uint64_t at);
+    bool may_lose(int replica);
+    void damage_replica();
+    bool journal_range(std::uint64_t* start, std::uint64_t* last);
+    void forge(std::uint64_t at);
+    void spoil_both(std::uint64_t first, std::uint64_t second);
+    void spoil_journal();
+    void spoil_table();
+    void spoil_everywhere();
+    void turn_back();
+    void check_loaded(const dm_remap_metadata& md, const std::vector<Known>& before);
+    void try_spoiled(const std::vector<Known>& before);
+    void damage(const std::vector<Known>& before);
+    void may_change_sides();
+
     // history_checks.cpp
     void note(dm_remap_note note, std::uint64_t sector, std::uint64_t sectors, std::int64_t value);
     void power_cut();
@@ -102,16 +134,20 @@ class History {
     Geometry geometry_;
     std::uint32_t g_;
     std::uint64_t blocks_;
+    dm_remap_layout layout_{};
     Model model_;
     Machine machine_;
     Layer layer_;
 
     unsigned metadata_side_ = 0;       // the replica that may have faults
+    bool damaged_ = false;             // it was spoiled, and perhaps not mended since
     std::vector<bool> saved_pending_;  // blocks whose pending record is durable
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
     std::uint64_t unreadable_ = kNone;  // a sector of main that got its data back, and lost it
     std::vector<Range> recent_;         // of the latest requests
+    Image earlier_;                     // the spare as it was once
+    std::uint64_t forged_ = 0;          // what is put into both copies
 };
 
 }  // namespace remap::sim

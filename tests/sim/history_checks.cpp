@@ -91,10 +91,12 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
                      "sector %lu was pending, which had been saved, and is not any more", b * g_);
         }
     }
-    // What was loaded is on the spare.
+    // What was loaded is on the spare; on both its ends, if they could be written.
+    const bool safe = layer_.md()->mode < DM_REMAP_MODE_RO;
     for (std::uint64_t b = 0; b < blocks_; b++) {
         const dm_remap_extent e = layer_.lookup(b * g_, g_);
-        saved_pending_[b] = e.kind == DM_REMAP_PENDING && e.flags == 0;
+        saved_pending_[b] =
+            e.kind == DM_REMAP_PENDING && e.flags == 0 && (safe || saved_pending_[b]);
     }
     const std::vector<bool> now = retired_sectors();
     for (std::uint64_t s = 0; s < now.size(); s++) {
@@ -126,6 +128,7 @@ void History::power_cut() {
     if (random_.one_in(6)) {
         machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(12)));
     }
+    damage(before);
     memory_may_run_short();
     open();
     machine_.memory.plenty();
@@ -133,6 +136,7 @@ void History::power_cut() {
     if (!machine_.on()) {
         return;
     }
+    may_change_sides();
     check_records();
     check_data(true);
 }

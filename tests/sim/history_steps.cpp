@@ -373,9 +373,11 @@ void History::step_reload() {
         saved();
     }
     layer_.drop();
+    damage(before);
     open();
     if (machine_.on()) {
         check_published(before, retired);
+        may_change_sides();
     }
 }
 

@@ -48,6 +48,9 @@ enum StatId : std::size_t {
     kRefusedActivations,
     kRefusedLoads,
     kNoMemory,
+    kDamaged,
+    kSpoiled,
+    kSpoiledRefused,
     kSectorsChecked,
     kNrStats,
 };
@@ -88,6 +91,9 @@ inline constexpr std::array<Stat, kNrStats> kStats{{
     {"activations that were refused, rightly", 0},
     {"loads that were refused, rightly", 0},
     {"allocations that failed", 300},
+    {"replicas damaged while the power was off", 60},
+    {"spares spoiled beyond any promise", 15},
+    {"of them refused", 5},
     {"sectors checked", 100000},
 }};
 
