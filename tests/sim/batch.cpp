@@ -159,6 +159,10 @@ int Batch::redo_piece(const Piece& piece) {
 
 void Batch::run() {
     machine_.spare_writes.clear();
+    l_.busy.clear();
+    for (const Piece& p : pieces_) {
+        l_.busy.push_back({p.start, p.length});
+    }
     const int error = l_.core([this] {
         dm_remap_redo_begin(l_.mover_);
         for (std::size_t i = 0; i < pieces_.size(); i++) {
@@ -167,6 +171,7 @@ void Batch::run() {
         }
         return dm_remap_redo_end(l_.mover_);
     });
+    l_.busy.clear();
     trace("    batch ends: %d", error);
     if (!machine_.on()) {
         return;

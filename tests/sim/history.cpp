@@ -43,7 +43,8 @@ History::History(const Plan& plan, Stats& stats)
       model_(geometry_.main_sectors),
       machine_(geometry_.main_sectors, geometry_.params.spare_sectors, random_, stats),
       layer_(machine_, model_, random_, stats),
-      saved_pending_(blocks_) {
+      saved_pending_(blocks_),
+      retired_(geometry_.params.spare_sectors) {
     machine_.without = plan.without;
     layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
@@ -70,7 +71,7 @@ void History::format() {
 }
 
 void History::take_step() {
-    static constexpr std::array<Step, 21> kSteps{{
+    static constexpr std::array<Step, 22> kSteps{{
         {60, &History::step_requests},    {6, &History::step_flush},
         {10, &History::step_run},         {12, &History::step_main_fault},
         {2, &History::step_spare_fault},  {4, &History::step_metadata_fault},
@@ -81,7 +82,7 @@ void History::take_step() {
         {2, &History::step_restore},      {2, &History::step_suspend},
         {1, &History::step_reload},       {2, &History::step_policy},
         {1, &History::step_breaker},      {4, &History::step_time},
-        {1, &History::step_all_well},
+        {1, &History::step_all_well},     {1, &History::step_many_commits},
     }};
     static const unsigned total = [] {
         unsigned sum = 0;
@@ -143,6 +144,7 @@ void History::take_turn(Turn turn) {
 
 void History::run(const std::function<void(Turn)>& turn) {
     open();
+    published_ = published();
     for (const Turn t : plan_.turns) {
         trace("  turn %u", t);
         if (turn) {

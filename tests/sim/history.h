@@ -66,6 +66,7 @@ class History {
     bool table_is_full();
     void scatter_faults();
     void step_spare_fault();
+    void spoil_next_commit();
     void step_metadata_fault();
     void step_heal();
     void step_main_outage();
@@ -78,6 +79,7 @@ class History {
     void step_restore();
     void step_suspend();
     void step_reload();
+    void step_many_commits();
     void step_policy();
     void step_breaker();
     void step_time();
@@ -97,6 +99,7 @@ class History {
     };
     std::vector<std::uint64_t> metadata_blocks(int replica) const;
     std::uint64_t any_metadata_block(int replica);
+    bool metadata_readable() const;
     bool metadata_faults() const;
     void heal_metadata_faults();
     Block block_at(std::uint64_t block);
@@ -113,10 +116,11 @@ class History {
     void spoil_table();
     void spoil_everywhere();
     void turn_back();
-    void check_loaded(const dm_remap_metadata& md, const std::vector<Known>& before);
-    void try_spoiled(const std::vector<Known>& before);
-    void damage(const std::vector<Known>& before);
-    void may_change_sides();
+    void check_loaded(const dm_remap_metadata& md);
+    void try_spoiled();
+    void damage();
+    void note_mended();
+    void tear_unreadable();
 
     // history_checks.cpp
     void note(dm_remap_note note, std::uint64_t sector, std::uint64_t sectors, std::int64_t value);
@@ -124,7 +128,7 @@ class History {
     void open();
     void check_data(bool after_cut);
     void check_records();
-    void check_published(const std::vector<Known>& before, const std::vector<bool>& retired);
+    void check_published();
     std::vector<Known> published();
     std::vector<bool> retired_sectors();
 
@@ -142,6 +146,8 @@ class History {
     unsigned metadata_side_ = 0;       // the replica that may have faults
     bool damaged_ = false;             // it was spoiled, and perhaps not mended since
     std::vector<bool> saved_pending_;  // blocks whose pending record is durable
+    std::vector<bool> retired_;        // sectors of the spare that are, durably
+    std::vector<Known> published_;     // when it was stopped
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
     std::uint64_t unreadable_ = kNone;  // a sector of main that got its data back, and lost it

@@ -30,6 +30,7 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
             break;
         case DM_REMAP_NOTE_RETIRED:
             stats_[kRetired]++;
+            std::fill_n(retired_.begin() + static_cast<std::ptrdiff_t>(sector), sectors, true);
             return;
         case DM_REMAP_NOTE_MODE:
             if (!machine_.on()) {
@@ -72,27 +73,28 @@ std::vector<bool> History::retired_sectors() {
     return all;
 }
 
-void History::check_published(const std::vector<Known>& before, const std::vector<bool>& retired) {
+void History::check_published() {
     for (std::uint64_t b = 0; b < blocks_; b++) {
         const dm_remap_extent e = layer_.lookup(b * g_, g_);
-        if ((before[b].flags & DM_REMAP_F_DOUBT) != 0) {
+        if ((published_[b].flags & DM_REMAP_F_DOUBT) != 0) {
             continue;
         }
-        const bool was_mapped = before[b].kind == DM_REMAP_MAPPED;
+        const bool was_mapped = published_[b].kind == DM_REMAP_MAPPED;
         const bool is_mapped = e.kind == DM_REMAP_MAPPED;
-        if (was_mapped != is_mapped || (was_mapped && before[b].spare != e.spare)) {
+        if (was_mapped != is_mapped || (was_mapped && published_[b].spare != e.spare)) {
             violated(kTableWhole,
                      "sector %lu was %s at %lu, and is %s at %lu when it is loaded again", b * g_,
-                     dm_remap_kind_name(before[b].kind), before[b].spare,
+                     dm_remap_kind_name(published_[b].kind), published_[b].spare,
                      dm_remap_kind_name(e.kind), e.spare);
         }
-        if (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING && e.kind != DM_REMAP_PENDING) {
+        if (saved_pending_[b] && published_[b].kind == DM_REMAP_PENDING &&
+            e.kind != DM_REMAP_PENDING) {
             violated(kTableWhole,
                      "sector %lu was pending, which had been saved, and is not any more", b * g_);
         }
     }
     // What was loaded is on the spare; on both its ends, if they could be written.
-    const bool safe = layer_.md()->mode < DM_REMAP_MODE_RO;
+    const bool safe = layer_.activated() && layer_.md()->mode < DM_REMAP_MODE_RO;
     for (std::uint64_t b = 0; b < blocks_; b++) {
         const dm_remap_extent e = layer_.lookup(b * g_, g_);
         saved_pending_[b] =
@@ -100,9 +102,12 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
     }
     const std::vector<bool> now = retired_sectors();
     for (std::uint64_t s = 0; s < now.size(); s++) {
-        if (retired[s] && !now[s]) {
+        if (retired_[s] && !now[s]) {
             violated(kTableWhole, "sector %lu of the spare was retired, and is not any more", s);
         }
+    }
+    if (safe) {
+        retired_ = now;
     }
 }
 
@@ -111,8 +116,10 @@ void History::check_published(const std::vector<Known>& before, const std::vecto
 void History::power_cut() {
     trace("  power cut");
     machine_.cut_power();
-    const std::vector<Known> before = published();
-    const std::vector<bool> retired = retired_sectors();
+    // What was loaded and not activated was served to nobody.
+    if (layer_.activated()) {
+        published_ = published();
+    }
     layer_.drop();
     model_.power_cut();
     machine_.power_on();
@@ -128,15 +135,20 @@ void History::power_cut() {
     if (random_.one_in(6)) {
         machine_.cut_power_in(1 + static_cast<unsigned>(random_.below(12)));
     }
-    damage(before);
+    if (random_.one_in(40)) {
+        machine_.spare_faults.set_outage(Outage::write_protected, -EIO);
+    } else if (random_.coin()) {
+        machine_.spare_faults.set_outage(Outage::none, 0);
+    }
+    damage();
     memory_may_run_short();
     open();
     machine_.memory.plenty();
-    check_published(before, retired);
+    check_published();
     if (!machine_.on()) {
         return;
     }
-    may_change_sides();
+    note_mended();
     check_records();
     check_data(true);
 }

@@ -37,6 +37,15 @@ std::uint64_t History::any_metadata_block(int replica) {
     }
 }
 
+bool History::metadata_readable() const {
+    const std::uint64_t start = dm_remap_data_start(&layout_);
+    const std::uint64_t end = dm_remap_data_end(&layout_);
+    const Faults& faults = machine_.spare_faults;
+    return std::none_of(faults.faulty().begin(), faults.faulty().end(), [&](std::uint64_t s) {
+        return (s < start || s >= end) && faults.reads_to_fail(s) != 0;
+    });
+}
+
 bool History::metadata_faults() const {
     const std::uint64_t start = dm_remap_data_start(&layout_);
     const std::uint64_t end = dm_remap_data_end(&layout_);
@@ -144,18 +153,24 @@ void History::damage_replica() {
 // The highest sequence that is found, and the first that a load begins with. False: there is none
 // between the two.
 bool History::journal_range(std::uint64_t* start, std::uint64_t* last) {
-    dm_remap_super sb{};
-    *start = *last = 0;
-    for (int replica = 0; replica < DM_REMAP_REPLICAS; replica++) {
-        if (superblock_at(replica, &sb)) {
-            *start = std::max(*start, sb.journal_start);
-        }
-        for (std::uint32_t i = 0; i < layout_.journal_blocks; i++) {
-            const std::uint64_t at = dm_remap_journal_at(&layout_, replica, i);
-            const Block block = block_at(at);
-            if (dm_remap_block_verdict(block.disk(), DM_REMAP_JOURNAL, &sb, at) == DM_REMAP_VALID) {
-                *last = std::max<std::uint64_t>(*last, le64toh(block.disk()->header.sequence));
-            }
+    dm_remap_super sb[DM_REMAP_REPLICAS]{};
+    const bool head = superblock_at(0, &sb[0]);
+    const bool tail = superblock_at(1, &sb[1]);
+    if (!head && !tail) {
+        return false;
+    }
+    const dm_remap_super& newest = sb[!head || (tail && sb[1].generation > sb[0].generation)];
+    *start = *last = newest.journal_start;
+    for (std::uint64_t i = 0; i < 2ULL * layout_.journal_blocks; i++) {
+        const std::uint64_t at = dm_remap_journal_at(&layout_, static_cast<int>(i & 1), i / 2);
+        const Block block = block_at(at);
+        const dm_remap_disk_header& header = block.disk()->header;
+        const std::uint64_t sequence = le64toh(header.sequence);
+        // What an earlier activation left, and this one did not see, does not count.
+        if (dm_remap_block_verdict(block.disk(), DM_REMAP_JOURNAL, &newest, at) == DM_REMAP_VALID &&
+            (sequence < newest.activation_sequence ||
+             le64toh(header.activation) >= newest.activation)) {
+            *last = std::max(*last, sequence);
         }
     }
     return *start < *last;
@@ -243,28 +258,28 @@ void History::turn_back() {
 }
 
 // Is all that was published in @md, and what leads to its data?
-void History::check_loaded(const dm_remap_metadata& md, const std::vector<Known>& before) {
+void History::check_loaded(const dm_remap_metadata& md) {
     for (std::uint64_t b = 0; b < blocks_; b++) {
         dm_remap_extent e{};
         dm_remap_table_lookup(&md.table, b * g_, g_, &e);
-        if ((before[b].flags & DM_REMAP_F_DOUBT) != 0) {
+        if ((published_[b].flags & DM_REMAP_F_DOUBT) != 0) {
             continue;
         }
         const bool mapped = e.kind == DM_REMAP_MAPPED;
-        if (mapped != (before[b].kind == DM_REMAP_MAPPED) ||
-            (mapped && e.spare != before[b].spare) ||
-            (saved_pending_[b] && before[b].kind == DM_REMAP_PENDING &&
+        if (mapped != (published_[b].kind == DM_REMAP_MAPPED) ||
+            (mapped && e.spare != published_[b].spare) ||
+            (saved_pending_[b] && published_[b].kind == DM_REMAP_PENDING &&
              e.kind != DM_REMAP_PENDING)) {
             violated(kTableWhole,
                      "a spoiled spare is accepted; sector %lu was %s at %lu, and is %s at %lu",
-                     b * g_, dm_remap_kind_name(before[b].kind), before[b].spare,
+                     b * g_, dm_remap_kind_name(published_[b].kind), published_[b].spare,
                      dm_remap_kind_name(e.kind), e.spare);
         }
     }
 }
 
 // A spare as no promise covers it is refused, with a reason, or read right. Then it is as it was.
-void History::try_spoiled(const std::vector<Known>& before) {
+void History::try_spoiled() {
     const Image whole = machine_.spare.image();
     switch (random_.below(6)) {
         case 0:
@@ -300,7 +315,7 @@ void History::try_spoiled(const std::vector<Known>& before) {
         violated(kTableWhole, "load refuses, and does not say why");
     }
     if (error == 0) {
-        check_loaded(md, before);
+        check_loaded(md);
     }
     dm_remap_metadata_exit(&md);
     machine_.spare.poke(0, whole);
@@ -311,7 +326,31 @@ void History::try_spoiled(const std::vector<Known>& before) {
 
 // ---- all of it ----
 
-void History::damage(const std::vector<Known>& before) {
+// The write that the power failed in has left sectors that cannot be read, for now or until they
+// are written again.
+void History::tear_unreadable() {
+    const Machine::Interrupted& write = machine_.interrupted;
+    const auto times = static_cast<Times>(random_.coin() ? kForGood : random_.between(1, 6));
+    const bool some = random_.coin();
+    const auto replica = write.sector >= dm_remap_data_end(&layout_) ? 1U : 0U;
+    const bool metadata = write.dev == DM_REMAP_SPARE &&
+                          (write.sector < dm_remap_data_start(&layout_) || replica == 1);
+    if (metadata && replica != metadata_side_) {
+        if (damaged_ || !metadata_readable()) {
+            return;
+        }
+        metadata_side_ = replica;
+    }
+    trace("  %s %lu+%u: torn, and unreadable %u times",
+          write.dev == DM_REMAP_MAIN ? "main" : "spare", write.sector, write.length, times);
+    for (std::uint64_t s = write.sector; s < write.sector + write.length; s++) {
+        if (!some || random_.coin()) {
+            machine_.faults(write.dev).fail_reads(s, times);
+        }
+    }
+}
+
+void History::damage() {
     // Who is switched off in order has written what was in the cache.
     machine_.spare.flush();
     if (random_.one_in(4)) {
@@ -320,23 +359,29 @@ void History::damage(const std::vector<Known>& before) {
     const bool faults = metadata_faults();
     const bool damages = random_.one_in(5);
     const bool spoils = !faults && !damaged_ && !damages && random_.one_in(6);
+    const bool torn = random_.one_in(6) && machine_.interrupted.length != 0;
+    // Loss of the one end is survived whatever the other one does not take any more.
+    if (!damaged_ && metadata_readable()) {
+        metadata_side_ = static_cast<unsigned>(random_.below(2));
+    }
     if ((plan_.without & kNoDamage) != 0) {
         return;
     }
-    if (damages) {
+    if (torn) {
+        tear_unreadable();
+    } else if (damages) {
         damage_replica();
     } else if (spoils) {
-        try_spoiled(before);
+        try_spoiled();
     }
 }
 
-// Loaded and activated without a fault, both replicas are whole: the other one may be next.
-void History::may_change_sides() {
+// Loaded and activated without a fault, both replicas are whole again.
+void History::note_mended() {
     const dm_remap_metadata* md = layer_.md();
     if (machine_.on() && !metadata_faults() && md->mode == DM_REMAP_MODE_RW &&
         md->doubt == nullptr) {
         damaged_ = false;
-        metadata_side_ = static_cast<unsigned>(random_.coin() ? random_.below(2) : metadata_side_);
     }
 }
 

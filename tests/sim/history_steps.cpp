@@ -170,7 +170,21 @@ void History::step_spare_fault() {
     if (retired.retired * 2 > end - start) {
         return;
     }
-    const std::uint64_t s = random_.between(start, end - 1);
+    std::uint64_t s = random_.between(start, end - 1);
+    // Where a record lives; its next write is near, and may be the spare's last for some time.
+    dm_remap_record r{};
+    if (random_.coin() && dm_remap_table_next(&layer_.md()->table, any_block(), &r) &&
+        r.kind == DM_REMAP_MAPPED) {
+        s = r.spare + random_.below(r.length);
+        const auto block = static_cast<std::uint32_t>((r.main + s - r.spare) / g_ * g_);
+        trace("  step spare fault where sector %u lives", block);
+        layer_.submit(true, {block, g_}, random_.one_in(6));
+        if (random_.one_in(3)) {
+            faults.set_outage(Outage::write_protected, -EIO,
+                              3 + static_cast<unsigned>(random_.below(12)));
+            stats_[kSpareOutages]++;
+        }
+    }
     const bool writes = !random_.one_in(4);
     const Times times = random_.coin() ? kForGood : static_cast<Times>(1 + random_.below(3));
     trace("  step spare fault: %s of %lu, times %u", writes ? "writes" : "reads", s, times);
@@ -181,27 +195,42 @@ void History::step_spare_fault() {
     }
 }
 
-// Of both replicas never more than one: what is lost in both is lost.
+// The next commit does not get to the one end, nor the checkpoint that is to pass it to the other.
+void History::spoil_next_commit() {
+    const auto side = static_cast<int>(random_.below(2));
+    const std::uint64_t slot = dm_remap_journal_at(&layout_, side, layer_.md()->next_sequence);
+    const std::uint64_t super = dm_remap_superblock_at(&layout_, !side);
+    trace("  step metadata fault: blocks %lu and %lu cannot be written", slot, super);
+    machine_.spare_faults.fail_writes(slot * kBlockSectors, random_.coin() ? 1 : kForGood);
+    machine_.spare_faults.fail_writes(super * kBlockSectors, random_.one_in(4) ? 2 : kForGood);
+}
+
+// Of both replicas never more than one cannot be read: what is lost in both is lost.
 void History::step_metadata_fault() {
     Faults& faults = machine_.spare_faults;
-    const dm_remap_layout& layout = layer_.md()->sb.layout;
-    std::uint64_t block = dm_remap_superblock_at(&layout, static_cast<int>(metadata_side_));
-    const std::uint64_t area = layout.journal_blocks + 2 * std::uint64_t{layout.table_blocks};
-    // Superblock, journal, and the first blocks of the tables, where something is.
-    switch (random_.below(3)) {
+    if (random_.one_in(8)) {
+        spoil_next_commit();
+        return;
+    }
+    const std::uint64_t kind = random_.below(3);
+    const auto side = static_cast<int>(kind == 1 ? random_.below(2) : metadata_side_);
+    std::uint64_t block = 0;
+    switch (random_.below(4)) {
         case 0:
+            block = dm_remap_superblock_at(&layout_, side);
             break;
         case 1:
-            block = dm_remap_journal_at(&layout, static_cast<int>(metadata_side_), 0) +
-                    random_.below(area);
+            block =
+                dm_remap_journal_at(&layout_, side, layer_.md()->next_sequence + random_.below(3));
+            break;
+        case 2:
+            block = any_metadata_block(side);
             break;
         default:
-            block = dm_remap_table_at(&layout, static_cast<int>(metadata_side_),
-                                      static_cast<int>(random_.below(2)));
+            block = dm_remap_table_at(&layout_, side, static_cast<int>(random_.below(2)));
     }
     const std::uint64_t s = block * kBlockSectors + random_.below(kBlockSectors);
     const Times times = random_.one_in(3) ? kForGood : static_cast<Times>(1 + random_.below(3));
-    const std::uint64_t kind = random_.below(3);
     trace("  step metadata fault: block %lu kind %lu times %u", block, kind, times);
     if (kind != 0) {
         faults.fail_writes(s, times);
@@ -366,18 +395,17 @@ void History::step_reload() {
     if (machine_.spare_faults.outage() == Outage::gone || !machine_.spare_faults.steady()) {
         machine_.spare_faults.set_outage(Outage::none, 0);
     }
-    const std::vector<Known> before = published();
-    const std::vector<bool> retired = retired_sectors();
+    published_ = published();
     stats_[kCleanStops] += error == 0;
     if (error == 0) {
         saved();
     }
     layer_.drop();
-    damage(before);
+    damage();
     open();
     if (machine_.on()) {
-        check_published(before, retired);
-        may_change_sides();
+        check_published();
+        note_mended();
     }
 }
 
@@ -393,6 +421,24 @@ void History::step_breaker() {
     trace("  step breaker reset");
     layer_.hopeless = 0;
     dm_remap_breaker_reset(layer_.md());
+}
+
+// So many that the ring is full, and nobody saves.
+void History::step_many_commits() {
+    const auto block = static_cast<std::uint32_t>(any_block());
+    trace("  step many commits");
+    dm_remap_moved moved{};
+    layer_.hopeless = 0;
+    layer_.core_alone([&] {
+        int error = 0;
+        for (std::uint64_t n = random_.between(8, 12); n != 0 && machine_.on(); n--) {
+            error = dm_remap_remap(layer_.md(), block, g_, &moved);
+            stats_[kRemapped] += moved.moved != 0;
+            error = dm_remap_unremap(layer_.md(), block, g_, &moved);
+            stats_[kBroughtHome] += moved.moved != 0;
+        }
+        return error;
+    });
 }
 
 void History::step_time() {

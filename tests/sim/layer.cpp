@@ -70,8 +70,8 @@ void Layer::open() {
         stats_[kHealedMetadata] += r.bad_table_blocks != 0 || r.bad_journal_blocks != 0;
     }
     md_->policy.read_retries = static_cast<unsigned>(random_.below(4));
-    if (core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) != 0 &&
-        machine_.on()) {
+    activated_ = core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) == 0;
+    if (!activated_ && machine_.on()) {
         if (!report.end_unread) {
             violated(kService, "activate fails");
         }
@@ -319,9 +319,11 @@ void Layer::meanwhile() {
         return;
     }
     stats_[kMeanwhile]++;
-    submit(!random_.one_in(3), pick(), random_.one_in(6));
+    const bool here = !busy.empty() && random_.coin();
+    const Range range = here ? busy[random_.below(busy.size())] : pick();
+    submit(!random_.one_in(3), range, random_.one_in(here ? 2 : 6));
     if (random_.coin()) {
-        run(1 + random_.below(2));
+        run(here ? SIZE_MAX : 1 + random_.below(2));
     }
 }
 

@@ -63,6 +63,8 @@ class Layer {
     // The power went: forgets everything.
     void drop();
     dm_remap_metadata* md() { return &*md_; }
+    // Was it activated since it was loaded? Else nobody was served.
+    bool activated() const { return activated_; }
     dm_remap_extent lookup(std::uint64_t sector, std::uint64_t sectors);
 
     // Begins a request; what is on its way then goes on with run() and redo().
@@ -101,6 +103,9 @@ class Layer {
     std::function<Range()> pick;
     std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> on_note;
 
+    // What the core is at work on.
+    std::vector<Range> busy;
+
     // Requests in a row that found main dead. What changes that begins anew.
     unsigned hopeless = 0;
 
@@ -131,6 +136,7 @@ class Layer {
     std::deque<Piece> on_the_way_;  // mapped, not yet done
     std::vector<Piece> held_back_;  // their range is held
     std::vector<Piece> failed_;
+    bool activated_ = false;
     bool in_core_ = false;
     bool alone_ = false;
     std::optional<Violation>

@@ -42,6 +42,7 @@ int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, cons
         disk(dev).write(sector, n, buf, flags);
         stats_[kTornCuts]++;
         cut_power();
+        interrupted = {dev, sector, n};
         return -EIO;
     }
     const int error = disk(dev).write(sector, n, buf, flags);
@@ -76,6 +77,7 @@ int Machine::flush(dm_remap_dev dev) {
 }
 
 void Machine::cut_power() {
+    interrupted = on_ ? Interrupted{} : interrupted;
     main.power_off();
     spare.power_off();
     on_ = false;

@@ -45,6 +45,13 @@ class Machine {
         std::uint32_t length;
     };
     std::vector<SpareWrite> spare_writes;
+    // The write that the power failed in; of no length: it failed elsewhere.
+    struct Interrupted {
+        dm_remap_dev dev;
+        std::uint64_t sector;
+        std::uint32_t length;
+    };
+    Interrupted interrupted{};
     bool patient = false;  // nobody interrupts what is done now
     unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;

@@ -13,8 +13,8 @@
 
 namespace remap::sim {
 
-// CPU seconds: what takes so long does not end. A thousandth of it is usual.
-constexpr std::size_t kSeconds = 20;
+// CPU seconds: what takes so long does not end. A hundredth of it is usual.
+constexpr std::size_t kSeconds = 5;
 constexpr std::size_t kTurnsPerSecond = 500;
 
 void Outcome::fail(Promise broken, const char* kind_of_it, const char* text) {
