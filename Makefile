@@ -13,6 +13,9 @@ CASE ?= *
 SEEDS ?= 1-10000
 CUTS ?= 100
 RUNS ?= 100
+# Planted bugs, by name; and the seeds in which each must be found.
+MUTANTS ?=
+MUTANT_SEEDS ?= 2000
 
 CMAKE_DIR := build/cmake
 MODULE_DIR = build/module/$(KVER)
@@ -32,6 +35,7 @@ help:
 	@echo '          make test-unit      the core, in user space'
 	@echo '          make test-sim       the core, on disks that fail and lose power'
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
+	@echo '          make sim-mutants    does it find bugs that are planted?   [MUTANTS=names]'
 	@echo '          make test-cli       dm-remapctl on files'
 	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
@@ -103,7 +107,7 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim test-cli test-vm kill-storm check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-cli test-vm kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -115,6 +119,10 @@ test-sim: sim-programs
 
 sim: sim-programs
 	$(CMAKE_DIR)/tests/sim/sim --seeds $(SEEDS) --cuts $(CUTS)
+
+sim-mutants: $(CMAKE_DIR)/build.ninja
+	$(cmake_build) sim-parts $(quietly)
+	tests/sim/mutants.sh --seeds $(MUTANT_SEEDS) $(MUTANTS)
 
 test-cli: cli-programs
 	scripts/test-ctest.sh cli

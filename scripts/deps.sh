@@ -11,7 +11,7 @@ declare -A groups=(
     [test]="libgtest-dev libgmock-dev librapidcheck-dev
         qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
-        xz-utils zstd"
+        patch xz-utils zstd"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )
 
