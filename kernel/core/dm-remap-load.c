@@ -21,6 +21,7 @@ struct loader {
 	void *block;				/* while the superblocks are looked for */
 	void *buf[DM_REMAP_REPLICAS];		/* a batch of table blocks */
 	u8 unreadable[DM_REMAP_REPLICAS][DM_REMAP_BATCH_BLOCKS];	/* flags of the batch */
+	u64 records;				/* of the table, so far */
 	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
 	struct slot *slot[DM_REMAP_REPLICAS];
 };
@@ -258,6 +259,7 @@ static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 
 				      "a block of the table is lost in every copy; see dm-remapctl check");
 		chain = cpu_to_le32(dm_remap_chain_value(block, at[0] + i));
 		*crc = dm_remap_crc32(*crc, (const u8 *)&chain, sizeof(chain));
+		l->records += le16_to_cpu(block->header.count);
 		for (k = 0; k < le16_to_cpu(block->header.count); k++) {
 			ret = load_record(l, b, &block->entry[k]);
 			if (ret)
@@ -287,7 +289,7 @@ static int load_blocks(struct loader *l, struct builds *b)
 			return ret;
 		cond_resched();
 	}
-	if (crc != sb->table_crc)
+	if (crc != sb->table_crc || l->records != sb->records)
 		return refuse(l, -EUCLEAN,
 			      "the table is not the one that the superblock names; see dm-remapctl check");
 	return 0;

@@ -949,6 +949,24 @@ TEST(Protocol, TableThatIsNotTheOneNamedIsRefused) {
     EXPECT_EQ(try_load(*world).error, -EUCLEAN);
 }
 
+TEST(Protocol, TableWithMoreOrFewerRecordsThanItSaysIsRefused) {
+    for (int more : {-1, 1}) {
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(100), 0);
+            ASSERT_EQ(md->remap(200), 0);
+            ASSERT_EQ(md->checkpoint(), 0);
+        }
+        for (int r : {0, 1}) {
+            dm_remap_super sb = super_at(*world, r);
+            sb.records += more;
+            put_super(*world, sb, r);
+        }
+        EXPECT_EQ(try_load(*world).error, -EUCLEAN) << more;
+    }
+}
+
 // ---- devices that are not what they were ----
 
 TEST(Protocol, GrownDeviceFindsItsTail) {
