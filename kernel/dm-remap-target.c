@@ -82,9 +82,6 @@ static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 
 /* ---- the two devices ---- */
 
-/* 32 PiB: keeps the directory of the table within 128 MiB. */
-#define MAX_SECTORS BIT_ULL(46)
-
 static bool same_or_overlapping(const struct block_device *a, const struct block_device *b)
 {
 	u64 a_start = get_start_sect((struct block_device *)a), a_end;
@@ -115,7 +112,7 @@ static char *devices_wrong(const struct dm_remap_target *t, u64 main_start)
 		return "spare has a larger logical block than main: file systems would see it";
 	if (main_start >= size)
 		return "start sector lies beyond the end of main";
-	if (t->ti->len > MAX_SECTORS)
+	if (t->ti->len > DM_REMAP_MAX_SECTORS)
 		return "a device of more than 32 PiB is not supported";
 	if (t->ti->len > size - main_start)
 		return "main is too small for the length of the target";

@@ -642,7 +642,8 @@ static int load_all(struct loader *l, u64 main_sectors)
 	ret = choose_super(l);
 	if (ret)
 		return ret;
-	md->main_sectors = main_sectors ?: md->sb.main.sectors - md->sb.main.start;
+	md->main_sectors = main_sectors ?: min_t(u64, md->sb.main.sectors - md->sb.main.start,
+						 DM_REMAP_MAX_SECTORS);
 	ret = load_table(l);
 	ret = ret ?: load_journal(l);
 	ret = ret ?: check_room(l);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <numeric>
 
@@ -218,6 +219,26 @@ TEST(Metadata, TableOfSeveralBatches) {
         EXPECT_TRUE(loaded.records == md->records());
         EXPECT_EQ(loaded.report.replayed, 0U);
     }
+}
+
+// Offline the superblock alone says how long main is, and it may say anything.
+TEST(Metadata, LengthThatASuperblockClaimsTakesNoMemoryWithoutEnd) {
+    auto world = formatted();
+    for (int r : {0, 1}) {
+        dm_remap_super sb = super_at(*world, r);
+        sb.main.sectors = UINT64_MAX >> 10;
+        put_super(*world, sb, r);
+    }
+    static std::size_t most;
+    most = 0;
+    dm_remap_zalloc_hook = [](size_t size) {
+        most = std::max(most, size);
+        return size <= (std::size_t{1} << 30);
+    };
+    Metadata md(*world);
+    EXPECT_EQ(dm_remap_load(md.get(), world->spare.sectors(), 0, &md.report), 0);
+    dm_remap_zalloc_hook = nullptr;
+    EXPECT_LE(most, std::size_t{128} << 20);
 }
 
 TEST(Metadata, LoadedSpareSectorsAreTaken) {
