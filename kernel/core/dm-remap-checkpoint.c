@@ -108,6 +108,9 @@ static int supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *n
 
 	next->generation = md->sb.generation + 1;
 	next->written_time = md->ops->now(md->ctx);
+	/* What no load would take. */
+	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER)
+		return -EROFS;
 	ret = super_write(md, next, 1);
 	if (ret)
 		return ret;

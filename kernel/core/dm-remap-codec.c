@@ -261,7 +261,8 @@ static bool super_plausible(const struct dm_remap_super *sb)
 	       sb->table_count == div_u64(sb->records + DM_REMAP_ENTRIES_PER_BLOCK - 1,
 					  DM_REMAP_ENTRIES_PER_BLOCK) &&
 	       sb->journal_start >= sb->layout.journal_blocks &&
-	       sb->journal_start <= (U64_MAX >> 1) &&
+	       sb->journal_start <= DM_REMAP_MAX_NUMBER &&
+	       sb->generation <= DM_REMAP_MAX_NUMBER && sb->activation <= DM_REMAP_MAX_NUMBER &&
 	       sb->main.sectors <= (U64_MAX >> 10) && sb->main.start <= sb->main.sectors;
 }
 

@@ -26,6 +26,8 @@
 #define DM_REMAP_MAX_RECORDS		(8u << 20)	/* the format's own ceiling */
 /* Of the mapped device: 32 PiB. Keeps the table's directory within 128 MiB. */
 #define DM_REMAP_MAX_SECTORS		BIT_ULL(46)
+/* Of generations, activations and sequences: no life is that long. None is written beyond. */
+#define DM_REMAP_MAX_NUMBER		(U64_MAX >> 1)
 /* Room beyond what may be set, so that CLEAR entries, which can split records, go on. */
 #define DM_REMAP_RESERVE_BLOCKS		4
 #define DM_REMAP_MIN_JOURNAL_BLOCKS	16

@@ -377,7 +377,8 @@ static int commit_begin(struct dm_remap_metadata *md)
 		int ret = 0;
 
 		mutex_lock(&md->commit_lock);
-		if (!md->active || md->mode >= DM_REMAP_MODE_RO)
+		if (!md->active || md->mode >= DM_REMAP_MODE_RO ||
+		    md->next_sequence >= DM_REMAP_MAX_NUMBER)
 			ret = -EROFS;
 		else if (!md->burnt &&
 			 md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks)

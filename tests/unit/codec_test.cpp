@@ -304,6 +304,8 @@ TEST(Superblock, NonsenseUnderARightCrcIsDamage) {
         },
         [](auto& d) { d.journal_start = 0; },
         [](auto& d) { d.journal_start = UINT64_MAX; },
+        [](auto& d) { d.header.sequence = UINT64_MAX; },
+        [](auto& d) { d.header.activation = UINT64_MAX; },
         [](auto& d) { d.main_sectors = UINT64_MAX; },
         [](auto& d) { d.main_start = 1ULL << 33; },
     };

@@ -967,6 +967,27 @@ TEST(Protocol, TableWithMoreOrFewerRecordsThanItSaysIsRefused) {
     }
 }
 
+// Numbers that only count up, at their end: what is there is served, and nothing is written that
+// nobody could load.
+TEST(Protocol, NumbersAtTheirEndMeanReadOnly) {
+    const std::vector<std::function<void(dm_remap_super&)>> ends = {
+        [](auto& sb) { sb.generation = DM_REMAP_MAX_NUMBER; },
+        [](auto& sb) { sb.activation = DM_REMAP_MAX_NUMBER; },
+        [](auto& sb) { sb.journal_start = sb.activation_sequence = DM_REMAP_MAX_NUMBER; },
+    };
+    for (std::size_t i = 0; i < ends.size(); i++) {
+        auto world = formatted();
+        for (int r : {0, 1}) {
+            dm_remap_super sb = super_at(*world, r);
+            ends[i](sb);
+            put_super(*world, sb, r);
+        }
+        auto md = open(*world);
+        EXPECT_EQ(md->remap(100), -EROFS) << i;
+        EXPECT_EQ(try_load(*world).error, 0) << i;
+    }
+}
+
 // ---- devices that are not what they were ----
 
 TEST(Protocol, GrownDeviceFindsItsTail) {
