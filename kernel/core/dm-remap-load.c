@@ -321,8 +321,11 @@ static int load_table(struct loader *l)
 
 /* ---- journal ---- */
 
-/* Reads one replica's ring and notes what each slot holds. */
-static void read_ring(struct loader *l, int r)
+/*
+ * Reads one replica's ring and notes what each slot holds. A block of a newer version
+ * is no end of the journal, now or later: only who wrote it knows what it says.
+ */
+static int read_ring(struct loader *l, int r)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
 	u32 n = sb->layout.journal_blocks, first, batch, i, place;
@@ -343,11 +346,15 @@ static void read_ring(struct loader *l, int r)
 			else
 				slot->verdict = dm_remap_block_verdict(block, DM_REMAP_JOURNAL, sb,
 								       at + i);
+			if (slot->verdict == DM_REMAP_NEWER)
+				return refuse(l, -EPROTONOSUPPORT,
+					      "journal has a newer metadata version; update dm-remap");
 			if (slot->verdict == DM_REMAP_VALID && place != i)
 				slot->verdict = DM_REMAP_MISPLACED;
 		}
 		cond_resched();
 	}
+	return 0;
 }
 
 /*
@@ -582,7 +589,7 @@ static int load_journal(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	u32 n = md->sb.layout.journal_blocks;
-	int r, i;
+	int r, i, ret;
 
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		atomic64_set(&md->counter[i], md->sb.counter[i]);
@@ -591,7 +598,9 @@ static int load_journal(struct loader *l)
 		l->slot[r] = dm_remap_zalloc(n * sizeof(*l->slot[r]));
 		if (!l->ring[r] || !l->slot[r])
 			return -ENOMEM;
-		read_ring(l, r);
+		ret = read_ring(l, r);
+		if (ret)
+			return ret;
 	}
 	return replay(l) ?: doubt_between_ends(l);
 }

@@ -1107,6 +1107,20 @@ TEST(Protocol, UnknownVersionIsRefused) {
     }
 }
 
+// Wherever it is in the ring: what is no valid block becomes the journal's end one day.
+TEST(Protocol, JournalBlockOfAnUnknownVersionIsRefused) {
+    for (int replica : {0, 1}) {
+        for (std::uint64_t s = 0; s < kFirst; s++) {
+            auto world = formatted();
+            const std::uint64_t at = journal_at(*world, replica, s);
+            dm_remap_disk_block block = block_at(*world, at);
+            block.header.version = 2;
+            put_block(*world, block, at);
+            EXPECT_EQ(try_load(*world).error, -EPROTONOSUPPORT) << replica << ", " << s;
+        }
+    }
+}
+
 TEST(Protocol, UnknownIncompatFlagIsRefused) {
     auto world = world_with_records();
     for (int end : {0, 1}) {
