@@ -37,7 +37,7 @@ void print_superblock(const FoundSuperblock& found) {
     OutputTable table({{""}, {""}});
     const Json fields = to_json(found);
     for (const auto& [key, value] : fields.items()) {
-        table.add_row({"  " + key, value.dump()});
+        table.add_row({"  " + key, one_line(value)});
     }
     table.print();
 }

@@ -86,6 +86,10 @@ void print_json(const Json& document) {
     fmt::print("{}\n", document.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
+std::string one_line(const Json& value) {
+    return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 Json to_json(const RemapDevice& device) {
     const std::vector<std::string> attention = needs_attention(device.status);
     Json json = {{"name", device.name},

@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 Json json_document();
 // Text from a device need not be UTF-8: what is not is replaced.
 void print_json(const Json& document);
+std::string one_line(const Json& value);
 
 Json to_json(const RemapDevice& device);
 Json to_json(const ListedRecord& record);

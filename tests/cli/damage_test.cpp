@@ -257,6 +257,15 @@ TEST_F(HeaderEdit, StateErrorNeedsAttention) {
     expect_whole(3, "state ERROR");
 }
 
+TEST_F(HeaderEdit, ANameThatIsNoTextIsPrintedAllTheSame) {
+    edit_superblocks([](auto& disk) { disk.main_name[0] = '\xff'; });
+    for (const char* verb : {"check", "dump"}) {
+        const ToolRun text = run_tool({verb, image_.spare()});
+        EXPECT_EQ(text.exit_code, 0) << text.err;
+        EXPECT_EQ(run_tool({verb, "--json", image_.spare()}).exit_code, 0);
+    }
+}
+
 TEST_F(DamageTest, AnImageInUseIsReadWithForceAlone) {
     const UniqueFd other(open(image_.spare().c_str(), O_RDWR | O_CLOEXEC));
     ASSERT_EQ(flock(other.get(), LOCK_EX), 0);
