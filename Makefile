@@ -16,6 +16,8 @@ RUNS ?= 100
 # Planted bugs, by name; and the seeds in which each must be found.
 MUTANTS ?=
 MUTANT_SEEDS ?= 2000
+# Of each fuzzer.
+MINUTES ?= 10
 
 CMAKE_DIR := build/cmake
 MODULE_DIR = build/module/$(KVER)
@@ -36,6 +38,8 @@ help:
 	@echo '          make test-sim       the core, on disks that fail and lose power'
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
 	@echo '          make sim-mutants    does it find bugs that are planted?   [MUTANTS=names]'
+	@echo '          make test-fuzz      hostile spares and texts, against core and tool'
+	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
 	@echo '          make test-cli       dm-remapctl on files'
 	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
@@ -90,6 +94,16 @@ cli-programs test-programs: $(CMAKE_DIR)/build.ninja
 $(CMAKE_DIR)/build.ninja:
 	cmake -S . -B $(CMAKE_DIR) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
 
+# With another compiler, so in a tree of their own.
+FUZZ_DIR := build/fuzz
+
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ_DIR)/build.ninja
+	cmake --build $(FUZZ_DIR) --target fuzzers $(quietly)
+
+$(FUZZ_DIR)/build.ninja:
+	CC=clang CXX=clang++ cmake -S . -B $(FUZZ_DIR) -G Ninja -DREMAP_FUZZ=ON
+
 # --- install --------------------------------------------------------------------------------------
 
 .PHONY: install
@@ -100,14 +114,14 @@ install: all
 
 .PHONY: deps clean
 deps:
-	scripts/deps.sh build test
+	scripts/deps.sh build test fuzz
 
 clean:
 	rm -rf build
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-cli test-vm kill-storm check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli test-vm kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -123,6 +137,12 @@ sim: sim-programs
 sim-mutants: $(CMAKE_DIR)/build.ninja
 	$(cmake_build) sim-parts $(quietly)
 	tests/sim/mutants.sh --seeds $(MUTANT_SEEDS) $(MUTANTS)
+
+test-fuzz: fuzz-programs
+	scripts/test-fuzz.sh
+
+fuzz: fuzz-programs
+	scripts/test-fuzz.sh $(MINUTES)
 
 test-cli: cli-programs
 	scripts/test-ctest.sh cli

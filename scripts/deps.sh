@@ -1,5 +1,5 @@
 #!/bin/bash
-# Install the Debian packages that the given groups need: deps.sh [build] [test] [style].
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz] [style].
 # Without a group: build and test. Says nothing and does nothing when all are there.
 set -euo pipefail
 
@@ -12,6 +12,7 @@ declare -A groups=(
         qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
         patch xz-utils zstd"
+    [fuzz]="clang libclang-rt-14-dev llvm"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )
 

@@ -43,7 +43,7 @@ on_each_kernel() {
 trap 'trap - TERM && kill 0' INT TERM
 
 : >build/results/steps.txt
-step packages scripts/deps.sh build test
+step packages scripts/deps.sh build test fuzz
 for series in $(scripts/kernels.sh series); do
     step "module $series" make -s -j "$(nproc)" module \
         KVER="$(scripts/kernels.sh version "$series")"
@@ -52,6 +52,8 @@ step programs make -s test-programs
 step 'unit tests' make -s test-unit
 step simulator make -s test-sim
 step 'tool tests' make -s test-cli
+step 'fuzz programs' make -s -j "$(nproc)" fuzz-programs
+step fuzz make -s test-fuzz
 # apt has one lock, and what follows runs side by side.
 for series in $(scripts/kernels.sh series); do
     step "kernel $series" scripts/kernels.sh fetch "$(scripts/kernels.sh version "$series")"
