@@ -277,12 +277,14 @@ class Editor {
         }
     }
 
-    // Where main's length is unknown, records as long as the largest device would take gigabytes,
-    // and rightly: a leaf for each 4 MiB.
-    void limit_main(dm_remap_disk_superblock& super) const {
+    // Who reads offline goes by this length: the directory of the table for the longest takes 128
+    // MiB and its time, and records as long gigabytes, a leaf for each 4 MiB. Beyond what can be it
+    // stays.
+    static void limit_main(dm_remap_disk_superblock& super) {
         constexpr std::uint64_t kLong = 1ULL << 27;
+        constexpr std::uint64_t kTooLong = 1ULL << 54;
         const std::uint64_t sectors = le64_to_cpu(super.main_sectors);
-        if (header_.main % 4 == 1 && sectors > kLong) {
+        if (sectors > kLong && sectors < kTooLong) {
             super.main_sectors = cpu_to_le64(sectors % kLong);
         }
     }
