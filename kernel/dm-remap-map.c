@@ -110,22 +110,23 @@ static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 }
 
 /*
- * True: there is no record, nothing is held, and the bio is counted if it has to be;
- * it goes to main. False: ask the table.
+ * True: there is nothing where the bio goes, so it goes to main, and is counted if it
+ * has to be. False: ask the table.
  */
-static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio)
+static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	bool empty = dm_remap_table_empty(&d->metadata.table);
+	const struct dm_remap_table *table = &d->metadata.table;
+	bool nothing = dm_remap_table_nothing(table, sector, bio_sectors(bio));
 
 	mark(bio, 0);
-	if (!empty || !op_is_write(bio_op(bio)))
-		return empty;
+	if (!nothing || !op_is_write(bio_op(bio)))
+		return nothing;
 	preempt_disable();
-	empty = dm_remap_table_empty(&d->metadata.table);
-	if (likely(empty))
+	nothing = dm_remap_table_nothing(table, sector, bio_sectors(bio));
+	if (likely(nothing))
 		mark(bio, inflight_enter(d));
 	preempt_enable();
-	return empty;
+	return nothing;
 }
 
 /*
@@ -251,7 +252,7 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
 		return map_flush(d, bio);
-	if (unlikely(!look_for_nothing(d, bio)))
+	if (!look_for_nothing(d, bio, sector))
 		return map_by_table(d, bio, sector);
 	remember(bio, sector);
 	send_to_main(d, bio, sector);

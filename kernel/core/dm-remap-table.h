@@ -80,6 +80,33 @@ static inline bool dm_remap_table_empty(const struct dm_remap_table *t)
 	return !READ_ONCE(t->nr_leaves);
 }
 
+/* Has the region of @sector no leaf? Chunks, once there, stay: no need of RCU. */
+static inline bool dm_remap_table_no_leaf(const struct dm_remap_table *t, u64 sector)
+{
+	u64 region = sector >> DM_REMAP_REGION_SHIFT;
+	const struct dm_remap_chunk *chunk;
+
+	if (region >> DM_REMAP_CHUNK_SHIFT >= t->nr_chunks)
+		return true;
+	chunk = rcu_access_pointer(t->chunk[region >> DM_REMAP_CHUNK_SHIFT]);
+	return !chunk || !rcu_access_pointer(chunk->leaf[region & (DM_REMAP_CHUNK_REGIONS - 1)]);
+}
+
+/*
+ * Is it plain, without a closer look, that nothing is recorded, held or in doubt in
+ * the @sectors sectors from @sector on, of which there is at least one? Any context, no
+ * lock: for most I/O the answer is yes.
+ */
+static inline bool dm_remap_table_nothing(const struct dm_remap_table *t, u64 sector, u64 sectors)
+{
+	u64 last = sector + sectors - 1;
+
+	if (dm_remap_table_empty(t))
+		return true;
+	return sectors <= DM_REMAP_REGION_SECTORS && dm_remap_table_no_leaf(t, sector) &&
+	       dm_remap_table_no_leaf(t, last);
+}
+
 /* The answer for the first sectors of a range: they all share it. */
 struct dm_remap_extent {
 	u64 length;			/* sectors, 1 to what was asked for */

@@ -89,6 +89,29 @@ TEST(Table, EmptyHasNothing) {
     EXPECT_EQ(none.lookup(100, 8).length, 8U);
 }
 
+// The quick answer is yes only where the slow one would be.
+TEST(Table, NothingIsPlainWhereNoRegionHasALeaf) {
+    Table t(4 * kChunk);
+    const auto nothing = [&](std::uint64_t sector, std::uint64_t sectors) {
+        return dm_remap_table_nothing(t.get(), sector, sectors);
+    };
+    EXPECT_TRUE(nothing(0, 4 * kChunk)) << "empty";
+    t.set(mapped(5 * kRegion + 10, 5000, 1));
+    EXPECT_FALSE(nothing(5 * kRegion, 1));
+    EXPECT_FALSE(nothing(6 * kRegion - 1, 1));
+    EXPECT_TRUE(nothing(5 * kRegion - 1, 1));
+    EXPECT_FALSE(nothing(5 * kRegion - 1, 2)) << "the last sector's";
+    EXPECT_TRUE(nothing(6 * kRegion, kRegion));
+    EXPECT_FALSE(nothing(4 * kRegion, 2 * kRegion + 1)) << "one between";
+    EXPECT_FALSE(nothing(4 * kRegion, 3 * kRegion)) << "one between";
+    EXPECT_TRUE(nothing(2 * kChunk, 8)) << "a chunk that is not there";
+    EXPECT_TRUE(nothing(100 * kChunk, 8)) << "beyond the end";
+    t.flags(2 * kChunk + 8, 8, DM_REMAP_F_HELD, 0);
+    EXPECT_FALSE(nothing(2 * kChunk, 8)) << "held";
+    t.flags(2 * kChunk + 8, 8, 0, DM_REMAP_F_HELD);
+    EXPECT_TRUE(nothing(2 * kChunk, 8));
+}
+
 TEST(Table, LookupStopsAtTheEdgesOfARecord) {
     Table t(kChunk);
     t.set(mapped(100, 5000, 10));
@@ -371,6 +394,10 @@ void expect_same(Table& t, const TableModel& model) {
 }
 
 void expect_same_lookups(Table& t, const TableModel& model, std::uint64_t from, std::uint64_t to) {
+    if (dm_remap_table_nothing(t.get(), from, to - from)) {
+        const dm_remap_extent e = t.lookup(from, to - from);
+        RC_ASSERT(e.kind == DM_REMAP_NONE && e.flags == 0 && e.length == to - from);
+    }
     while (from < to) {
         const dm_remap_extent e = t.lookup(from, to - from);
         RC_ASSERT(e.length >= 1 && e.length <= to - from);
