@@ -58,13 +58,15 @@ bool KernelLog::contains(std::string_view text, int milliseconds) {
 
 bool is_kernel_trouble(std::string_view line) {
     static const std::regex trouble(
-        "WARNING: |BUG: |\\bBUG\\b.* at |kernel BUG|Oops|general protection|Call Trace|"
+        "WARNING: |\\bBUG\\b|Oops|general protection|Call Trace|"
         "blocked for more than|soft lockup|hard LOCKUP|self-detected stall|detected stalls|"
-        "possible recursive locking|circular locking|inconsistent lock state|"
-        "lock held when returning|suspicious RCU|sleeping function called|"
-        "scheduling while atomic|KASAN|KCSAN|UBSAN|refcount_t|list_(add|del) corruption|"
-        "Bad page state|unreferenced object|suspected memory leak|Slab cache still has objects|"
-        "Objects remaining in|\\(messages lost\\)");
+        "possible recursive locking|circular locking|lock inversion|lock order detected|"
+        "inconsistent lock state|Invalid wait context|lock held when returning|still holding lock|"
+        "bad unlock balance|held lock freed|trying to register non-static key|DEBUG_LOCKS_WARN_ON|"
+        "locking correctness validator|suspicious RCU|sleeping function called|"
+        "scheduling while atomic|KASAN|KCSAN|UBSAN|ODEBUG|refcount_t|list_(add|del) corruption|"
+        "Bad page state|unreferenced object|suspected memory leak|kmemleak: |"
+        "Slab cache still has objects|Objects remaining in|\\(messages lost\\)");
     return std::regex_search(line.begin(), line.end(), trouble);
 }
 
