@@ -408,7 +408,7 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 	md->main = main ? *main : md->sb.main;
 	WRITE_ONCE(md->mode, mode_of_copies(&md->sb));
 	ret = md->write_nothing ? -EROFS : activate_locked(md, whole);
-	if (ret && must_not_guess(md, report)) {
+	if (ret == -ENOMEM || (ret && must_not_guess(md, report))) {
 		md->active = false;
 	} else {
 		if (ret)

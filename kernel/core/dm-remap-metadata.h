@@ -235,9 +235,9 @@ int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_rema
  * activation number durable on both superblocks, records @main (may be NULL:
  * unchanged) as main's identity. Also after deactivate, without another load; then
  * @report is NULL. If the spare cannot be written, mode becomes RO and existing
- * records are served: that is no failure. Returns 0; or -EIO: it cannot be written,
- * and it cannot be told whether there is one more commit. What is written to main now would
- * be lost under a record that turns up later.
+ * records are served: that is no failure. Returns 0; -ENOMEM, and may be tried again; or
+ * -EIO: it cannot be written, and it cannot be told whether there is one more commit. What
+ * is written to main now would be lost under a record that turns up later.
  */
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report);

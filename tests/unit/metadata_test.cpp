@@ -840,6 +840,40 @@ TEST(Metadata, LoadingStopsWhenAsked) {
     EXPECT_EQ(dm_remap_restore(md.get(), world->spare.sectors(), &healed), 0);
 }
 
+// Lack of memory is no fault of the spare, which would be given up for it.
+TEST(NoMemory, ActivationThatHeals) {
+    for (std::uint64_t n = 0;; n++) {
+        SCOPED_TRACE(n);
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(7), 0);
+            ASSERT_EQ(md->checkpoint(), 0);
+        }
+        damage_table(*world);
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        bool happened = false;
+        int ret = 0;
+        {
+            FailAllocation fail(n);
+            ret = md.activate();
+            happened = fail.happened();
+        }
+        if (ret != 0) {
+            EXPECT_EQ(ret, -ENOMEM);
+            EXPECT_FALSE(md->active);
+            EXPECT_EQ(md.activate(), 0);
+        }
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(try_load(*world).records, md.records());
+        if (!happened) {
+            EXPECT_GT(n, 0U);
+            break;
+        }
+    }
+}
+
 TEST(NoMemory, Format) {
     auto world = make_world();
     FailAllocation fail(0);
