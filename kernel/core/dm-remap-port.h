@@ -38,7 +38,8 @@
  *
  * The worker that redoes I/O runs with PF_MEMALLOC: it has the reserves, and does not
  * wait for reclaim, which may be waiting for it. When they are empty too it waits
- * all the same: others give back what they use.
+ * all the same, as long as it takes: others give back what they use, and an error here
+ * would be one of somebody's write.
  */
 static inline void *dm_remap_zalloc(size_t size)
 {
@@ -48,7 +49,7 @@ static inline void *dm_remap_zalloc(size_t size)
 
 	if (!p && reclaim) {
 		current->flags &= ~PF_MEMALLOC;
-		p = kvzalloc(size, GFP_KERNEL);
+		p = kvzalloc(size, GFP_KERNEL | __GFP_NOFAIL);
 		current->flags |= PF_MEMALLOC;
 	}
 	memalloc_noio_restore(noio);
