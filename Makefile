@@ -41,7 +41,9 @@ help:
 	@echo '          make test-fuzz      hostile spares and texts, against core and tool'
 	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
 	@echo '          make test-cli       dm-remapctl on files'
-	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|all] [CASE=gtest filter]'
+	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|debug|all] [CASE=gtest filter]'
+	@echo '          make debug-kernel   build the one with KASAN, lockdep and fault injection, once: 12 minutes'
+	@echo '          make test-debug     the VM cases on it, and again while allocations fail'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
@@ -121,7 +123,8 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli test-vm kill-storm check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli test-vm debug-kernel test-debug kill-storm \
+	check-style demo
 test:
 	+scripts/test.sh
 
@@ -149,6 +152,12 @@ test-cli: cli-programs
 
 test-vm:
 	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
+
+debug-kernel:
+	scripts/debug-kernel.sh build
+
+test-debug: debug-kernel
+	+scripts/test-debug.sh
 
 kill-storm:
 	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz] [style].
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz] [debug] [style].
 # Without a group: build and test. Says nothing and does nothing when all are there.
 set -euo pipefail
 
@@ -13,6 +13,7 @@ declare -A groups=(
         linux-source-6.1 linux-source-6.12
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"
+    [debug]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )
 

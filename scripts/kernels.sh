@@ -1,11 +1,13 @@
 #!/bin/bash
-# The Debian kernels that dm-remap is tested on, and bootable copies of them.
+# The kernels that dm-remap is tested on, and bootable copies of them: Debian's, and the debug kernel
+# (debug-kernel.sh), whose series is "debug".
 #
-#   kernels.sh series          the supported series, one a line
+#   kernels.sh series          the supported series, one a line; debug is none of them
 #   kernels.sh version SERIES  the exact version whose headers are installed: 6.1 -> 6.1.0-56-amd64
 #                              (an exact version is given back as it is)
-#   kernels.sh fetch VERSION   make build/kernels/VERSION/{vmlinux,lib/modules/VERSION}; prints the
-#                              directory. Taken from this machine if installed, else from apt.
+#   kernels.sh headers VERSION where to build modules for it
+#   kernels.sh fetch VERSION   prints a directory that has vmlinux and lib/modules/VERSION. Debian's is
+#                              made, build/kernels/VERSION, from this machine if installed, else apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,8 +16,27 @@ die() {
     exit 1
 }
 
+is_debug() {
+    [[ $1 == *-debug-* ]]
+}
+
+# The debug kernel of now, which is built by nobody but `make debug-kernel`.
+debug_dir() {
+    local dir
+    dir=$(scripts/debug-kernel.sh dir)
+    [[ -e $dir/built ]] || die "there is no debug kernel yet: make debug-kernel"
+    [[ $1 == debug || $1 == "$(scripts/debug-kernel.sh version)" ]] ||
+        die "$1 is not the debug kernel of now, $(scripts/debug-kernel.sh version)"
+    echo "$dir"
+}
+
 version() {
     local newest
+    if [[ $1 == debug ]] || is_debug "$1"; then
+        debug_dir "$1" >/dev/null
+        scripts/debug-kernel.sh version
+        return
+    fi
     if [[ -d /lib/modules/$1/build ]]; then
         echo "$1"
         return
@@ -24,6 +45,16 @@ version() {
         sort -V | tail -n 1)
     [[ -n $newest ]] || die "no kernel headers for '$1' in /lib/modules (scripts/deps.sh build)"
     basename "$newest"
+}
+
+headers() {
+    local dir
+    if is_debug "$1"; then
+        dir=$(debug_dir "$1")
+        echo "$dir/build"
+    else
+        echo "/lib/modules/$1/build"
+    fi
 }
 
 # linux-headers needs no image, and installing one would give the machine another kernel to boot:
@@ -63,6 +94,10 @@ extract() {
 
 fetch() {
     local version=$1 dir=$PWD/build/kernels/$1 staging
+    if is_debug "$version"; then
+        debug_dir "$version"
+        return
+    fi
     if [[ ! -d $dir ]]; then
         mkdir -p build/kernels
         staging=$(mktemp -d "build/kernels/$version.XXXXXX")
@@ -86,6 +121,7 @@ fetch() {
 case ${1:-} in
 series) printf '%s\n' 6.1 6.12 ;;
 version) version "${2:?}" ;;
+headers) headers "${2:?}" ;;
 fetch) fetch "${2:?}" ;;
-*) die "usage: kernels.sh series | version SERIES | fetch VERSION" ;;
+*) die "usage: kernels.sh series | version SERIES | headers VERSION | fetch VERSION" ;;
 esac

@@ -5,7 +5,8 @@
 #   vm_on_each COMMAND KERNEL   runs COMMAND VERSION for each version that KERNEL means, a series, a
 #                           version or "all", with what it needs built and nobody else at it; fails
 #                           if one did
-#   vm_job DIR FILTER       makes DIR/job: the cases that the GoogleTest filter picks
+#   vm_job DIR FILTER [NAME=VALUE]
+#                           makes DIR/job: the cases that the GoogleTest filter picks
 #
 #   vm_boot VERSION DIR     boots DIR/job (an executable file, run by init as /job; DIR/history, if
 #                           there is one, is /history) and returns when the machine is off. In DIR
@@ -19,13 +20,13 @@
 # Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
 # the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
 # the host's page cache, hence survives). A machine that says nothing, there or in the log or the
-# acks, for VM_SILENCE seconds is killed as well, and the last line is then "silent".
+# acks, for VM_SILENCE seconds (180; debug kernel: 600) is killed as well, and the last line is then
+# "silent".
 #
 # One that ends before the job has said a word is booted again, twice at most: without KVM, QEMU now
 # and then executes an instruction that the kernel is just patching, and the kernel dies of it in
 # its own boot.
 
-VM_SILENCE=${VM_SILENCE:-180}
 VM_DISKS=(main:2G spare:1G extra:1G)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
 
@@ -58,7 +59,8 @@ vm_on_each() {
         mkdir -p "build/vm/$version" build/results
         exec 9>"build/vm/$version/lock"
         flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
-        (flock 8 && make -s module KVER="$version" && make -s vm-programs) 8>build/lock >&2
+        (flock 8 && make -s module KVER="$version" KDIR="$(scripts/kernels.sh headers "$version")" &&
+            make -s vm-programs) 8>build/lock >&2
         tests/vm/initramfs.sh "$version"
         "$command" "$version" || status=1
     done
@@ -66,7 +68,8 @@ vm_on_each() {
 }
 
 vm_job() {
-    printf '#!/bin/sh\nexec vm-cases --gtest_color=no --gtest_filter=%s\n' "$2" >"$1/job"
+    printf '#!/bin/sh\nexec env %s vm-cases --gtest_color=no --gtest_filter=%s\n' "${3:-}" "$2" \
+        >"$1/job"
     chmod +x "$1/job"
 }
 
@@ -82,7 +85,15 @@ vm_boot() {
 
 vm_boot_once() {
     local version=$1 dir=$2 kernel disk image port qemu verdict line part last
-    local args=() cpu=(-accel "$(vm_accelerator)" -smp 2 -m 1G)
+    # Who waits for I/O longer than the hung task's timeout hangs, even on a slow machine.
+    local args=() silence=180 memory=1G options='sysctl.kernel.hung_task_timeout_secs=60' cpu
+    if [[ $version == *-debug-* ]]; then
+        # Everything takes several times as long, and KASAN keeps what was freed. By default it
+        # falls silent after its first report.
+        silence=600 memory=2G
+        options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60 kasan_multi_shot'
+    fi
+    cpu=(-accel "$(vm_accelerator)" -smp 2 -m "$memory")
     [[ ${#VM_CPU[@]} -eq 0 ]] || cpu=("${VM_CPU[@]}")
     kernel=$(scripts/kernels.sh fetch "$version")
 
@@ -105,7 +116,7 @@ vm_boot_once() {
     qemu-system-x86_64 "${cpu[@]}" -cpu max \
         -nodefaults -display none -no-reboot -device virtio-serial-pci \
         -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
-        -append "console=ttyS0 loglevel=5 log_buf_len=4M oops=panic panic=-1 mitigations=off" \
+        -append "console=ttyS0 loglevel=5 log_buf_len=4M oops=panic panic=-1 mitigations=off $options" \
         -chardev "file,id=console,path=$dir/console" -serial chardev:console \
         "${args[@]}" </dev/null >&2 &
     qemu=$!
@@ -131,7 +142,7 @@ vm_boot_once() {
             continue
         fi
         last=$(stat -c %Y "$dir/verdict" "$dir/log" "$dir/acks" | sort -n | tail -n 1)
-        if (($(date +%s) - last > VM_SILENCE)); then
+        if (($(date +%s) - last > ${VM_SILENCE:-$silence})); then
             echo silent
             kill -9 $qemu
         fi

@@ -15,7 +15,8 @@ if [[ ! -e $dir/dm-dust.ko || $source -nt $dir/dm-dust.ko ]]; then
     tar -xf "$source" -C "$dir" --strip-components=3 --touch --occurrence=1 \
         "linux-source-$series/drivers/md/dm-dust.c"
     echo 'obj-m := dm-dust.o' >"$dir/Kbuild"
+    headers=$(scripts/kernels.sh headers "$version")
     # Not a part of the make that may be running this.
-    env -u MAKEFLAGS -u MAKELEVEL make -s -C "/lib/modules/$version/build" M="$PWD/$dir" modules >&2
+    env -u MAKEFLAGS -u MAKELEVEL make -s -C "$headers" M="$PWD/$dir" modules >&2
 fi
 echo "$dir/dm-dust.ko"

@@ -1,12 +1,15 @@
 #!/bin/bash
-# Run the VM cases: run.sh [--kernel 6.1|6.12|VERSION|all] [--case GTEST_FILTER]
+# Run the VM cases: run.sh [--kernel 6.1|6.12|debug|VERSION|all] [--case GTEST_FILTER]
+#                          [--failing PERCENT]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
 # names of the suites mean is in lib/harness.h. Ordinary cases share one boot; after a crash or a
 # hang, which cost the case that was running, the rest goes on in another.
 #
+# --failing: so many of the allocations of the module's workers fail (debug kernel; lib/harness.h).
+#
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
-# selftest, vm-selftest-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
+# selftest, vm-selftest-VERSION.txt; with --failing, vm-failing-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
@@ -14,9 +17,11 @@ cd "$(dirname "$0")/../.."
 
 kernel=all
 case='*'
+failing=
 vm_options "$@"
 
 declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
+allocations=0       # of the module, made to fail there
 
 # PASS, FAIL, SKIP, or LOST: it did not even start.
 record() {
@@ -51,7 +56,7 @@ explain() {
 boot_with() {
     local version=$1 dir=$2 word name verdict seconds current='' end=''
     shift 2
-    vm_job "$dir" "$(IFS=: && echo "$*")"
+    vm_job "$dir" "$(IFS=: && echo "$*")" "${failing:+FAIL_ALLOCATIONS=$failing}"
     while read -r word name verdict seconds; do
         case $word in
         start) current=$name ;;
@@ -65,8 +70,9 @@ boot_with() {
             end=killed
             record "$name" PASS "$verdict"
             ;;
+        failed-allocations) allocations=$((allocations + verdict)) ;;
         end) end="status $name" ;;
-        silent) echo "  (silent for $VM_SILENCE s: killed)" ;;
+        silent) echo "  (silent for too long: killed)" ;;
         esac
     done < <(vm_boot "$version" "$dir")
     if [[ -n $current ]]; then
@@ -99,18 +105,23 @@ run_batch() {
     done
 }
 
-# The names that the filter picks. These have to be asked for.
+# The names that the filter picks for a version. These have to be asked for.
 list_cases() {
     local suite excluded=:-
     [[ $case != *-* ]] || excluded=:
     for suite in Selftest RebootLong KillStorm; do
         [[ $case == *$suite* ]] || excluded+="$suite*:"
     done
+    [[ $1 == *-debug-* ]] || excluded+="AllocationFails*:"
     build/cmake/tests/vm/vm-cases --gtest_list_tests --gtest_filter="$case${excluded%:}" |
         awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }'
 }
 
 results_of() {
+    if [[ -n $failing ]]; then
+        echo "build/results/vm-failing-$1.txt"
+        return
+    fi
     case $case in
     *Selftest*) echo "build/results/vm-selftest-$1.txt" ;;
     *) echo "build/results/vm-$1.txt" ;;
@@ -122,10 +133,11 @@ run_kernel() {
     local name suite ordinary=() suites=()
     results=$(results_of "$version")
     verdicts=()
+    allocations=0
     mkdir -p "$dir"
     : >"$results"
 
-    for name in $(list_cases); do
+    for name in $(list_cases "$version"); do
         suite=${name%%.*}
         case $suite in
         Reboot*) [[ " ${suites[*]} " == *" $suite "* ]] || suites+=("$suite") ;;
@@ -144,11 +156,14 @@ run_kernel() {
     for suite in "${suites[@]}"; do
         rm -f "$dir"/*.img
         # All phases, even if the filter names one: it would find nothing on the disks.
-        for name in $(case="$suite.*" list_cases); do
+        for name in $(case="$suite.*" list_cases "$version"); do
             run_batch "$version" "$dir" "$name"
         done
     done
     rm -f "$dir"/*.img
+    # Without any, the run has shown nothing.
+    [[ -z $failing || $allocations -gt 0 ]] || record FailingAllocations.None LOST 0
+    [[ $allocations -eq 0 ]] || echo "Kernel $version: $allocations allocations were made to fail"
     echo "Kernel $version: $(scripts/count-results.sh "$results")"
     ! grep -q '^FAIL' "$results"
 }

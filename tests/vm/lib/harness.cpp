@@ -8,9 +8,15 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <memory>
 #include <set>
+#include <sstream>
 #include <stdexcept>
+#include <thread>
 
+#include "allocations.h"
 #include "command.h"
 #include "dm_device.h"
 #include "file.h"
@@ -27,6 +33,7 @@ std::set<std::string>& spares() {
 
 // Lines for the runner (run.sh), one write each:
 //   start <test> | result <test> PASS|FAIL|SKIP <seconds> | kill <test> <seconds> | end <status>
+//   failed-allocations <test> <number>
 class Verdict {
   public:
     Verdict() : file_("/dev/host/verdict", O_WRONLY) {}
@@ -58,15 +65,46 @@ std::string seconds(int64_t milliseconds) {
     return std::to_string(milliseconds / 1000) + "." + text;
 }
 
+// Memory that the module has lost, as kmemleak tells it; empty if none.
+std::string leaks() {
+    using namespace std::chrono_literals;
+    const std::string kmemleak = "/sys/kernel/debug/kmemleak";
+    // Younger objects than 5 s are none to it, and what one scan finds the next may find
+    // referenced.
+    std::this_thread::sleep_for(6s);
+    write_value(kmemleak, "scan");
+    write_value(kmemleak, "scan");
+    // An object is a line that is not indented, and those after it that are.
+    std::istringstream lines(read_value(kmemleak));
+    std::string object;
+    std::string found;
+    for (std::string line; std::getline(lines, line);) {
+        if (!line.starts_with(' ')) {
+            found += object.find("[dm_remap]") != std::string::npos ? object : "";
+            object.clear();
+        }
+        object += line + "\n";
+    }
+    return found + (object.find("[dm_remap]") != std::string::npos ? object : "");
+}
+
 class AfterEachCase : public testing::EmptyTestEventListener {
   public:
     void OnTestStart(const testing::TestInfo& test) override {
+        if (const char* percent = std::getenv("FAIL_ALLOCATIONS")) {
+            failing_ = std::make_unique<FailingAllocations>();
+            failing_->fail_in_workers(static_cast<unsigned>(std::stoul(percent)));
+        }
         note_in_kernel_log("start " + full_name(test));
         verdict().say("start " + full_name(test));
     }
 
     // gtest still counts failures for the case here, and its printer comes after us.
     void OnTestEnd(const testing::TestInfo& test) override {
+        failing_.reset();
+        if (const uint64_t failed = FailingAllocations::take_total(); failed != 0) {
+            verdict().say("failed-allocations " + full_name(test) + " " + std::to_string(failed));
+        }
         check();
         const auto& result = *test.result();
         const char* word = result.Failed() ? "FAIL" : result.Skipped() ? "SKIP" : "PASS";
@@ -112,7 +150,25 @@ class AfterEachCase : public testing::EmptyTestEventListener {
     }
 
     KernelLog log_;
+    std::unique_ptr<FailingAllocations> failing_;
 };
+
+// A case for the runner, though none for gtest: it comes when that has ended.
+bool check_leaks() {
+    const std::string name = "Memory.NothingLeaked";
+    if (!std::filesystem::exists("/sys/kernel/debug/kmemleak")) {
+        return true;
+    }
+    const auto began = std::chrono::steady_clock::now();
+    verdict().say("start " + name);
+    const auto found = leaks();
+    std::cout << "[ RUN      ] " << name << "\n"
+              << found << (found.empty() ? "[       OK ] " : "[  FAILED  ] ") << name << "\n";
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - began);
+    verdict().say("result " + name + (found.empty() ? " PASS " : " FAIL ") + seconds(took.count()));
+    return found.empty();
+}
 
 AfterEachCase* listener = nullptr;  // gtest owns it
 
@@ -166,7 +222,7 @@ int main(int argc, char** argv) {
     }
     remap::vm::listener = new remap::vm::AfterEachCase;
     testing::UnitTest::GetInstance()->listeners().Append(remap::vm::listener);
-    const int status = RUN_ALL_TESTS();
+    const int status = RUN_ALL_TESTS() | (remap::vm::check_leaks() ? 0 : 1);
     remap::vm::verdict().say("end " + std::to_string(status));
     return status;
 }

@@ -4,7 +4,11 @@
 //  - the kernel log since the case before holds no trouble (is_kernel_trouble);
 //  - no device-mapper device is left;
 //  - `dm-remapctl check` is clean on every spare that the case registered.
-// Each of these fails the case.
+// Each of these fails the case. On the debug kernel kmemleak is asked at the end whether the module
+// has lost memory; that is a case of its own, Memory.NothingLeaked.
+//
+// With FAIL_ALLOCATIONS=<percent> in the environment so many of the allocations fail that the
+// module makes in kernel threads (allocations.h). Nothing that a case sees may depend on those.
 //
 // Cases are plain gtest TESTs in tests/vm/cases/*.cpp. They run one after the other in one boot,
 // in one process, as root. Names of suites say what else they need:
@@ -18,6 +22,9 @@
 //
 //   RebootLong*, KillStorm*
 //               run only when named: they take long, or belong to kill-storm.sh.
+//
+//   AllocationFails*
+//               run on the debug kernel alone.
 //
 //   Selftest*   of the harness itself: run only when named, and expected to fail.
 #pragma once
