@@ -82,10 +82,11 @@ void History::check_published() {
         const bool was_mapped = published_[b].kind == DM_REMAP_MAPPED;
         const bool is_mapped = e.kind == DM_REMAP_MAPPED;
         if (was_mapped != is_mapped || (was_mapped && published_[b].spare != e.spare)) {
-            violated(kTableWhole,
-                     "sector %lu was %s at %lu, and is %s at %lu when it is loaded again", b * g_,
-                     dm_remap_kind_name(published_[b].kind), published_[b].spare,
-                     dm_remap_kind_name(e.kind), e.spare);
+            violated(
+                kTableWhole,
+                "sector %lu was %s at %lu (flags %u), and is %s at %lu when it is loaded again",
+                b * g_, dm_remap_kind_name(published_[b].kind), published_[b].spare,
+                published_[b].flags, dm_remap_kind_name(e.kind), e.spare);
         }
         if (saved_pending_[b] && published_[b].kind == DM_REMAP_PENDING &&
             e.kind != DM_REMAP_PENDING) {

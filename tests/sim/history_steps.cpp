@@ -380,7 +380,7 @@ void History::step_suspend() {
     if (machine_.on() && error == 0) {
         saved();
     }
-    layer_.core_alone([&] { return dm_remap_activate(layer_.md(), nullptr, nullptr); });
+    layer_.activate(nullptr);
 }
 
 void History::step_reload() {

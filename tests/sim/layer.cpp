@@ -59,6 +59,19 @@ int Layer::load(dm_remap_report& report) {
     return error;
 }
 
+int Layer::activate(const dm_remap_report* report) {
+    const auto once = [&] {
+        return core_alone([&] { return dm_remap_activate(&*md_, nullptr, report); });
+    };
+    const std::uint64_t failures = machine_.memory.failures();
+    int error = once();
+    if (error == -ENOMEM && machine_.memory.failures() != failures) {
+        machine_.memory.plenty();
+        error = once();
+    }
+    return error;
+}
+
 void Layer::open() {
     dm_remap_report report{};
     const int error = load(report);
@@ -70,7 +83,7 @@ void Layer::open() {
         stats_[kHealedMetadata] += r.bad_table_blocks != 0 || r.bad_journal_blocks != 0;
     }
     md_->policy.read_retries = static_cast<unsigned>(random_.below(4));
-    activated_ = core_alone([&] { return dm_remap_activate(&*md_, nullptr, &report); }) == 0;
+    activated_ = activate(&report) == 0;
     if (!activated_ && machine_.on()) {
         if (!report.end_unread) {
             violated(kService, "activate fails");

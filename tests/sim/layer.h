@@ -99,6 +99,9 @@ class Layer {
         return result;
     }
 
+    // Resumes. Where memory is short, once more: nothing of the first try may be left.
+    int activate(const dm_remap_report* report);
+
     // Where the I/O of others goes that begins while the core is at work.
     std::function<Range()> pick;
     std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> on_note;
