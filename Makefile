@@ -46,6 +46,7 @@ help:
 	@echo '          make test-debug     the VM cases on it, and again while allocations fail'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
+	@echo '          make bench          what an I/O costs, in instructions, and the core natively'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
 
 # --- module ---------------------------------------------------------------------------------------
@@ -161,6 +162,11 @@ test-debug: debug-kernel
 
 kill-storm:
 	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'
+
+bench:
+	scripts/deps.sh build test bench
+	+tests/bench/io-bench.sh
+	$(CMAKE_DIR)/tests/bench/core-bench
 
 check-style:
 	scripts/check-style.sh

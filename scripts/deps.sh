@@ -1,5 +1,6 @@
 #!/bin/bash
-# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz] [debug] [style].
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz] [debug]
+# [bench] [style].
 # Without a group: build and test. Says nothing and does nothing when all are there.
 set -euo pipefail
 
@@ -14,6 +15,7 @@ declare -A groups=(
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"
     [debug]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
+    [bench]="libbenchmark-dev"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )
 
