@@ -307,7 +307,8 @@ static int checkpoint_locked(struct dm_remap_metadata *md, struct dm_remap_super
 
 	lockdep_assert_held(&md->checkpoint_lock);
 	WRITE_ONCE(md->writing, true);
-	ret = checkpoint_snapshot(md, next);
+	ret = dm_remap_burnt_withdraw(md);
+	ret = ret ?: checkpoint_snapshot(md, next);
 	if (!ret) {
 		ret = table_write(md, next);
 		dm_remap_snapshot_end(&md->table);

@@ -72,6 +72,12 @@ static inline void dm_remap_note(struct dm_remap_metadata *md, enum dm_remap_not
 int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_record *r,
 			   struct dm_remap_update *records, struct dm_remap_update *retired);
 
+/*
+ * If the last commit failed: sees to it that not both replicas hold its block, before a
+ * superblock passes it. 0, or an error: neither took the withdrawal. checkpoint_lock held.
+ */
+int dm_remap_burnt_withdraw(struct dm_remap_metadata *md);
+
 /* A checkpoint that starts after them is durable on both ends. commit_lock held. */
 void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);
 /* Loading: the commit in @block is on one replica alone. 0 or -ENOMEM. */

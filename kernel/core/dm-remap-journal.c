@@ -5,8 +5,9 @@
  * What makes that hold when it goes wrong: a commit that failed may have reached
  * one replica all the same, and a replay would find it there. Its sequence is
  * therefore never used again (it is burnt), its ranges are in doubt, and the next
- * commit waits for a checkpoint that starts behind it. The chain does not go through
- * it: that is how a loader tells it from one that is in the table.
+ * commit waits for a checkpoint that starts behind it, which withdraws it first. The
+ * chain does not go through it: that is how a loader tells it from one that is in the
+ * table.
  */
 #include "dm-remap-internal.h"
 
@@ -291,6 +292,35 @@ static void commit_failed(struct dm_remap_metadata *md, struct commit *c,
 	md->burnt = true;
 	dm_remap_update_publish(&md->table, &c->in_doubt);
 	commit_abandon(c);
+}
+
+/* A block without entries, which no commit is: the sequence is withdrawn. */
+static int withdrawal_write(struct dm_remap_metadata *md, u64 sequence, int replica)
+{
+	struct dm_remap_disk_block *block = md->journal_buf;
+	u64 at = dm_remap_journal_at(&md->sb.layout, replica, sequence);
+
+	memset(block, 0, sizeof(*block));
+	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain, 0);
+	dm_remap_block_seal(block, at);
+	return dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+}
+
+/*
+ * The replica whose write failed may hold the block all the same. Then both do, and who has
+ * only the older superblock takes it for acknowledged. One withdrawal is enough.
+ */
+int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
+{
+	int r, ret, failed = 0;
+
+	mutex_lock(&md->commit_lock);
+	for (r = 0; md->burnt && r < DM_REMAP_REPLICAS; r++) {
+		ret = withdrawal_write(md, md->next_sequence - 1, r);
+		failed += !!ret;
+	}
+	mutex_unlock(&md->commit_lock);
+	return failed == DM_REMAP_REPLICAS ? ret : 0;
 }
 
 /* Does clearing @r cut a record in two? */

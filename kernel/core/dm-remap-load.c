@@ -11,6 +11,7 @@ struct slot {
 	enum dm_remap_verdict verdict;	/* VALID: at its place in this ring */
 	u64 sequence;
 	u64 activation;
+	bool empty;			/* no commit: withdrawn, or from format */
 };
 
 struct loader {
@@ -340,6 +341,7 @@ static int read_ring(struct loader *l, int r)
 
 			slot->sequence = le64_to_cpu(block->header.sequence);
 			slot->activation = le64_to_cpu(block->header.activation);
+			slot->empty = !block->header.count;
 			div_u64_rem(slot->sequence, n, &place);
 			if (l->unreadable[r][i - first])
 				slot->verdict = DM_REMAP_UNREADABLE;
@@ -366,7 +368,7 @@ static bool slot_holds(const struct loader *l, const struct slot *slot, u64 sequ
 {
 	const struct dm_remap_super *sb = &l->md->sb;
 
-	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence &&
+	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence && !slot->empty &&
 	       (sequence < sb->activation_sequence || slot->activation >= sb->activation);
 }
 
@@ -504,16 +506,23 @@ static bool follows(const struct loader *l, const struct dm_remap_disk_block *bl
 /*
  * The journal ends where neither replica holds the next sequence. Replica 0 is written
  * first: if its slot cannot be read, a commit that no one acknowledged may be there all
- * the same. Not after an orderly stop: then none came after.
+ * the same. If there it is withdrawn, replica 1 may have it. Not after an orderly stop:
+ * then none came after.
  */
 static void note_end(struct loader *l, u64 sequence)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
+	const struct slot *a, *b;
+	bool withdrawn;
 	u32 i;
 
 	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
+	a = &l->slot[0][i];
+	b = &l->slot[1][i];
+	withdrawn = a->verdict == DM_REMAP_VALID && a->sequence == sequence && a->empty;
 	l->report->end_unread = sb->state != DM_REMAP_STATE_CLEAN &&
-				l->slot[0][i].verdict == DM_REMAP_UNREADABLE;
+				(a->verdict == DM_REMAP_UNREADABLE ||
+				 (withdrawn && b->verdict == DM_REMAP_UNREADABLE));
 }
 
 static int replay(struct loader *l)

@@ -400,6 +400,7 @@ class Reader {
     bool holds(const Super& super, const std::optional<Raw>& raw, unsigned r,
                std::uint64_t s) const {
         return valid(raw, 2, super, super.journal_at(r, s)) && raw->sequence() == s &&
+               raw->count() != 0 &&
                (s < super.activation_sequence || raw->activation() >= super.raw.activation());
     }
 

@@ -2,8 +2,10 @@
 // names them by it).
 #include <gtest/gtest.h>
 
+#include <array>
 #include <functional>
 #include <random>
+#include <utility>
 
 #include "rig.h"
 
@@ -345,18 +347,58 @@ TEST(Protocol, FailedCommitIsInDoubtAtOnce) {
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
 }
 
+// Sectors 100 to 107: the commit fails on replica 1, and lands there all the same. Its withdrawal
+// reaches the replicas that @withdrawn says, and of the checkpoint superblock 1 alone.
+void fail_landing_commit(World& world, const std::array<bool, 2>& withdrawn) {
+    auto md = open(world);
+    std::array<std::uint64_t, 2> slot{};
+    std::array<bool, 2> committed{};
+    for (int r : {0, 1}) {
+        slot.at(r) = journal_at(world, r, kFirst) * kBlockSectors;
+    }
+    world.spare.on_write = [&](auto, auto sector, auto) {
+        world.spare.failed_writes_land = false;
+        for (int r : {0, 1}) {
+            if (sector == slot.at(r) && !std::exchange(committed.at(r), true)) {
+                world.spare.failed_writes_land = true;
+                return r == 1 ? -EIO : 0;
+            }
+            if (sector == slot.at(r) && !withdrawn.at(r)) {
+                return -EIO;
+            }
+        }
+        return sector == 0 ? -EIO : 0;
+    };
+    EXPECT_EQ(md->remap(100, 8), -EUCLEAN);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    world.spare.on_write = nullptr;
+}
+
 // A checkpoint that only one end has heard of settles nothing: the other end still leads to it.
 TEST(Protocol, DoubtStandsUntilBothEndsStartBehindIt) {
     auto world = formatted();
     auto md = open(*world);
-    world->spare.bad_write.insert(journal_at(*world, 1, kFirst) * kBlockSectors);
+    const std::uint64_t slot = journal_at(*world, 0, kFirst) * kBlockSectors;
     world->spare.bad_write.insert(0);  // superblock 0
+    world->spare.bad_write.insert(journal_at(*world, 1, kFirst) * kBlockSectors);
+    world->spare.after_write = [&](auto sector, auto) {
+        if (sector == slot) {
+            world->spare.bad_write.insert(slot);
+        }
+    };
     EXPECT_EQ(md->remap(100), -EUCLEAN);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_EQ(super_at(*world, 1).journal_start, kFirst);
+    world->spare.bad_write.erase(journal_at(*world, 1, kFirst) * kBlockSectors);
+    EXPECT_NE(dm_remap_save(md->get()), 0);
     EXPECT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
     EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
     // Superblock 1 is lost now: the older one finds the commit.
     zero_block(*world, dm_remap_superblock_at(&(*md)->sb.layout, 1));
     EXPECT_EQ(try_load(*world).records.size(), 1U);
+    world->spare.after_write = nullptr;
     world->spare.bad_write.clear();
     EXPECT_EQ(dm_remap_save(md->get()), 0);
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
@@ -364,19 +406,12 @@ TEST(Protocol, DoubtStandsUntilBothEndsStartBehindIt) {
 }
 
 // The same with a restart in between: the newer superblock does not know the commit, the older one
-// would find it. Told apart from a commit that is in the table even where both replicas hold it.
+// would find it. It is told apart from a commit that is in the table.
 TEST(Protocol, DoubtOutlivesARestartBetweenTheTwoEnds) {
-    for (bool on_both : {false, true}) {
+    for (int withdrawn : {0, 1}) {
         auto world = formatted();
-        const std::uint64_t journal = journal_at(*world, 1, kFirst) * kBlockSectors;
-        {
-            auto md = open(*world);
-            world->spare.on_write = [&](auto, auto sector, auto) {
-                world->spare.failed_writes_land = sector == journal && on_both;
-                return sector == journal || sector == 0 ? -EIO : 0;
-            };
-            EXPECT_EQ(md->remap(100, 8), -EUCLEAN);
-        }
+        fail_landing_commit(*world, {withdrawn == 0, withdrawn == 1});
+        world->spare.bad_write.insert(0);
         auto md = open(*world);
         EXPECT_TRUE(md->records().empty());
         EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
@@ -389,13 +424,86 @@ TEST(Protocol, DoubtOutlivesARestartBetweenTheTwoEnds) {
         EXPECT_EQ(try_load(*world).records.size(), 1U);
         world->spare.restore(image);
 
-        world->spare.on_write = nullptr;
+        world->spare.bad_write.clear();
         EXPECT_EQ(dm_remap_save(md->get()), 0);
         EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
         EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
         EXPECT_TRUE(dm_remap_table_empty(&(*md)->table));
         EXPECT_TRUE(try_load(*world).records.empty());
     }
+}
+
+// The same, but after the restart the newer superblock can be neither read nor written. The older
+// one finds the commit, and when the newer can be read again, it is gone. So nothing may be
+// acknowledged in its range meanwhile.
+TEST(Protocol, FailedCommitThatLandedIsNotTakenForAnAcknowledgedOne) {
+    for (int withdrawn : {0, 1}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+        fail_landing_commit(*world, {withdrawn == 0, withdrawn == 1});
+        EXPECT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
+        unreadable_block(*world, tail);
+        world->spare.bad_write.insert(tail * kBlockSectors);
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 107));
+        world->spare.bad_read.clear();
+        EXPECT_TRUE(try_load(*world).records.empty());
+        // From now on it counts, on both ends.
+        world->spare.bad_write.clear();
+        EXPECT_EQ(dm_remap_save(md->get()), 0);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_EQ(try_load(*world).records, md->records());
+        EXPECT_EQ(md->records().size(), 1U);
+    }
+}
+
+// Withdrawn on both, it never was: whichever end counts.
+TEST(Protocol, CommitThatBothReplicasWithdrewIsNone) {
+    auto world = formatted();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    fail_landing_commit(*world, {true, true});
+    const Image image = world->spare.image();
+    for (int lost : {0, 1}) {
+        world->spare.restore(image);
+        zero_block(*world, dm_remap_superblock_at(&layout, lost));
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_TRUE(dm_remap_table_empty(&(*md)->table));
+        ASSERT_EQ(md->remap(200), 0);
+        EXPECT_EQ(try_load(*world).records, md->records());
+    }
+}
+
+// Where replica 1 cannot be read beside a withdrawal, the commit may be there, and turn up again.
+TEST(Protocol, UnreadableFellowOfAWithdrawalAndNoTraceIsRefused) {
+    auto world = formatted();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+    fail_landing_commit(*world, {true, false});
+    unreadable_block(*world, tail);
+    world->spare.bad_write.insert(tail * kBlockSectors);
+    {
+        const SectorSet before = world->spare.bad_read;
+        unreadable_block(*world, journal_at(*world, 1, kFirst));
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_TRUE(md.records().empty());
+        EXPECT_TRUE(md.report.end_unread);
+        EXPECT_EQ(md.activate(), -EIO);
+        world->spare.bad_read = before;
+    }
+    EXPECT_EQ(try_load(*world).records.size(), 1U);  // indeed
+    // Once activation can leave its trace, what turns up later counts no more.
+    unreadable_block(*world, journal_at(*world, 1, kFirst));
+    world->spare.bad_write.clear();
+    auto md = open(*world);
+    EXPECT_TRUE(md->records().empty());
+    world->spare.bad_read.clear();
+    EXPECT_TRUE(try_load(*world).records.empty());
 }
 
 // What is in the table of the newer superblock, and is found by the older one in one replica alone,
@@ -417,6 +525,46 @@ TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
     auto md = open(*world);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+}
+
+// What was acknowledged is served all the same, and takes writes.
+TEST(Protocol, AcknowledgedCommitIsNotInDoubtWithoutSuperblock1) {
+    auto world = formatted();
+    { ASSERT_EQ(open(*world)->remap(100), 0); }
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+    unreadable_block(*world, tail);
+    world->spare.bad_write.insert(tail * kBlockSectors);
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+}
+
+// No checkpoint passes a failed commit that neither replica lets be withdrawn.
+TEST(Protocol, FailedCommitIsNotPassedUnlessItIsWithdrawn) {
+    auto world = formatted();
+    const std::uint64_t generation = super_at(*world, 0).generation + 1;
+    auto md = open(*world);
+    const std::uint64_t slots[] = {journal_at(*world, 0, kFirst) * kBlockSectors,
+                                   journal_at(*world, 1, kFirst) * kBlockSectors};
+    world->spare.bad_write.insert(slots[1]);
+    world->spare.after_write = [&](auto sector, auto) {
+        if (sector == slots[0]) {
+            world->spare.bad_write.insert(sector);
+        }
+    };
+    EXPECT_EQ(md->remap(100), -EUCLEAN);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_NE(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(super_at(*world, 0).generation, generation);
+    EXPECT_EQ(super_at(*world, 1).generation, generation);
+    world->spare.bad_write.erase(slots[1]);
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_TRUE(try_load(*world).records.empty());
 }
 
 // Superblocks one apart are no reason to doubt what both ends lead to.
