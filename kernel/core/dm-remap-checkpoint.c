@@ -380,15 +380,23 @@ static int activate_locked(struct dm_remap_metadata *md, bool whole)
 	return ret;
 }
 
+/* Is there no commit but those that were found, now and later? */
+static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report *report)
+{
+	if (!report || !report->end_unread)
+		return true;
+	return !md->write_nothing && !dm_remap_end_withdraw(md, report->end_unread);
+}
+
 /*
  * The spare cannot be written, so that this activation leaves no trace on it: is there a
  * commit that may turn up at the next, over what is written to main meanwhile?
  */
-static bool must_not_guess(struct dm_remap_metadata *md, const struct dm_remap_report *report)
+static bool must_not_guess(struct dm_remap_metadata *md, bool known)
 {
 	bool read_only = md->write_nothing && !md->sb.compat_ro;
 
-	if (!report || !report->end_unread || md->numbered || read_only)
+	if (known || md->numbered || read_only)
 		return false;
 	dm_remap_log(md, DM_REMAP_LOG_ERR,
 		     "journal's end unreadable and spare not writable: mend it, or load read-only");
@@ -398,7 +406,7 @@ static bool must_not_guess(struct dm_remap_metadata *md, const struct dm_remap_r
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report)
 {
-	bool whole;
+	bool whole, known;
 	int ret;
 
 	mutex_lock(&md->checkpoint_lock);
@@ -408,8 +416,9 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 	md->numbered = false;
 	md->main = main ? *main : md->sb.main;
 	WRITE_ONCE(md->mode, mode_of_copies(&md->sb));
+	known = end_known(md, report);
 	ret = md->write_nothing ? -EROFS : activate_locked(md, whole);
-	if (ret == -ENOMEM || (ret && must_not_guess(md, report))) {
+	if (ret == -ENOMEM || (ret && must_not_guess(md, known))) {
 		md->active = false;
 	} else {
 		if (ret)

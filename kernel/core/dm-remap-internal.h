@@ -77,6 +77,11 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
  * superblock passes it. 0, or an error: neither took the withdrawal. checkpoint_lock held.
  */
 int dm_remap_burnt_withdraw(struct dm_remap_metadata *md);
+/*
+ * Activating: whatever commit is next on those replicas (bit r: replica r) will never be found.
+ * 0, or an error: that cannot be said of all of them. checkpoint_lock held.
+ */
+int dm_remap_end_withdraw(struct dm_remap_metadata *md, u8 replicas);
 
 /* A checkpoint that starts after them is durable on both ends. commit_lock held. */
 void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);

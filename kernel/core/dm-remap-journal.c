@@ -323,6 +323,18 @@ int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
 	return failed == DM_REMAP_REPLICAS ? ret : 0;
 }
 
+int dm_remap_end_withdraw(struct dm_remap_metadata *md, u8 replicas)
+{
+	int r, ret = 0;
+
+	mutex_lock(&md->commit_lock);
+	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++)
+		if (replicas & (1 << r))
+			ret = withdrawal_write(md, md->next_sequence, r);
+	mutex_unlock(&md->commit_lock);
+	return ret;
+}
+
 /* Does clearing @r cut a record in two? */
 static bool clear_splits(struct dm_remap_metadata *md, const struct dm_remap_record *r)
 {

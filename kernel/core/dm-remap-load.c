@@ -29,6 +29,7 @@ struct loader {
 
 #define JOURNAL_LOST \
 	"acknowledged journal blocks are lost in both copies; see dm-remapctl check"
+#define CHAIN_BROKEN "the journal's chain is broken; see dm-remapctl check"
 
 static int refuse(struct loader *l, int error, const char *why)
 {
@@ -360,16 +361,26 @@ static int read_ring(struct loader *l, int r)
 }
 
 /*
- * Does @slot hold @sequence? Not if it is of this activation's sequences, but an
+ * Does @slot speak of @sequence? Not if it is of this activation's sequences, but an
  * earlier one wrote it: when this one began it was not seen, because it could not be
  * read then, and all that was done since was done without it.
  */
-static bool slot_holds(const struct loader *l, const struct slot *slot, u64 sequence)
+static bool slot_is_of(const struct loader *l, const struct slot *slot, u64 sequence)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
 
-	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence && !slot->empty &&
+	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence &&
 	       (sequence < sb->activation_sequence || slot->activation >= sb->activation);
+}
+
+static bool slot_holds(const struct loader *l, const struct slot *slot, u64 sequence)
+{
+	return slot_is_of(l, slot, sequence) && !slot->empty;
+}
+
+static bool slot_withdraws(const struct loader *l, const struct slot *slot, u64 sequence)
+{
+	return slot_is_of(l, slot, sequence) && slot->empty;
 }
 
 /*
@@ -472,9 +483,10 @@ static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
 }
 
 /*
- * A block behind the end would mean that the end itself had been acknowledged:
+ * A commit behind the end would mean that the end itself had been acknowledged:
  * one commit is in flight at a time. Then the journal has a hole, not an end. So it
- * has if this activation found more than there is now.
+ * has if this activation found more than there is now. Who withdrew a commit that would
+ * be next knew its predecessor.
  */
 static int check_end(struct loader *l, u64 end)
 {
@@ -483,11 +495,18 @@ static int check_end(struct loader *l, u64 end)
 
 	if (end < l->md->sb.activation_sequence)
 		return refuse(l, -EUCLEAN, JOURNAL_LOST);
-	for (r = 0; r < DM_REMAP_REPLICAS; r++)
-		for (i = 0; i < l->md->sb.layout.journal_blocks; i++)
-			if (l->slot[r][i].verdict == DM_REMAP_VALID &&
-			    l->slot[r][i].sequence > end)
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		for (i = 0; i < l->md->sb.layout.journal_blocks; i++) {
+			const struct slot *slot = &l->slot[r][i];
+
+			if (slot->verdict == DM_REMAP_VALID && !slot->empty &&
+			    slot->sequence > end)
 				return refuse(l, -EUCLEAN, JOURNAL_LOST);
+			if (slot_withdraws(l, slot, end) &&
+			    le32_to_cpu(l->ring[r][i].header.chain) != l->md->chain)
+				return refuse(l, -EUCLEAN, CHAIN_BROKEN);
+		}
+	}
 	return 0;
 }
 
@@ -513,16 +532,17 @@ static void note_end(struct loader *l, u64 sequence)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
 	const struct slot *a, *b;
-	bool withdrawn;
 	u32 i;
 
 	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
 	a = &l->slot[0][i];
 	b = &l->slot[1][i];
-	withdrawn = a->verdict == DM_REMAP_VALID && a->sequence == sequence && a->empty;
-	l->report->end_unread = sb->state != DM_REMAP_STATE_CLEAN &&
-				(a->verdict == DM_REMAP_UNREADABLE ||
-				 (withdrawn && b->verdict == DM_REMAP_UNREADABLE));
+	if (sb->state == DM_REMAP_STATE_CLEAN)
+		return;
+	if (a->verdict == DM_REMAP_UNREADABLE)
+		l->report->end_unread = 1 << 0;
+	else if (b->verdict == DM_REMAP_UNREADABLE && slot_withdraws(l, a, sequence))
+		l->report->end_unread = 1 << 1;
 }
 
 static int replay(struct loader *l)
@@ -543,8 +563,7 @@ static int replay(struct loader *l)
 			break;
 		block = &l->ring[winner][i];
 		if (!follows(l, block, activation))
-			return refuse(l, -EUCLEAN,
-				      "the journal's chain is broken; see dm-remapctl check");
+			return refuse(l, -EUCLEAN, CHAIN_BROKEN);
 		ret = replay_block(l, block);
 		if (ret)
 			return ret;

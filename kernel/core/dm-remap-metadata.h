@@ -98,7 +98,7 @@ struct dm_remap_report {
 	bool lagging;			/* the superblocks are one generation apart */
 	bool one_sided;			/* the last commit had reached one replica alone */
 	u64 replayed;			/* journal blocks */
-	bool end_unread;		/* one more may be where a replica cannot be read */
+	u8 end_unread;			/* bit r: one more may be where replica r is unreadable */
 	/*
 	 * Why load or format refused, for a person, with what to do about it; it
 	 * stays valid for ever. NULL: it did not.

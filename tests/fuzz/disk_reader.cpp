@@ -397,11 +397,15 @@ class Reader {
 
     // ---- journal ----
 
+    bool of_sequence(const Super& super, const std::optional<Raw>& raw, unsigned r,
+                     std::uint64_t s) const {
+        return valid(raw, 2, super, super.journal_at(r, s)) && raw->sequence() == s &&
+               (s < super.activation_sequence || raw->activation() >= super.raw.activation());
+    }
+
     bool holds(const Super& super, const std::optional<Raw>& raw, unsigned r,
                std::uint64_t s) const {
-        return valid(raw, 2, super, super.journal_at(r, s)) && raw->sequence() == s &&
-               raw->count() != 0 &&
-               (s < super.activation_sequence || raw->activation() >= super.raw.activation());
+        return of_sequence(super, raw, r, s) && raw->count() != 0;
     }
 
     // The block that counts for sequence @s; nothing: the end.
@@ -469,18 +473,22 @@ class Reader {
         if (s < super.activation_sequence) {
             refuse("fewer sequences than the activation found");
         }
-        check_end(super, s);
+        check_end(super, s, chain);
     }
 
-    void check_end(const Super& super, std::uint64_t end) const {
+    void check_end(const Super& super, std::uint64_t end, std::uint32_t chain) const {
         for (unsigned r = 0; r < 2; r++) {
             for (std::uint64_t i = 0; i < super.J; i++) {
                 const std::uint64_t at = super.journal_at(r, i);
                 const std::optional<Raw> raw = read(at);
                 if (valid(raw, 2, super, at) && raw->sequence() % super.J == i &&
-                    raw->sequence() > end) {
+                    raw->count() != 0 && raw->sequence() > end) {
                     refuse("a hole in the journal");
                 }
+            }
+            const std::optional<Raw> raw = read(super.journal_at(r, end));
+            if (of_sequence(super, raw, r, end) && raw->count() == 0 && raw->chain() != chain) {
+                refuse("a withdrawal that follows something else");
             }
         }
     }

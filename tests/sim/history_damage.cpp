@@ -150,8 +150,8 @@ void History::damage_replica() {
 
 // ---- what must be survived, or refused ----
 
-// The highest sequence that is found, and the first that a load begins with. False: there is none
-// between the two.
+// The highest sequence of a commit that is found, and the first that a load begins with. False:
+// there is none between the two.
 bool History::journal_range(std::uint64_t* start, std::uint64_t* last) {
     dm_remap_super sb[DM_REMAP_REPLICAS]{};
     const bool head = superblock_at(0, &sb[0]);
@@ -168,6 +168,7 @@ bool History::journal_range(std::uint64_t* start, std::uint64_t* last) {
         const std::uint64_t sequence = le64toh(header.sequence);
         // What an earlier activation left, and this one did not see, does not count.
         if (dm_remap_block_verdict(block.disk(), DM_REMAP_JOURNAL, &newest, at) == DM_REMAP_VALID &&
+            header.count != 0 &&
             (sequence < newest.activation_sequence ||
              le64toh(header.activation) >= newest.activation)) {
             *last = std::max(*last, sequence);

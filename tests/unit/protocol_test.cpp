@@ -67,18 +67,43 @@ TEST(Protocol, SequenceThatAnActivationDidNotSeeStaysUnseen) {
         cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
     }
     unreadable_block(*world, at);
+    world->spare.bad_write.insert(at * kBlockSectors);
     {
         auto md = open(*world);
         EXPECT_TRUE(md->records().empty());
         // Here a write to sector 100 goes to main, and is acknowledged.
     }
     world->spare.bad_read.clear();
+    world->spare.bad_write.clear();
     const Loaded loaded = try_load(*world);
     EXPECT_EQ(loaded.error, 0) << loaded.why;
     EXPECT_TRUE(loaded.records.empty());
     auto md = open(*world);
     ASSERT_EQ(md->remap(300), 0);
     EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+// The number alone is on one superblock, which may be lost. What was not seen is overwritten, so
+// that the other end does not find it, either.
+TEST(Protocol, UnreadableEndIsWithdrawn) {
+    auto world = formatted();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    {
+        auto md = open(*world);
+        cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+    }
+    unreadable_block(*world, journal_at(*world, 0, kFirst));
+    world->spare.bad_write.insert(0);  // superblock 0
+    {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_TRUE(md->records().empty());
+        // Here a write to sector 100 goes to main, and is acknowledged.
+    }
+    world->spare.bad_read.clear();
+    zero_block(*world, journal_at(*world, 1, kFirst));
+    zero_block(*world, dm_remap_superblock_at(&layout, 1));
+    EXPECT_TRUE(try_load(*world).records.empty());
 }
 
 // The same, but the activation cannot leave its number: then it must not be.
@@ -478,6 +503,29 @@ TEST(Protocol, CommitThatBothReplicasWithdrewIsNone) {
     }
 }
 
+// A withdrawal tells what came before it: in the place of that nothing else is believed.
+TEST(Protocol, PredecessorOfAWithdrawalIsKnown) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(100), 0);
+    // The commit reaches replica 0 alone, is withdrawn, and no checkpoint succeeds.
+    const dm_remap_layout& layout = (*md)->sb.layout;
+    const std::uint64_t failing = journal_at(*world, 1, kFirst + 1) * kBlockSectors;
+    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1) * kBlockSectors;
+    world->spare.bad_write.insert(failing);
+    world->spare.bad_write.insert(tail);
+    EXPECT_EQ(md->remap(200), -EUCLEAN);
+    EXPECT_EQ(try_load(*world).records.size(), 1U);
+    for (int r : {0, 1}) {
+        dm_remap_disk_block block = block_at(*world, journal_at(*world, r, kFirst));
+        block.entry[0].main = htole64(50);
+        put_block(*world, block, journal_at(*world, r, kFirst));
+    }
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, -EUCLEAN);
+    EXPECT_NE(loaded.why.find("chain is broken"), std::string::npos) << loaded.why;
+}
+
 // Where replica 1 cannot be read beside a withdrawal, the commit may be there, and turn up again.
 TEST(Protocol, UnreadableFellowOfAWithdrawalAndNoTraceIsRefused) {
     auto world = formatted();
@@ -488,7 +536,9 @@ TEST(Protocol, UnreadableFellowOfAWithdrawalAndNoTraceIsRefused) {
     world->spare.bad_write.insert(tail * kBlockSectors);
     {
         const SectorSet before = world->spare.bad_read;
-        unreadable_block(*world, journal_at(*world, 1, kFirst));
+        const std::uint64_t slot = journal_at(*world, 1, kFirst);
+        unreadable_block(*world, slot);
+        world->spare.bad_write.insert(slot * kBlockSectors);
         Metadata md(*world);
         ASSERT_EQ(md.load(), 0);
         EXPECT_TRUE(md.records().empty());
