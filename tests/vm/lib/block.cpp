@@ -132,11 +132,15 @@ int BlockFile::write_zeroes(uint64_t sector, uint64_t count) const {
 }
 
 void fill_pattern(std::span<std::byte> bytes, uint64_t first_sector, uint64_t seed) {
+    // One mix a sector: an emulated processor does this for gigabytes.
     const uint64_t base = mix(seed + 1);
-    for (size_t offset = 0; offset < bytes.size(); offset += sizeof(uint64_t)) {
-        const uint64_t sector = first_sector + offset / kSector;
-        const uint64_t word = mix(base ^ mix(sector * kSector + offset % kSector));
-        std::memcpy(bytes.data() + offset, &word, sizeof(word));
+    for (size_t start = 0; start < bytes.size(); start += kSector) {
+        uint64_t word = mix(base ^ mix(first_sector + start / kSector));
+        const size_t end = std::min(bytes.size(), start + kSector);
+        for (size_t offset = start; offset < end; offset += sizeof(word)) {
+            std::memcpy(bytes.data() + offset, &word, sizeof(word));
+            word += 0x9e3779b97f4a7c15;
+        }
     }
 }
 
