@@ -36,7 +36,7 @@ void scatter(DmDevice& device, uint64_t sectors, unsigned count, unsigned seed) 
 
 std::vector<std::string> fio(const std::string& path, const std::vector<std::string>& options) {
     std::vector<std::string> argv = {"fio",         "--name=verify",    "--filename=" + path,
-                                     "--direct=1",  "--verify=xxhash",  "--verify_fatal=1",
+                                     "--direct=1",  "--verify=crc32c",  "--verify_fatal=1",
                                      "--minimal",   "--ioengine=psync", "--thread",
                                      "--randseed=1"};
     argv.insert(argv.end(), options.begin(), options.end());

@@ -30,7 +30,7 @@ class Writers {
                   run({"fio", "--name=race", "--filename=" + path, "--direct=1", "--thread",
                        "--ioengine=psync", "--rw=randwrite", "--bsrange=512-16k", "--size=512k",
                        "--numjobs=8", "--offset_increment=512k", "--time_based",
-                       "--runtime=" + std::to_string(seconds), "--verify=xxhash",
+                       "--runtime=" + std::to_string(seconds), "--verify=crc32c",
                        "--verify_fatal=1", "--verify_backlog=64", "--minimal"});
               output_ = result.output;
               status_ = result.status;
