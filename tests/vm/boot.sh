@@ -29,13 +29,19 @@
 
 VM_DISKS=(main:2G spare:1G extra:1G)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
+VM_PARALLEL= # not empty: the emulated processors run at once
 
-# A /dev/kvm can be there and not work; the CPU's flags tell.
+# A /dev/kvm can be there and not work; the CPU's flags tell. Emulated processors take turns in one
+# thread: with a thread for each, and no host processor for each, they wait for one another's locks
+# most of the time. Only those that run at once interleave anywhere; taking turns, where one idles,
+# waits for a lock, or has had 100 ms.
 vm_accelerator() {
     if grep -qwE 'vmx|svm' /proc/cpuinfo && [[ -w /dev/kvm ]]; then
         echo kvm
-    else
+    elif [[ -n $VM_PARALLEL ]]; then
         echo tcg,thread=multi
+    else
+        echo tcg,thread=single
     fi
 }
 

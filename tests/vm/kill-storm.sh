@@ -14,6 +14,8 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
 . tests/vm/boot.sh
 
+# shellcheck disable=SC2034 # read by vm_boot
+VM_PARALLEL=yes
 kernel=all
 runs=100
 vm_options "$@"

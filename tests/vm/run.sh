@@ -3,8 +3,8 @@
 #                          [--failing PERCENT]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
-# names of the suites mean is in lib/harness.h. Ordinary cases share one boot; after a crash or a
-# hang, which cost the case that was running, the rest goes on in another.
+# names of the suites mean is in lib/harness.h. Ordinary cases share one boot, and those that race
+# another; after a crash or a hang, which cost the case that was running, the rest goes on in the next.
 #
 # --failing: so many of the allocations of the module's workers fail (debug kernel; lib/harness.h).
 #
@@ -130,7 +130,7 @@ results_of() {
 
 run_kernel() {
     local version=$1 dir=build/vm/$1/machine results
-    local name suite ordinary=() suites=()
+    local name suite ordinary=() racing=() suites=()
     results=$(results_of "$version")
     verdicts=()
     allocations=0
@@ -141,10 +141,11 @@ run_kernel() {
         suite=${name%%.*}
         case $suite in
         Reboot*) [[ " ${suites[*]} " == *" $suite "* ]] || suites+=("$suite") ;;
+        Races*) racing+=("$name") ;;
         *) ordinary+=("$name") ;;
         esac
     done
-    if [[ ${#ordinary[@]} -eq 0 && ${#suites[@]} -eq 0 ]]; then
+    if [[ ${#ordinary[@]} -eq 0 && ${#racing[@]} -eq 0 && ${#suites[@]} -eq 0 ]]; then
         echo "No case matches '$case'." >&2
         record "$case" LOST 0
         return 1
@@ -153,6 +154,7 @@ run_kernel() {
     echo "Kernel $version, $(vm_accelerator):"
     rm -f "$dir"/*.img
     [[ ${#ordinary[@]} -eq 0 ]] || run_batch "$version" "$dir" "${ordinary[@]}"
+    [[ ${#racing[@]} -eq 0 ]] || VM_PARALLEL=yes run_batch "$version" "$dir" "${racing[@]}"
     for suite in "${suites[@]}"; do
         rm -f "$dir"/*.img
         # All phases, even if the filter names one: it would find nothing on the disks.

@@ -63,6 +63,8 @@ class Scattered : public testing::Test {
     DmDevice device{"remap", remap_table(main.path(), made(main.path(), spare.path()))};
 };
 
+using RacesScattered = Scattered;
+
 TEST_F(Scattered, FioVerifiesRandomWritesOfManySizes) {
     const struct {
         const char* sizes;
@@ -99,7 +101,7 @@ TEST_F(Scattered, PatternsOfAnySizeLandWhereTheyBelong) {
     EXPECT_TRUE(verify_pattern(BlockFile(main.path()), 0, 131072, 1));
 }
 
-TEST_F(Scattered, SuspendResumeAndReloadUnderLoad) {
+TEST_F(RacesScattered, SuspendResumeAndReloadUnderLoad) {
     const Table table = device.table();
     std::atomic<int> status{-1};
     std::string output;
@@ -125,7 +127,7 @@ TEST_F(Scattered, SuspendResumeAndReloadUnderLoad) {
     EXPECT_EQ(device.table(), table);
 }
 
-TEST_F(Scattered, RemapAndUnremapUnderLoad) {
+TEST_F(RacesScattered, RemapAndUnremapUnderLoad) {
     std::atomic<int> status{-1};
     std::string output;
     std::thread load([&] {

@@ -20,6 +20,8 @@
 //                   TEST(RebootAfterRemap, Phase1) { ...; cut_power(); }
 //                   TEST(RebootAfterRemap, Phase2) { ... }
 //
+//   Races*      on processors that really run at once, where the others take turns (boot.sh).
+//
 //   RebootLong*, KillStorm*
 //               run only when named: they take long, or belong to kill-storm.sh.
 //
