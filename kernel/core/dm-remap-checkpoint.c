@@ -85,6 +85,14 @@ static int super_write(struct dm_remap_metadata *md, const struct dm_remap_super
 	return ret;
 }
 
+/* Superblock @replica holds the current generation. */
+static void super_landed(struct dm_remap_metadata *md, int replica)
+{
+	md->sb_holders |= 1 << replica;
+	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1)
+		WRITE_ONCE(md->witness.generation, md->sb.generation);
+}
+
 /* Both superblocks hold the current generation; only then may there be a next. */
 static int supers_equalise(struct dm_remap_metadata *md)
 {
@@ -96,7 +104,7 @@ static int supers_equalise(struct dm_remap_metadata *md)
 		ret = super_write(md, &md->sb, r);
 		if (ret)
 			return ret;
-		md->sb_holders |= 1 << r;
+		super_landed(md, r);
 	}
 	return 0;
 }
@@ -119,7 +127,7 @@ static int supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *n
 	md->sb_holders = 1 << 1;
 	ret = super_write(md, next, 0);
 	if (!ret)
-		md->sb_holders |= 1 << 0;
+		super_landed(md, 0);
 	return ret;
 }
 
@@ -281,6 +289,7 @@ static void checkpoint_done(struct dm_remap_metadata *md)
 
 	mutex_lock(&md->commit_lock);
 	WRITE_ONCE(md->oldest_start, md->sb.journal_start);
+	WRITE_ONCE(md->witness.sequence, max_t(u64, md->witness.sequence, md->sb.journal_start));
 	if (md->next_sequence == md->sb.journal_start)
 		md->burnt = false;
 	md->heal = false;

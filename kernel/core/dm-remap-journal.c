@@ -405,6 +405,7 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 		return -EUCLEAN;
 	}
 	md->chain = chain;
+	WRITE_ONCE(md->witness.sequence, md->next_sequence);
 	dm_remap_update_publish(&md->table, &c.records);
 	dm_remap_update_publish(&md->retired, &c.retired);
 	dm_remap_update_abandon(&c.in_doubt);

@@ -670,6 +670,17 @@ static int mark_taken(struct loader *l)
 
 /* ---- all of it ---- */
 
+/* The end that does not have the last generation, or the last commit, may be the one that stays. */
+static void set_witness(struct dm_remap_metadata *md)
+{
+	bool both = md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1;
+
+	md->witness.generation = md->sb.generation;
+	if (!both && md->witness.generation)
+		md->witness.generation--;
+	md->witness.sequence = md->next_sequence - (!both || md->doubt);
+}
+
 static int load_all(struct loader *l, u64 main_sectors)
 {
 	struct dm_remap_metadata *md = l->md;
@@ -689,6 +700,7 @@ static int load_all(struct loader *l, u64 main_sectors)
 		return ret;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		md->counter_saved[i] = atomic64_read(&md->counter[i]);
+	set_witness(md);
 	md->loaded = true;
 	return 0;
 }
@@ -744,4 +756,18 @@ int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_rema
 		report->refusal =
 			"spare was made for a main device of another size; is it the right one?";
 	return report->refusal ? -ENODEV : 0;
+}
+
+/* ---- is it older than somebody remembers? ---- */
+
+int dm_remap_check_witness(const struct dm_remap_metadata *md,
+			   const struct dm_remap_witness *least, struct dm_remap_report *report)
+{
+	bool older = READ_ONCE(md->sb.generation) < least->generation ||
+		     READ_ONCE(md->next_sequence) < least->sequence;
+
+	report->refusal = older ?
+		"spare is older than its witness, a copy of what it was: use the newest; see recovery.md" :
+		NULL;
+	return older ? -ESTALE : 0;
 }

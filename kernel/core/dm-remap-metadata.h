@@ -135,6 +135,15 @@ struct dm_remap_soft {
 	u64 length;
 };
 
+/*
+ * What a spare must reach if it is to be no older copy of itself: both numbers only ever
+ * grow under one UUID. Two zeros: nothing is asked.
+ */
+struct dm_remap_witness {
+	u64 generation;
+	u64 sequence;			/* of the commit that comes next */
+};
+
 struct dm_remap_metadata {
 	const struct dm_remap_ops *ops;
 	void *ctx;
@@ -184,6 +193,8 @@ struct dm_remap_metadata {
 	u64 saves;
 	u64 save_errors;
 	u64 last_save;			/* seconds since 1970 UTC; 0: never */
+	/* What each later load will reach, though one end be lost meanwhile. */
+	struct dm_remap_witness witness;
 };
 
 /* 0 or -ENOMEM. */
@@ -229,6 +240,13 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
  */
 int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 			struct dm_remap_report *report);
+
+/*
+ * Is the loaded spare, or the one in use, at least as new as @least says? 0, or -ESTALE and
+ * report->refusal.
+ */
+int dm_remap_check_witness(const struct dm_remap_metadata *md,
+			   const struct dm_remap_witness *least, struct dm_remap_report *report);
 
 /*
  * Takes the spare into use: heals what @report says of it, makes a new
