@@ -25,6 +25,7 @@ struct loader {
 	u64 records;				/* of the table, so far */
 	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
 	struct slot *slot[DM_REMAP_REPLICAS];
+	u32 behind[DM_REMAP_REPLICAS];		/* of the latest commits, those that it lacks */
 };
 
 #define JOURNAL_LOST \
@@ -483,6 +484,60 @@ static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
 }
 
 /*
+ * A replica of an earlier time lacks the latest commits: where they belong it has whole
+ * blocks of what was there before.
+ */
+static void note_behind(struct loader *l, u64 sequence, u32 i)
+{
+	int r;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		const struct slot *slot = &l->slot[r][i];
+
+		if (slot_holds(l, slot, sequence))
+			l->behind[r] = 0;
+		else if (slot->verdict == DM_REMAP_VALID && slot->sequence < sequence)
+			l->behind[r]++;
+	}
+}
+
+/*
+ * What the older superblock does not count, and the newer one has in its table. What
+ * neither replica holds was no commit.
+ */
+static void note_behind_start(struct loader *l)
+{
+	const struct dm_remap_metadata *md = l->md;
+	u32 n = md->sb.layout.journal_blocks, i;
+	u64 sequence = max_t(u64, md->oldest_start, md->sb.journal_start - n);
+
+	for (; sequence < md->sb.journal_start; sequence++) {
+		div_u64_rem(sequence, n, &i);
+		if (slot_holds(l, &l->slot[0][i], sequence) ||
+		    slot_holds(l, &l->slot[1][i], sequence))
+			note_behind(l, sequence, i);
+	}
+}
+
+/*
+ * Of what came last a crash leaves one replica without one thing: a commit, or a superblock.
+ * Two are of another time, and so are the data sectors beside them.
+ */
+static int check_times(struct loader *l)
+{
+	int r;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		bool lags = l->report->lagging && !(l->md->sb_holders & (1 << r));
+
+		if (l->behind[r] + lags > 1)
+			return refuse(l, -EUCLEAN,
+				      "the two ends of the spare are from different times; see dm-remapctl check");
+	}
+	return 0;
+}
+
+/*
  * A commit behind the end would mean that the end itself had been acknowledged:
  * one commit is in flight at a time. Then the journal has a hole, not an end. So it
  * has if this activation found more than there is now. Who withdrew a commit that would
@@ -568,6 +623,7 @@ static int replay(struct loader *l)
 		if (ret)
 			return ret;
 		note_copies(l, sequence, i, winner);
+		note_behind(l, sequence, i);
 		activation = l->slot[winner][i].activation;
 		md->chain = dm_remap_chain_value(block, dm_remap_journal_at(&md->sb.layout, 0,
 									    sequence));
@@ -578,7 +634,7 @@ static int replay(struct loader *l)
 		note_end(l, sequence);
 	l->report->replayed = sequence - md->sb.journal_start;
 	md->next_sequence = sequence;
-	ret = check_end(l, sequence);
+	ret = check_times(l) ?: check_end(l, sequence);
 	if (!ret && l->report->one_sided)
 		ret = dm_remap_doubt_add(md, sequence - 1, block);
 	return ret;
@@ -630,6 +686,7 @@ static int load_journal(struct loader *l)
 		if (ret)
 			return ret;
 	}
+	note_behind_start(l);
 	return replay(l) ?: doubt_between_ends(l);
 }
 

@@ -247,6 +247,12 @@ class Reader {
         }
         const Super& super =
             !end || (head && head->generation() >= end->generation()) ? *head : *end;
+        oldest_start_ = super.start;
+        if (head && end) {
+            oldest_start_ = std::min(head->start, end->start);
+            lags_ = {head->generation() < end->generation(),
+                     end->generation() < head->generation()};
+        }
         if (super.state() == 1) {
             refuse("half formatted");
         }
@@ -470,10 +476,32 @@ class Reader {
             chain = block->chain_value(super.journal_at(0, s));
         }
         out_.next_sequence = s;
+        check_times(super, s);
         if (s < super.activation_sequence) {
             refuse("fewer sequences than the activation found");
         }
         check_end(super, s, chain);
+    }
+
+    // Two things that one end lacks, of what the other had last, are more than a crash leaves.
+    void check_times(const Super& super, std::uint64_t end) const {
+        for (unsigned r = 0; r < 2; r++) {
+            unsigned lacks = 0;
+            for (std::uint64_t s = end; s-- > oldest_start_ && s + super.J >= super.start;) {
+                const std::uint64_t at = super.journal_at(r, s);
+                const std::optional<Raw> raw = read(at);
+                if (holds(super, raw, r, s)) {
+                    break;
+                }
+                const unsigned other = 1 - r;
+                lacks += holds(super, read(super.journal_at(other, s)), other, s) &&
+                         valid(raw, 2, super, at) && raw->sequence() % super.J == s % super.J &&
+                         raw->sequence() < s;
+            }
+            if (lacks + lags_[r] > 1) {
+                refuse("ends of two times");
+            }
+        }
     }
 
     void check_end(const Super& super, std::uint64_t end, std::uint32_t chain) const {
@@ -519,6 +547,8 @@ class Reader {
     Reading& out_;
     std::uint64_t next_main_ = 0;
     std::uint64_t next_retired_ = 0;
+    std::uint64_t oldest_start_ = 0;
+    std::array<bool, 2> lags_{};
 };
 
 }  // namespace
