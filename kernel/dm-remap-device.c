@@ -81,6 +81,25 @@ static int device_prepare_format(struct dm_remap_target *t, char **error)
 	return ret;
 }
 
+/*
+ * Is the spare as new as the table line knows it was? So is memory, if the device is live:
+ * it may have begun with an older copy, when nobody asked.
+ */
+static int device_check_witness(const struct dm_remap_target *t, char **error)
+{
+	const struct dm_remap_metadata *md = &t->device->metadata;
+	const struct dm_remap_witness *least = &t->features.witness;
+	struct dm_remap_report report;
+
+	if (!dm_remap_check_witness(md, least, &report))
+		return 0;
+	DMERR("spare %pg is at generation %llu, sequence %llu; its witness is of %llu and %llu",
+	      t->device->spare_bdev, md->sb.generation, md->next_sequence, least->generation,
+	      least->sequence);
+	*error = (char *)report.refusal;
+	return -ESTALE;
+}
+
 /* Is the spare that was loaded the one for this table? */
 static int device_check_loaded(struct dm_remap_target *t, char **error)
 {
@@ -110,7 +129,7 @@ static int device_check_loaded(struct dm_remap_target *t, char **error)
 		*error = (char *)t->device->report.refusal;
 		return -ENODEV;
 	}
-	return 0;
+	return device_check_witness(t, error);
 }
 
 static int device_load(struct dm_remap_target *t, char **error)
@@ -258,7 +277,7 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 		*error = "main would end before a record; unremap or forget it first";
 		return -EBUSY;
 	}
-	return 0;
+	return device_check_witness(t, error);
 }
 
 /* The live device that serves @t, NULL if there is none, or an error: all are looked at. */

@@ -339,6 +339,8 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 	else
 		DMEMIT(" autosave=off");
 	DMEMIT(" breaker=%s", dm_remap_breaker_open(md) ? "open" : "closed");
+	DMEMIT(" witness=%llu:%llu", READ_ONCE(md->witness.generation),
+	       READ_ONCE(md->witness.sequence));
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)
@@ -350,13 +352,17 @@ static void status_table(struct dm_remap_target *t, char *result, unsigned int m
 {
 	const struct dm_remap_policy *policy = &t->features.policy;
 	unsigned int sz = 0;
-	unsigned int n = 2 + policy->no_auto_remap +
+	unsigned int n = 2 + 2 * dm_remap_has_witness(t) + policy->no_auto_remap +
 			 2 * (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES);
 	uuid_t uuid;
 
 	current_uuid(t->device, &uuid);
 	DMEMIT("%s %llu %s %u uuid %pUb", t->main->name, (u64)t->device->main_start,
 	       t->spare->name, n, &uuid);
+	/* As it was given: it holds for good, and a line must not change by itself. */
+	if (dm_remap_has_witness(t))
+		DMEMIT(" witness %llu:%llu", t->features.witness.generation,
+		       t->features.witness.sequence);
 	if (policy->no_auto_remap)
 		DMEMIT(" no_auto_remap");
 	if (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES)
@@ -373,8 +379,9 @@ static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
 	DMEMIT_TARGET_NAME_VERSION(ti->type);
 	DMEMIT(",main_device_name=%s,main_start=%llu,spare_device_name=%s,uuid=%pUb",
 	       t->main->name, (u64)t->device->main_start, t->spare->name, &uuid);
-	DMEMIT(",no_auto_remap=%c,read_retries=%u;", t->features.policy.no_auto_remap ? 'y' : 'n',
-	       t->features.policy.read_retries);
+	DMEMIT(",no_auto_remap=%c,read_retries=%u,witness=%llu:%llu;",
+	       t->features.policy.no_auto_remap ? 'y' : 'n', t->features.policy.read_retries,
+	       t->features.witness.generation, t->features.witness.sequence);
 }
 
 void dm_remap_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,

@@ -23,6 +23,21 @@ static int parse_uuid(struct dm_remap_target *t, struct dm_arg_set *as)
 	return 0;
 }
 
+static int parse_witness(struct dm_remap_target *t, struct dm_arg_set *as)
+{
+	struct dm_remap_witness *witness = &t->features.witness;
+	char *sequence = as->argc ? (char *)dm_shift_arg(as) : NULL;
+	char *generation = strsep(&sequence, ":");
+
+	if (!generation || !sequence || kstrtoull(generation, 10, &witness->generation) ||
+	    kstrtoull(sequence, 10, &witness->sequence)) {
+		t->ti->error =
+			"witness must be followed by <generation>:<sequence>, as status has it";
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int parse_read_retries(struct dm_remap_target *t, struct dm_arg_set *as)
 {
 	const char *word = as->argc ? dm_shift_arg(as) : NULL;
@@ -49,17 +64,30 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 	}
 	if (!strcmp(word, "uuid"))
 		return parse_uuid(t, as);
+	if (!strcmp(word, "witness"))
+		return parse_witness(t, as);
 	if (!strcmp(word, "read_retries"))
 		return parse_read_retries(t, as);
 	DMERR("unknown feature argument \"%s\"", word);
 	t->ti->error =
-		"unknown feature argument; there are format, uuid, no_auto_remap, read_retries";
+		"unknown feature; there are format, uuid, witness, no_auto_remap, read_retries";
+	return -EINVAL;
+}
+
+/* The numbers of one spare say nothing about another, nor about one that is yet to be made. */
+static int check_witness_words(struct dm_remap_target *t)
+{
+	if (!dm_remap_has_witness(t))
+		return 0;
+	if (t->features.has_uuid && !t->features.format)
+		return 0;
+	t->ti->error = "witness needs the uuid of its spare beside it, and no format";
 	return -EINVAL;
 }
 
 static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 {
-	static const struct dm_arg group = { 0, 6, "number of feature arguments must be 0 to 6" };
+	static const struct dm_arg group = { 0, 8, "number of feature arguments must be 0 to 8" };
 	struct dm_arg_set features;
 	unsigned int n;
 	int ret;
@@ -77,7 +105,7 @@ static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 	features = *as;
 	while (!ret && features.argc)
 		ret = parse_feature(t, &features);
-	return ret;
+	return ret ?: check_witness_words(t);
 }
 
 /* ---- the two devices ---- */

@@ -41,6 +41,7 @@ struct dm_remap_features {
 	bool format;			/* format the spare at the first resume */
 	bool has_uuid;
 	uuid_t uuid;			/* refuse any other spare */
+	struct dm_remap_witness witness; /* refuse that spare where it is older */
 	struct dm_remap_policy policy;
 };
 
@@ -102,6 +103,11 @@ struct dm_remap_target {
 	struct dm_remap_device *device;
 	struct dm_remap_features features;
 };
+
+static inline bool dm_remap_has_witness(const struct dm_remap_target *t)
+{
+	return t->features.witness.generation || t->features.witness.sequence;
+}
 
 /* ---- dm-remap-device.c ---- */
 

@@ -820,11 +820,10 @@ int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_rema
 int dm_remap_check_witness(const struct dm_remap_metadata *md,
 			   const struct dm_remap_witness *least, struct dm_remap_report *report)
 {
-	bool older = READ_ONCE(md->sb.generation) < least->generation ||
-		     READ_ONCE(md->next_sequence) < least->sequence;
-
-	report->refusal = older ?
-		"spare is older than its witness, a copy of what it was: use the newest; see recovery.md" :
-		NULL;
-	return older ? -ESTALE : 0;
+	report->refusal = NULL;
+	if (READ_ONCE(md->sb.generation) < least->generation ||
+	    READ_ONCE(md->next_sequence) < least->sequence)
+		report->refusal =
+			"spare is older than its witness: a copy? use the newest; see recovery.md";
+	return report->refusal ? -ESTALE : 0;
 }

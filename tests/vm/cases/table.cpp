@@ -86,7 +86,7 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(m + " -1 " + s), "start sector of main is not a number"));
     EXPECT_TRUE(refused(with_text(devices + " 1"), "feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 format format"), "feature arguments is wrong"));
-    EXPECT_TRUE(refused(with_text(devices + " 7 a b c d e f g"), "must be 0 to 6"));
+    EXPECT_TRUE(refused(with_text(devices + " 9 a b c d e f g h i"), "must be 0 to 8"));
     EXPECT_TRUE(refused(with_text(devices + " 1 formatt"), "unknown feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 uuid"), "followed by the UUID"));
     EXPECT_TRUE(refused(with_text(devices + " 2 uuid 1234"), "followed by the UUID"));
@@ -94,6 +94,15 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(devices + " 2 read_retries -1"), "read_retries must be"));
     EXPECT_TRUE(refused(with_text(devices + " 2 read_retries 101"), "read_retries must be"));
     EXPECT_TRUE(refused(with_text(devices + " 2 read_retries 99999999999"), "read_retries must"));
+    const std::string uuid = " uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7";
+    EXPECT_TRUE(refused(with_text(devices + " 3" + uuid + " witness"), "witness must be"));
+    for (const char* word : {"7", "7:", ":7", "7:4:0", "x:40", "7:-40", "7:18446744073709551616"}) {
+        EXPECT_TRUE(
+            refused(with_text(devices + " 4" + uuid + " witness " + word), "witness must be"));
+    }
+    EXPECT_TRUE(refused(with_text(devices + " 2 witness 7:40"), "witness needs the uuid"));
+    EXPECT_TRUE(
+        refused(with_text(devices + " 5" + uuid + " witness 7:40 format"), "and no format"));
     EXPECT_TRUE(refused(with_text("/dev/none 0 " + s), "main device cannot be opened"));
     EXPECT_TRUE(refused(with_text(m + " 0 /dev/none"), "spare device cannot be opened"));
 }
