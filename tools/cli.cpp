@@ -59,6 +59,10 @@ void add_json(CLI::App* verb, bool& json) {
     verb->add_flag("--json", json, "Print JSON, with \"json_format_version\": 1");
 }
 
+void add_witness(CLI::App* verb, std::string& file, const std::string& description) {
+    verb->add_option("--witness", file, description)->type_name("FILE");
+}
+
 void add_format(CLI::App& app, Action& action) {
     auto options = std::make_shared<FormatOptions>();
     CLI::App* verb = app.add_subcommand("format", "Make a device the spare of a main device");
@@ -93,6 +97,8 @@ void add_create(CLI::App& app, Action& action) {
                    "Record errors, and relocate nothing by itself");
     verb->add_flag("--readonly", options->read_only, "Map read-only; nothing is written anywhere");
     verb->add_flag("--format", options->format, "Format the spare first, if it is blank");
+    add_witness(verb, options->witness,
+                "Refuse a spare that is older than FILE says, if there is one; then write FILE");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_create(dm, *options); };
     });
@@ -108,6 +114,7 @@ void add_remove(CLI::App& app, Action& action) {
         "Fail all its I/O from now on, which frees main and spare even while it is in use");
     verb->add_flag("--deferred", options->deferred, "Remove it when its last user closes it")
         ->excludes(force);
+    add_witness(verb, options->witness, "Note in FILE what the spare has come to");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_remove(dm, *options); };
     });
@@ -163,10 +170,23 @@ void add_device_verb(CLI::App& app, Action& action, const std::string& name,
     });
 }
 
+void add_save(CLI::App& app, Action& action) {
+    auto options = std::make_shared<SaveOptions>();
+    CLI::App* verb = app.add_subcommand("save", "Write the table to the spare now");
+    add_name(verb, "NAME", options->name, "Mapped device");
+    add_witness(verb, options->witness, "Note in FILE what the spare has come to");
+    verb->callback([options, &action] {
+        action = [options](DmClient& dm) { return cmd_save(dm, *options); };
+    });
+}
+
 using OfflineCommand = Result<ExitCode> (*)(const OfflineOptions&);
 
-void add_offline_verb(CLI::App& app, Action& action, const std::string& name,
-                      const std::string& description, OfflineCommand command) {
+// Returns the options, for those that only one of the verbs has.
+std::shared_ptr<OfflineOptions> add_offline_verb(CLI::App& app, Action& action,
+                                                 const std::string& name,
+                                                 const std::string& description,
+                                                 OfflineCommand command) {
     auto options = std::make_shared<OfflineOptions>();
     CLI::App* verb = app.add_subcommand(name, description);
     add_name(verb, "SPARE", options->spare, "Spare device, or an image file of one; only read");
@@ -178,6 +198,14 @@ void add_offline_verb(CLI::App& app, Action& action, const std::string& name,
     verb->callback([options, command, &action] {
         action = [options, command](DmClient& /*dm*/) { return command(*options); };
     });
+    return options;
+}
+
+void add_check(CLI::App& app, Action& action) {
+    const auto options = add_offline_verb(
+        app, action, "check", "Check the metadata of a spare that is not in use", cmd_check);
+    add_witness(app.get_subcommand("check"), options->witness,
+                "Is it as new as FILE says? If not, it is unusable");
 }
 
 void add_version(CLI::App& app, Action& action) {
@@ -194,14 +222,13 @@ void add_verbs(CLI::App& app, Action& action) {
     add_range_verb(app, action, "remap", "Move sectors to the spare by hand", cmd_remap);
     add_range_verb(app, action, "unremap", "Move sectors back to the main device", cmd_unremap);
     add_range_verb(app, action, "forget", "Drop records of pending sectors", cmd_forget);
-    add_device_verb(app, action, "save", "Write the table to the spare now", cmd_save);
+    add_save(app, action);
     add_device_verb(app, action, "restore",
                     "Verify the spare against the table in memory, and heal a damaged copy",
                     cmd_restore);
     add_device_verb(app, action, "reset-breaker",
                     "Remap failing sectors again, after main failed as a whole", cmd_reset_breaker);
-    add_offline_verb(app, action, "check", "Check the metadata of a spare that is not in use",
-                     cmd_check);
+    add_check(app, action);
     add_offline_verb(app, action, "dump", "Show all metadata of a spare that is not in use",
                      cmd_dump);
     add_version(app, action);

@@ -6,9 +6,23 @@
 #include "output_json.h"
 #include "output_table.h"
 #include "text.h"
+#include "witness.h"
 
 namespace remap {
 namespace {
+
+// Does it hold what the record says? What is unusable already is so for a better reason.
+void judge_witness(const OfflineSpare& spare, const WitnessRecord& record, SpareHealth& health) {
+    if (!spare.loaded()) {
+        return;
+    }
+    if (const Result<void> newest = check_witness(spare, record); !newest) {
+        health.soundness = Soundness::unusable;
+        health.refusal = newest.error().what();
+    } else {
+        health.notes.push_back("as new as its witness of " + time_text(record.time));
+    }
+}
 
 void print_summary(OfflineSpare& spare) {
     const dm_remap_super& super = spare.super();
@@ -21,9 +35,9 @@ void print_summary(OfflineSpare& spare) {
                              size_text(super.main.sectors), super.main.start)});
     table.add_row({"formatted", time_text(super.formatted_time)});
     table.add_row({"last written", time_text(super.written_time)});
-    table.add_row(
-        {"state", fmt::format("{}, generation {}, activation {}", disk_state_name(super.state),
-                              super.generation, super.activation)});
+    table.add_row({"state", fmt::format("{}, generation {}, activation {}, sequence {}",
+                                        disk_state_name(super.state), super.generation,
+                                        super.activation, spare.next_sequence())});
     table.add_row({"records", fmt::format("{} of at most {}", totals.records,
                                           dm_remap_max_records(&super.layout))});
     table.add_row({"remapped", size_text(totals.mapped)});
@@ -55,7 +69,7 @@ void print_text(const std::string& path, OfflineSpare& spare, const SpareHealth&
             fmt::print("{}: damaged, and nothing is lost: activation repairs what it can\n", path);
             break;
         case Soundness::unusable:
-            fmt::print("{}: unusable: {}\n", path, spare.refusal());
+            fmt::print("{}: unusable: {}\n", path, health.refusal);
             break;
     }
 }
@@ -73,13 +87,26 @@ Json check_json(const std::string& path, OfflineSpare& spare, const SpareHealth&
 }  // namespace
 
 Result<ExitCode> cmd_check(const OfflineOptions& options) {
+    Result<std::optional<WitnessRecord>> witness = std::nullopt;
+    if (!options.witness.empty()) {
+        witness = read_witness(options.witness);
+        if (!witness) {
+            return pass_on(witness);
+        }
+        if (!*witness) {
+            return fail(options.witness + ": there is no such file");
+        }
+    }
     Result<BlockDevice> device = open_offline(options);
     if (!device) {
         return pass_on(device);
     }
     OfflineSpare spare(*device);
     spare.load();
-    const SpareHealth health = judge(spare, device->sectors());
+    SpareHealth health = judge(spare, device->sectors());
+    if (*witness) {
+        judge_witness(spare, **witness, health);
+    }
     if (options.json) {
         print_json(check_json(options.spare, spare, health));
     } else {

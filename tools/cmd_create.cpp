@@ -6,6 +6,7 @@
 #include "spare_format.h"
 #include "target_spec.h"
 #include "text.h"
+#include "witness.h"
 
 namespace remap {
 namespace {
@@ -81,9 +82,30 @@ Result<std::uint64_t> mapped_length(const BlockDevice& main, std::uint64_t start
     return length;
 }
 
+// What is known of the spare from before.
+Result<std::optional<WitnessRecord>> known_witness(const CreateOptions& options) {
+    if (options.witness.empty()) {
+        return std::nullopt;
+    }
+    Result<std::optional<WitnessRecord>> known = read_witness(options.witness);
+    if (known && *known && options.format) {
+        return fail(Error(options.witness + ": is the witness of a spare that is formatted already")
+                        .advise("Leave out --format, or name another file."));
+    }
+    if (known && !*known && !options.format) {
+        fmt::print(stderr, "dm-remapctl: {}: is not there yet, so nothing can be compared\n",
+                   options.witness);
+    }
+    return known;
+}
+
 // All that can be checked before the kernel is asked, and what to ask it. Devices are closed again
 // on return, before the kernel opens them.
 Result<NewDevice> prepare(const CreateOptions& options) {
+    Result<std::optional<WitnessRecord>> witness = known_witness(options);
+    if (!witness) {
+        return pass_on(witness);
+    }
     Result<BlockDevice> main = open_for_mapping(options.main, options.read_only);
     if (!main) {
         return pass_on(main);
@@ -106,6 +128,11 @@ Result<NewDevice> prepare(const CreateOptions& options) {
     if (Result<void> right = check_main(offline, *main, *spare, start); !right) {
         return pass_on(right);
     }
+    if (*witness) {
+        if (Result<void> newest = check_witness(offline, **witness); !newest) {
+            return pass_on(newest, fmt::format("{}: {}", spare->path(), options.witness));
+        }
+    }
     Result<std::uint64_t> length = mapped_length(*main, start, options.length);
     if (!length) {
         return pass_on(length);
@@ -115,6 +142,7 @@ Result<NewDevice> prepare(const CreateOptions& options) {
                              .main_start = start,
                              .spare = spare->number_text(),
                              .uuid = uuid,
+                             .witness = *witness ? std::optional((*witness)->least) : std::nullopt,
                              .no_auto_remap = options.no_auto_remap,
                              .read_retries = options.read_retries};
     return NewDevice{.name = options.name,
@@ -140,6 +168,11 @@ Result<ExitCode> cmd_create(DmClient& dm, const CreateOptions& options) {
         return pass_on(created);
     }
     fmt::print("/dev/mapper/{}\n", options.name);
+    if (!options.witness.empty()) {
+        if (Result<TableParams> kept = keep_witness_of(dm, options.name, options.witness); !kept) {
+            return pass_on(kept, options.name + ": is there, but");
+        }
+    }
     return ExitCode::done;
 }
 

@@ -3,10 +3,12 @@
 
 #include "commands.h"
 #include "message_command.h"
+#include "witness.h"
 
 namespace remap {
 
-Result<ExitCode> cmd_save(DmClient& dm, const std::string& name) {
+Result<ExitCode> cmd_save(DmClient& dm, const SaveOptions& options) {
+    const std::string& name = options.name;
     Result<KeyValues> reply = send_message(dm, name, "save");
     if (!reply) {
         return pass_on(reply);
@@ -16,6 +18,11 @@ Result<ExitCode> cmd_save(DmClient& dm, const std::string& name) {
         return pass_on(generation, name + ": reply to save");
     }
     fmt::print("{}: table saved, generation {}\n", name, *generation);
+    if (!options.witness.empty()) {
+        if (Result<TableParams> kept = keep_witness_of(dm, name, options.witness); !kept) {
+            return pass_on(kept);
+        }
+    }
     return ExitCode::done;
 }
 

@@ -77,6 +77,9 @@ void print_details(const RemapDevice& device) {
     table.add_row(
         {"saves", fmt::format("{}, {} failed, last {}; autosave {}", status.saves,
                               status.save_errors, time_text(status.last_save), status.autosave)});
+    if (status.witness) {
+        table.add_row({"witness", witness_text(*status.witness)});
+    }
     for (const auto& [key, value] : status.other) {
         table.add_row({key, value});
     }

@@ -39,6 +39,7 @@ struct CreateOptions {
     bool no_auto_remap = false;
     bool read_only = false;
     bool format = false;
+    std::string witness = {};  // a file; empty: none
 };
 Result<ExitCode> cmd_create(DmClient& dm, const CreateOptions& options);
 
@@ -46,6 +47,7 @@ struct RemoveOptions {
     std::string name;
     bool force = false;
     bool deferred = false;
+    std::string witness = {};  // a file; empty: none
 };
 Result<ExitCode> cmd_remove(DmClient& dm, const RemoveOptions& options);
 
@@ -70,14 +72,19 @@ Result<ExitCode> cmd_remap(DmClient& dm, const RangeOptions& options);
 Result<ExitCode> cmd_unremap(DmClient& dm, const RangeOptions& options);
 Result<ExitCode> cmd_forget(DmClient& dm, const RangeOptions& options);
 
-Result<ExitCode> cmd_save(DmClient& dm, const std::string& name);
+struct SaveOptions {
+    std::string name;
+    std::string witness = {};  // a file; empty: none
+};
+Result<ExitCode> cmd_save(DmClient& dm, const SaveOptions& options);
 Result<ExitCode> cmd_restore(DmClient& dm, const std::string& name);
 Result<ExitCode> cmd_reset_breaker(DmClient& dm, const std::string& name);
 
 struct OfflineOptions {
     std::string spare;
     bool json = false;
-    bool force = false;  // although a mapped device has it in use
+    bool force = false;        // although a mapped device has it in use
+    std::string witness = {};  // a file, of check; empty: none
 };
 Result<ExitCode> cmd_check(const OfflineOptions& options);
 Result<ExitCode> cmd_dump(const OfflineOptions& options);

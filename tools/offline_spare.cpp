@@ -47,6 +47,11 @@ std::string OfflineSpare::wrong_main(const dm_remap_main_id& main) const {
     return report.refusal != nullptr ? report.refusal : "";
 }
 
+bool OfflineSpare::older_than(const dm_remap_witness& least) const {
+    dm_remap_report report{};
+    return dm_remap_check_witness(&metadata_, &least, &report) != 0;
+}
+
 bool OfflineSpare::has_metadata() const {
     return std::any_of(
         std::begin(report_.replica), std::end(report_.replica), [](const auto& replica) {

@@ -56,6 +56,11 @@ class OfflineSpare {
     dm_remap_totals totals();
     u64 spare_free_sectors();
     u64 spare_total_sectors() const;
+    // Of the commit that comes next.
+    u64 next_sequence() const { return metadata_.next_sequence; }
+    // What every later load reaches.
+    const dm_remap_witness& witness() const { return metadata_.witness; }
+    bool older_than(const dm_remap_witness& least) const;
     // By main sector, then the retired ranges by spare sector.
     std::vector<dm_remap_record> records();
     std::vector<JournalSlot> journal();

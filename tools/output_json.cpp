@@ -90,6 +90,10 @@ std::string one_line(const Json& value) {
     return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+Json to_json(const Witness& witness) {
+    return {{"generation", witness.generation}, {"sequence", witness.sequence}};
+}
+
 Json to_json(const RemapDevice& device) {
     const std::vector<std::string> attention = needs_attention(device.status);
     Json json = {{"name", device.name},
@@ -112,6 +116,7 @@ Json to_json(const RemapDevice& device) {
     json["last_save"] = null_if_zero(device.status.last_save);
     json["autosave"] = null_if_empty(device.status.autosave);
     json["breaker"] = null_if_empty(device.status.breaker);
+    json["witness"] = device.status.witness ? to_json(*device.status.witness) : Json();
     Json other = Json::object();
     for (const auto& [key, value] : device.status.other) {
         other[key] = value_json(value);
@@ -131,6 +136,7 @@ Json to_json(const ListedRecord& record) {
 
 Json to_json(const SpareHealth& health) {
     return {{"verdict", soundness_name(health.soundness)},
+            {"refusal", null_if_empty(health.refusal)},
             {"problems", health.problems},
             {"notes", health.notes}};
 }
@@ -192,6 +198,7 @@ Json summary_json(OfflineSpare& spare) {
             {"state", disk_state_name(super.state)},
             {"generation", super.generation},
             {"activation", super.activation},
+            {"next_sequence", spare.next_sequence()},
             {"main", to_json(super.main)},
             {"granularity", super.layout.granularity},
             {"records", totals.records},

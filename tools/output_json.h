@@ -20,6 +20,7 @@ Json json_document();
 void print_json(const Json& document);
 std::string one_line(const Json& value);
 
+Json to_json(const Witness& witness);
 Json to_json(const RemapDevice& device);
 Json to_json(const ListedRecord& record);
 Json to_json(const SpareHealth& health);

@@ -82,6 +82,7 @@ SpareHealth judge(const OfflineSpare& spare, u64 device_sectors) {
     judge_replicas(spare.report(), health.problems);
     if (!spare.loaded()) {
         health.soundness = Soundness::unusable;
+        health.refusal = spare.refusal();
         return health;
     }
     judge_super(spare.super(), health.problems);

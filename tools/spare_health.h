@@ -19,6 +19,7 @@ std::string_view soundness_name(Soundness soundness);
 
 struct SpareHealth {
     Soundness soundness = Soundness::sound;
+    std::string refusal = {};           // why it is unusable
     std::vector<std::string> problems;  // what makes it less than sound
     std::vector<std::string> notes;     // what an ordinary life leaves behind, power cuts included
 };

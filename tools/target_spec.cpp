@@ -38,7 +38,7 @@ Result<void> take_feature(std::vector<std::string_view>& words, TableParams& par
         params.no_auto_remap = true;
         return {};
     }
-    if (word != "uuid" && word != "read_retries") {
+    if (word != "uuid" && word != "witness" && word != "read_retries") {
         params.other.emplace_back(word);
         return {};
     }
@@ -52,6 +52,10 @@ Result<void> take_feature(std::vector<std::string_view>& words, TableParams& par
         return params.read_retries ? Result<void>()
                                    : fail(fmt::format("\"{}\" is no number", value));
     }
+    if (word == "witness") {
+        params.witness = parse_witness_text(value);
+        return params.witness ? Result<void>() : fail(fmt::format("\"{}\" is no witness", value));
+    }
     if (!is_uuid_text(value)) {
         return fail(fmt::format("\"{}\" is no UUID", value));
     }
@@ -61,10 +65,30 @@ Result<void> take_feature(std::vector<std::string_view>& words, TableParams& par
 
 }  // namespace
 
+std::string witness_text(const Witness& witness) {
+    return fmt::format("{}:{}", witness.generation, witness.sequence);
+}
+
+std::optional<Witness> parse_witness_text(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    if (colon == std::string_view::npos) {
+        return std::nullopt;
+    }
+    const auto generation = parse_u64(text.substr(0, colon));
+    const auto sequence = parse_u64(text.substr(colon + 1));
+    if (!generation || !sequence) {
+        return std::nullopt;
+    }
+    return Witness{.generation = *generation, .sequence = *sequence};
+}
+
 std::string write_table_params(const TableParams& params) {
     std::vector<std::string> features;
     if (!params.uuid.empty()) {
         features.insert(features.end(), {"uuid", params.uuid});
+    }
+    if (params.witness) {
+        features.insert(features.end(), {"witness", witness_text(*params.witness)});
     }
     if (params.no_auto_remap) {
         features.emplace_back("no_auto_remap");
@@ -211,6 +235,11 @@ Result<TargetStatus> parse_status(std::string_view text) {
             status.autosave = value;
         } else if (key == "breaker") {
             status.breaker = value;
+        } else if (key == "witness") {
+            status.witness = parse_witness_text(value);
+            if (!status.witness) {
+                return fail(malformed("status", text, "the witness is no pair of numbers"));
+            }
         } else if (std::none_of(status_numbers().begin(), status_numbers().end(),
                                 [&key = key](const auto& number) { return number.key == key; })) {
             status.other.emplace_back(key, value);

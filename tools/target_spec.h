@@ -15,12 +15,25 @@ namespace remap {
 
 inline constexpr std::string_view target_name = "remap";
 
+// What a spare must reach if it is to be no older copy of itself; both only ever grow.
+struct Witness {
+    std::uint64_t generation = 0;
+    std::uint64_t sequence = 0;
+
+    bool operator==(const Witness&) const = default;
+};
+
+// "<generation>:<sequence>", in the table line and in the status.
+std::string witness_text(const Witness& witness);
+std::optional<Witness> parse_witness_text(std::string_view text);
+
 // Parameters of a table line, after "<start> <length> remap".
 struct TableParams {
     std::string main;  // a path or major:minor
     std::uint64_t main_start = 0;
     std::string spare;
     std::string uuid = {};  // of the spare; empty: any
+    std::optional<Witness> witness = {};
     bool no_auto_remap = false;
     std::optional<std::uint64_t> read_retries = {};
     std::vector<std::string> other = {};  // words of newer modules, as they stand
@@ -73,6 +86,7 @@ struct TargetStatus {
     std::uint64_t last_save = 0;  // seconds since 1970 UTC; 0: never
     std::string autosave;
     std::string breaker;
+    std::optional<Witness> witness = {};
     std::vector<std::pair<std::string, std::string>> other = {};  // keys of newer modules
 
     bool operator==(const TargetStatus&) const = default;

@@ -219,7 +219,8 @@ TEST_F(MessageTest, ForgetSaveAndRestoreReportTheirReply) {
         capture([&] { return cmd_forget(dm_, {.name = "home", .sector = 8, .count = 16}); }).out,
         HasSubstr("16 pending sectors dropped"));
     expect_message("save", "generation=9");
-    EXPECT_THAT(capture([&] { return cmd_save(dm_, "home"); }).out, HasSubstr("generation 9"));
+    EXPECT_THAT(capture([&] { return cmd_save(dm_, {.name = "home"}); }).out,
+                HasSubstr("generation 9"));
     expect_message("restore", "generation=9 healed");
     EXPECT_THAT(capture([&] { return cmd_restore(dm_, "home"); }).out,
                 HasSubstr("a damaged copy was written anew"));
@@ -233,7 +234,7 @@ TEST_F(MessageTest, ResetBreakerSaysWhatItMeans) {
 
 TEST_F(MessageTest, AReplyWithoutItsKeysIsAnError) {
     expect_message("save", "");
-    const Result<ExitCode> code = cmd_save(dm_, "home");
+    const Result<ExitCode> code = cmd_save(dm_, {.name = "home"});
     ASSERT_FALSE(code);
     EXPECT_THAT(code.error().text(), HasSubstr("home: reply to save: \"generation\" is missing"));
 }

@@ -22,11 +22,12 @@ TEST(TableParams, WritesFeaturesWithTheirCount) {
                              .main_start = 0,
                              .spare = "8:16",
                              .uuid = uuid,
+                             .witness = Witness{.generation = 7, .sequence = 40},
                              .no_auto_remap = true,
                              .read_retries = 0};
     EXPECT_EQ(write_table_params(params),
-              "8:0 0 8:16 5 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap "
-              "read_retries 0");
+              "8:0 0 8:16 7 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness 7:40 "
+              "no_auto_remap read_retries 0");
 }
 
 class TableParamsRoundTrip : public testing::TestWithParam<const char*> {};
@@ -41,6 +42,8 @@ INSTANTIATE_TEST_SUITE_P(
     Lines, TableParamsRoundTrip,
     testing::Values("8:0 0 8:16", "/dev/sda 18446744073709551615 /dev/sdb",
                     "8:0 0 8:16 2 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7",
+                    "8:0 0 8:16 4 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness "
+                    "0:18446744073709551615",
                     "8:0 0 8:16 1 no_auto_remap",
                     "8:0 0 8:16 5 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap "
                     "read_retries 7",
@@ -77,12 +80,20 @@ INSTANTIATE_TEST_SUITE_P(
                     std::pair("8:0 0 8:16 1 uuid", "without a value"),
                     std::pair("8:0 0 8:16 2 uuid 1234", "no UUID"),
                     std::pair("8:0 0 8:16 2 uuid F28F3435-DA42-4D3F-9BFD-9CB7A12F41E7", "no UUID"),
+                    std::pair("8:0 0 8:16 1 witness", "without a value"),
+                    std::pair("8:0 0 8:16 2 witness 7", "no witness"),
+                    std::pair("8:0 0 8:16 2 witness 7:", "no witness"),
+                    std::pair("8:0 0 8:16 2 witness :7", "no witness"),
+                    std::pair("8:0 0 8:16 2 witness 7:4:0", "no witness"),
+                    std::pair("8:0 0 8:16 2 witness 7:-40", "no witness"),
+                    std::pair("8:0 0 8:16 2 witness 7:18446744073709551616", "no witness"),
                     std::pair("8:0 0 8:16 2 read_retries many", "no number")));
 
 constexpr const char* status_line =
     "rw DIRTY generation=7 records=3 remapped=24 pending=8 spare_free=1000 spare_total=1040 "
     "retired=16 read_errors=5 write_errors=4 relocated=3 rescued=2 refused=1 journal_used=6 "
-    "journal_size=32 saves=9 save_errors=0 last_save=1700000000 autosave=60 breaker=closed";
+    "journal_size=32 saves=9 save_errors=0 last_save=1700000000 autosave=60 breaker=closed "
+    "witness=6:40";
 
 TEST(Status, ReadsEachKey) {
     const Result<TargetStatus> status = parse_status(status_line);
@@ -108,6 +119,7 @@ TEST(Status, ReadsEachKey) {
                                      .last_save = 1700000000,
                                      .autosave = "60",
                                      .breaker = "closed",
+                                     .witness = Witness{.generation = 6, .sequence = 40},
                                      .other = {}}));
 }
 
@@ -141,6 +153,7 @@ TEST(Status, RefusesWhatIsMalformed) {
           replaced(status_line, "rw", "RW"), replaced(status_line, "DIRTY", "dirty"),
           replaced(status_line, "records=3 ", ""), replaced(status_line, "records=3", "records=-3"),
           replaced(status_line, "records=3", "records="),
+          replaced(status_line, "witness=6:40", "witness=6"),
           replaced(status_line, "records=3", "records=18446744073709551616"),
           replaced(status_line, "records=3", "records=3 records=4"),
           replaced(status_line, "records=3", "records=3 =4")}) {

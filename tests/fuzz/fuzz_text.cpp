@@ -1,5 +1,6 @@
-// The texts that the tool reads: table lines, status lines, lists of records, replies, lines of the
-// kernel log. What is read can be written, and then reads the same; what is refused has a reason.
+// The texts that the tool reads: table lines, status lines, lists of records, replies, witnesses,
+// lines of the kernel log. What is read can be written, and then reads the same; what is refused
+// has a reason.
 #include <fmt/format.h>
 
 #include <string>
@@ -9,6 +10,7 @@
 #include "memory_disk.h"
 #include "target_spec.h"
 #include "text.h"
+#include "witness.h"
 
 namespace remap::fuzz {
 namespace {
@@ -36,6 +38,9 @@ std::string write_status(const TargetStatus& status) {
         text += fmt::format(" {}={}", number.key, status.*number.member);
     }
     text += fmt::format(" autosave={} breaker={}", status.autosave, status.breaker);
+    if (status.witness) {
+        text += " witness=" + witness_text(*status.witness);
+    }
     for (const auto& [key, value] : status.other) {
         text += fmt::format(" {}={}", key, value);
     }
@@ -93,6 +98,16 @@ void reply(std::string_view text) {
             "a reply reads otherwise once written");
 }
 
+void witness_file(std::string_view text) {
+    const Result<WitnessRecord> record = parse_witness(text);
+    if (!record) {
+        require_reason(record);
+        return;
+    }
+    const Result<WitnessRecord> again = parse_witness(write_witness(*record));
+    require(again.has_value() && *again == *record, "a witness reads otherwise once written");
+}
+
 void small_words(std::string_view text) {
     if (const std::optional<std::uint64_t> number = parse_u64(text)) {
         require(!size_text(*number).empty() && !time_text(*number).empty(), "a number as text");
@@ -133,6 +148,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             break;
         case 'r':
             reply(text);
+            break;
+        case 'w':
+            witness_file(text);
             break;
         default:
             small_words(text);
