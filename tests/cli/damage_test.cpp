@@ -116,6 +116,23 @@ TEST_F(DamageTest, BothSuperblocksMayNot) {
     expect_unusable("both superblocks of the spare are lost");
 }
 
+// As docs/recovery.md has it, where the ends do not agree: here one is of another spare.
+TEST_F(DamageTest, OneEndAloneServesAfterTheOtherIsWiped) {
+    const SpareImage other(SpareImage::Content::empty);
+    const dm_remap_layout& layout = image_.layout();
+    const std::uint64_t n = 1 + layout.journal_blocks + 2 * layout.table_blocks;
+    const std::vector<std::uint8_t> zeros(n * DM_REMAP_BLOCK_SIZE);
+    for (const std::uint64_t block : {std::uint64_t{0}, layout.device_blocks - n}) {
+        const std::uint64_t at = block * DM_REMAP_BLOCK_SIZE;
+        const std::vector<std::uint8_t> right = image_.read(at, zeros.size());
+        image_.write(at, other.read(at, zeros.size()));
+        expect_unusable("different UUIDs");
+        image_.write(at, zeros);
+        expect_whole(3, "damaged, and nothing is lost");
+        image_.write(at, right);
+    }
+}
+
 TEST_F(DamageTest, EitherTableCopyMayBeLost) {
     for (const int replica : {0, 1}) {
         const std::uint64_t at = table(replica, 1) * DM_REMAP_BLOCK_SIZE;
