@@ -36,7 +36,7 @@ void* dm_remap_zalloc(size_t size) {
     if (auto& same = kept[size]; !same.empty()) {
         p = same.back();
         same.pop_back();
-        __asan_unpoison_memory_region(p, size);
+        ASAN_UNPOISON_MEMORY_REGION(p, size);
     } else {
         p = aligned(size);
     }
@@ -56,7 +56,7 @@ void dm_remap_free(void* p) {
     if (it->second > kMostKept || kept[it->second].size() >= 16) {
         std::free(p);
     } else {
-        __asan_poison_memory_region(p, it->second);
+        ASAN_POISON_MEMORY_REGION(p, it->second);
         kept[it->second].push_back(p);
     }
     large.erase(it);

@@ -128,8 +128,7 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
     }
     // Reads that touch @block fail, the first @times.
     void fail_reads(std::uint64_t block, unsigned times) {
-        world->main.fail_read = [this, block, times](std::uint64_t sector,
-                                                     std::uint32_t n) mutable {
+        world->main.fail_read = [block, times](std::uint64_t sector, std::uint32_t n) mutable {
             if (sector > block || block >= sector + n || times == 0) {
                 return 0;
             }
