@@ -192,7 +192,7 @@ bool dm_remap_is_zero(const void *p, size_t size)
 {
 	const u8 *byte = p;
 
-	return !size || (!byte[0] && !memcmp(byte, byte + 1, size - 1));
+	return !byte[0] && !memcmp(byte, byte + 1, size - 1);
 }
 
 /* ---- superblock ---- */

@@ -140,6 +140,7 @@ enum dm_remap_verdict dm_remap_block_verdict(const struct dm_remap_disk_block *b
 					     enum dm_remap_block_type type,
 					     const struct dm_remap_super *sb, u64 at);
 
+/* @size: at least 1. */
 bool dm_remap_is_zero(const void *p, size_t size);
 
 #endif /* DM_REMAP_CODEC_H */

@@ -310,12 +310,9 @@ static int load_table(struct loader *l)
 	ret = dm_remap_table_init(&md->retired, dm_remap_data_end(&md->sb.layout));
 	if (ret)
 		return ret;
-	ret = dm_remap_build_begin(&b.records, &md->table);
-	if (ret)
-		return ret;
-	ret = dm_remap_build_begin(&b.retired, &md->retired);
-	if (!ret)
-		ret = load_blocks(l, &b);
+	dm_remap_build_begin(&b.records, &md->table);
+	dm_remap_build_begin(&b.retired, &md->retired);
+	ret = load_blocks(l, &b);
 	end = dm_remap_build_end(&b.records);
 	ret = ret ?: end;
 	end = dm_remap_build_end(&b.retired);
@@ -789,9 +786,9 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 		dm_remap_table_exit(&md->retired);
 		dm_remap_alloc_exit(&md->alloc);
 	}
-	if (ret && !report->refusal)
-		report->refusal = ret == -ENOMEM ? "not enough memory to load the metadata" :
-				  "the metadata cannot be read";
+	/* Every other error has said why. */
+	if (ret == -ENOMEM)
+		report->refusal = "not enough memory to load the metadata";
 	return ret;
 }
 

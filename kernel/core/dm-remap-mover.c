@@ -94,8 +94,7 @@ static void entry_add(struct dm_remap_mover *m, u8 kind, u8 reason, u64 main, u6
 		r.first_time = m->md->ops->now(m->md->ctx);
 		r.last_time = r.first_time;
 	}
-	if (m->n && dm_remap_record_joins(&m->entry[m->n - 1], &r) &&
-	    (kind == DM_REMAP_MAPPED || kind == DM_REMAP_PENDING)) {
+	if (m->n && kind == DM_REMAP_MAPPED && dm_remap_record_joins(&m->entry[m->n - 1], &r)) {
 		dm_remap_record_join(&m->entry[m->n - 1], &r);
 		return;
 	}

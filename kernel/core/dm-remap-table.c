@@ -249,15 +249,15 @@ void dm_remap_table_lookup(const struct dm_remap_table *t, u64 sector, u64 secto
 /* ---- walking canonical records ---- */
 
 /*
- * Which leaf of a region a walk reads: the current one, or the one that belongs
- * to the snapshot.
+ * Which leaf of a region that has one a walk reads: it, or what belongs to the
+ * snapshot; NULL: that is none.
  */
 static const struct dm_remap_leaf *walk_leaf(const struct dm_remap_table *t, u64 region,
 					     const struct dm_remap_snapshot *snapshot)
 {
 	const struct dm_remap_leaf *leaf = leaf_at(t, region);
 
-	if (leaf && snapshot && leaf->epoch >= snapshot->epoch)
+	if (snapshot && leaf->epoch >= snapshot->epoch)
 		return leaf->older;
 	return leaf;
 }
@@ -734,11 +734,10 @@ void dm_remap_update_publish(struct dm_remap_table *t, struct dm_remap_update *u
 
 /* ---- building ---- */
 
-int dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t)
+void dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t)
 {
 	memset(b, 0, sizeof(*b));
 	b->table = t;
-	return 0;
 }
 
 /* Room for one more: few regions hold more than some records, and a load is often small. */

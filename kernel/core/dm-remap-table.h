@@ -170,7 +170,7 @@ struct dm_remap_build {
 	u64 next;				/* first sector not yet passed */
 };
 
-int dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t);
+void dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t);
 int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r);
 int dm_remap_build_end(struct dm_remap_build *b);
 
