@@ -82,6 +82,66 @@ TEST(Format, BlankOnlyLooksAtEveryMetadataBlock) {
     }
 }
 
+// So it does where they are more than it reads at once.
+TEST(Format, BlankOnlyLooksAtLongAreas) {
+    const Shape large{.spare_sectors = 8192, .journal_blocks = 200};
+    const dm_remap_layout l = super_at(*formatted(large), 0).layout;
+    for (std::uint64_t at : {dm_remap_journal_at(&l, 0, 199), dm_remap_table_at(&l, 1, 1)}) {
+        auto world = make_world(large);
+        EXPECT_EQ(format_blank_only(*world, large).error, 0);
+        world = make_world(large);
+        world->spare.flip(at * kBlock + 4095, 3);
+        EXPECT_EQ(format_blank_only(*world, large).error, -EEXIST) << at;
+    }
+}
+
+TEST(Format, BlankOnlySaysWhatIsThere) {
+    auto world = formatted();
+    dm_remap_super sb = super_at(*world, 0);
+    sb.state = DM_REMAP_STATE_FORMATTING;
+    put_super(*world, sb, 0);
+    Check check = format_blank_only(*world, {});
+    EXPECT_EQ(check.error, -EUCLEAN);
+    EXPECT_NE(check.why.find("half formatted"), std::string::npos) << check.why;
+
+    world->spare.flip(100, 0);
+    check = format_blank_only(*world, {});
+    EXPECT_EQ(check.error, -EEXIST);
+    EXPECT_NE(check.why.find("damaged or newer"), std::string::npos) << check.why;
+
+    dm_remap_disk_block newer = block_at(*world, 0);
+    newer.header.version = 2;
+    newer.header.crc = dm_remap_block_crc(&newer, kSector);
+    world->spare.poke(0, {reinterpret_cast<std::uint8_t*>(&newer), kBlock});
+    check = format_blank_only(*world, {});
+    EXPECT_EQ(check.error, -EEXIST);
+    EXPECT_NE(check.why.find("damaged or newer"), std::string::npos) << check.why;
+}
+
+// What cannot be read is not blank.
+TEST(Format, BlankOnlyRefusesWhatCannotBeRead) {
+    const dm_remap_layout l = super_at(*formatted(), 0).layout;
+    for (std::uint64_t at : {dm_remap_superblock_at(&l, 1), dm_remap_table_at(&l, 0, 1)}) {
+        auto world = make_world();
+        unreadable_block(*world, at);
+        const Check check = format_blank_only(*world, {});
+        EXPECT_EQ(check.error, -EIO);
+        EXPECT_NE(check.why.find("cannot be read"), std::string::npos) << check.why;
+    }
+}
+
+// Who may overwrite what is there asks for the numbers alone.
+TEST(Format, CheckOfTheNumbersAlone) {
+    auto world = formatted();
+    dm_remap_format_params p = format_params({});
+    dm_remap_report report{};
+    EXPECT_EQ(dm_remap_format_check(&World::kOps, world.get(), &p, &report), 0);
+    p.granularity = 3;
+    EXPECT_EQ(dm_remap_format_check(&World::kOps, world.get(), &p, &report), -EINVAL);
+    EXPECT_NE(report.refusal, nullptr);
+    EXPECT_EQ(try_load(*world).error, 0);
+}
+
 TEST(Format, RefusesNumbersItCouldNotLoad) {
     auto world = make_world();
     const std::vector<std::function<void(dm_remap_format_params&)>> changes = {
@@ -219,6 +279,49 @@ TEST(Metadata, TableOfSeveralBatches) {
         EXPECT_TRUE(loaded.records == md->records());
         EXPECT_EQ(loaded.report.replayed, 0U);
     }
+}
+
+// What follows goes to the other copy alone; the next table is whole again.
+TEST(Metadata, TableCopyThatFailsInItsFirstBatchIsGivenUp) {
+    const Shape shape{.main_sectors = 1 << 20, .spare_sectors = 1 << 16, .max_records = 20'000};
+    auto world = formatted(shape);
+    auto md = open(*world);
+    std::uint64_t at = 0;
+    while (at < 10'000) {
+        std::vector<dm_remap_record> entries;
+        while (entries.size() < 100) {
+            entries.push_back(mapped(at++ * 3, md->take()));
+        }
+        ASSERT_EQ(md->commit(entries), 0);
+    }
+    for (int replica : {0, 1}) {
+        const dm_remap_layout l = (*md)->sb.layout;
+        const int table = !(*md)->sb.active_table;
+        const std::uint64_t begin = dm_remap_table_at(&l, replica, table) * kBlockSectors;
+        unsigned writes = 0;
+        world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+            const bool there = sector >= begin && sector < begin + l.table_blocks * kBlockSectors;
+            return there && writes++ == 0 ? -EIO : 0;
+        };
+        ASSERT_EQ(md->checkpoint(), 0);
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(writes, 1U);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_DEGRADED);
+        EXPECT_TRUE(try_load(*world).records == md->records());
+        ASSERT_EQ(md->checkpoint(), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    }
+}
+
+// A second stop has nothing to save, whatever became of the spare since.
+TEST(Metadata, StopOfWhatIsStoppedWritesNothing) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(7), 0);
+    ASSERT_EQ(md->deactivate(), 0);
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(md->deactivate(), 0);
+    EXPECT_EQ(world->spare.writes(), writes);
 }
 
 // Offline the superblock alone says how long main is, and it may say anything.
@@ -664,6 +767,28 @@ TEST(Restore, NeverReplacesMemoryByAnythingOlder) {
     EXPECT_EQ(try_load(*world).records, records);
 }
 
+// Of the same spare, as many commits and checkpoints, but other ones.
+TEST(Restore, AnotherHistoryIsNotWhatMemoryHolds) {
+    auto world = formatted();
+    auto md = open(*world);
+    auto other_world = formatted();
+    auto other = open(*other_world);
+    ASSERT_EQ(md->remap(7), 0);
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ(other->remap(9), 0);
+    ASSERT_EQ(other->checkpoint(), 0);
+    ASSERT_EQ((*md)->sb.generation, (*other)->sb.generation);
+    const Records records = md->records();
+
+    world->spare.restore(other_world->spare.image());
+    bool healed = true;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), -EUCLEAN);
+    EXPECT_FALSE(healed);
+    EXPECT_EQ(md->records(), records);
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(try_load(*world).records, records);
+}
+
 TEST(Restore, BothReplicasLostIsPutRightBySave) {
     auto world = formatted();
     auto md = open(*world);
@@ -698,8 +823,14 @@ TEST(MainIdentity, IsKeptAndCompared) {
     EXPECT_EQ(verdict([](auto& id) { id.start = 8; }), -ENODEV);
     EXPECT_EQ(verdict([](auto& id) { id.id[3] ^= 1; }), -ENODEV);
     EXPECT_EQ(verdict([](auto& id) { id.partition = 63; }), -ENODEV);
+    EXPECT_EQ(verdict([](auto& id) { id.id_type++; }), -ENODEV);
     EXPECT_EQ(verdict([](auto& id) { id.id_type = 0; }), 0);
     EXPECT_EQ(verdict([](auto& id) { id.id_type = 0, id.sectors++; }), -ENODEV);
+    // Made for a main whose id nobody could tell: then its size is all there is to go by.
+    md->sb.main.id_type = 0;
+    EXPECT_EQ(verdict([](auto&) {}), 0);
+    EXPECT_EQ(verdict([](auto& id) { id.sectors++; }), -ENODEV);
+    md->sb.main.id_type = own.id_type;
 
     dm_remap_main_id grown = own;
     grown.sectors += 8;
@@ -789,6 +920,7 @@ TEST(NoMemory, Load) {
     auto world = formatted();
     {
         auto md = open(*world);
+        ASSERT_EQ(md->remap(20'000, 3), 0);
         ASSERT_EQ(md->remap(50'000, 3), 0);
         ASSERT_EQ(md->commit({retired(md->take())}), 0);
         ASSERT_EQ(md->checkpoint(), 0);

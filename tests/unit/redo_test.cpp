@@ -248,6 +248,38 @@ TEST_P(Redo, ControlThatIsLostByItIsSaved) {
     }
 }
 
+// So is one that it left with neither what was there nor what was written.
+TEST_P(Redo, ControlThatIsTornByItIsSaved) {
+    bad_block(world->main.bad_write, bad);
+    world->main.on_write = [this](auto, std::uint64_t sector, auto) {
+        if (sector != kControl) {
+            return 0;
+        }
+        world->main.poke(kControl, pattern(99, g));
+        return -EIO;
+    };
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(kControl), DM_REMAP_MAPPED);
+    expect_content();
+}
+
+// A control that fails otherwise says that it is not the media: nobody else is asked.
+TEST_P(Redo, ControlThatCannotBeReachedIsNoneAndTheLast) {
+    unsigned asked = 0;
+    const auto verdict = [&](std::uint64_t sector) {
+        asked += sector != bad;
+        return sector == bad ? -EIO : -ENOLINK;
+    };
+    world->main.fail_read = [&](std::uint64_t sector, auto) { return verdict(sector); };
+    EXPECT_EQ(read(bad, g), -EIO);
+    EXPECT_EQ(asked, 1U);
+    world->main.fail_read = nullptr;
+    world->main.on_write = [&](auto, std::uint64_t sector, auto) { return verdict(sector); };
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(asked, 2U);
+    expect_nothing_spent();
+}
+
 // Where nothing could be moved no good block is put at risk for it.
 TEST_P(Redo, NoControlWithoutRoomOnTheSpare) {
     fill_spare();
@@ -321,6 +353,18 @@ TEST_P(Redo, BreakerClosesWhenMainWorksAgain) {
     EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
 }
 
+TEST_P(Redo, ClockThatWasSetBackDoesNotKeepTheBreakerOpen) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt, pattern(7, g)), -EIO);
+    }
+    ASSERT_TRUE(dm_remap_breaker_open(md->get()));
+    world->main.on_write = nullptr;
+    world->time -= 86'400;
+    EXPECT_EQ(write(kAt, pattern(7, g)), 0);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+}
+
 // What waited for a range, or goes to a pending one, has not been tried yet.
 TEST_P(Redo, OpenBreakerLetsThroughWhatHasNotFailed) {
     world->main.fail_read = [](auto, auto) { return -EIO; };
@@ -354,6 +398,20 @@ TEST_P(Redo, BreakerOpensForTimeOuts) {
     }
     EXPECT_TRUE(dm_remap_breaker_open(md->get()));
     expect_nothing_spent();
+}
+
+// The breaker is main's: a spare that takes too long says nothing of it.
+TEST_P(Redo, TimeOutsOfTheSpareOpenNoBreaker) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    const Records before = md->records();
+    world->spare.on_write = [](auto, auto, auto) { return -ETIMEDOUT; };
+    for (unsigned i = 0; i < 2 * DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(bad, pattern(7, g)), -ETIMEDOUT);
+    }
+    world->spare.on_write = nullptr;
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    EXPECT_EQ(md->records(), before);
 }
 
 // A drive that takes seconds for each bad block does not hold up everything for hours.
@@ -606,6 +664,17 @@ TEST_P(Redo, PendingWriteToADeadMainLeavesItPending) {
     EXPECT_EQ(free_sectors(), free_at_start);
 }
 
+// It was written, but whether it reads back is not known.
+TEST_P(Redo, PendingWriteThatCannotBeReadBackInTimeLeavesItPending) {
+    pend(bad);
+    world->main.bad_read.clear();
+    world->main.fail_read = [](auto, auto) { return -ETIMEDOUT; };
+    EXPECT_EQ(write(bad, pattern(7, g)), -ETIMEDOUT);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    unknown = bad / g;
+}
+
 // ---- writes to what lives on the spare ----
 
 TEST_P(Redo, LiveRecordMovesWhenItsPlaceFails) {
@@ -680,6 +749,26 @@ TEST_P(Redo, RescueThatTheSpareRefusesStillDelivers) {
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
 }
 
+// It came once, and not when it was to be moved: who reads gets it, and it is known to be bad.
+TEST_P(Redo, RescueOfWhatComesOnlyOnceLeavesItPending) {
+    unsigned left = g == 1 ? 7 : 4;
+    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+        if (sector > bad || bad >= sector + n) {
+            return 0;
+        }
+        if (md->flagged(DM_REMAP_F_HELD, bad)) {
+            return -EIO;
+        }
+        return left != 0 && left-- != 0 ? -EIO : 0;
+    };
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(reason(bad), DM_REMAP_REASON_READ_ERROR);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 0U);
+    EXPECT_EQ(free_sectors(), free_at_start);
+}
+
 TEST_P(Redo, UnreadableBlockFailsAloneAndBecomesPending) {
     bad_block(world->main.bad_read, bad);
     EXPECT_EQ(read(kAt, kLength), -EIO);
@@ -745,6 +834,30 @@ TEST_P(Redo, ReadOnlyModeMakesNoRecordOfReads) {
     EXPECT_EQ(read(kAt, kLength), -EIO);
     expect_got(kAt, kAt, bad - kAt);
     expect_nothing_spent();
+}
+
+// ---- the mover's own buffer ----
+
+// It is as long as a request may be, and what goes on in one does not touch it.
+TEST_P(Redo, BufferHoldsARequest) {
+    const Image data = pattern(7, DM_REMAP_REDO_SECTORS);
+    auto* buffer = static_cast<std::uint8_t*>(dm_remap_mover_buffer(mover->get()));
+    bad_block(world->main.bad_write, bad);
+    std::copy(data.begin(), data.end(), buffer);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(dm_remap_redo_write(mover->get(), kAt, DM_REMAP_REDO_SECTORS, buffer, 0), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(kAt, data);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+
+    // Down to the block, and then it comes: it is rescued, with reads of its own.
+    fail_reads(bad + g, g == 1 ? 11 : 8);
+    std::fill_n(buffer, data.size(), 0);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), kAt, DM_REMAP_REDO_SECTORS, buffer, 0), 0);
+    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
+    EXPECT_TRUE(std::equal(data.begin(), data.end(), buffer));
 }
 
 // ---- memory ----

@@ -177,6 +177,21 @@ TEST_P(Relocate, RemapOfWhatIsRemappedDoesNothing) {
     EXPECT_EQ(md->records(), before);
 }
 
+// A write that failed in the range before all of it was held has a record by now.
+TEST_P(Relocate, RemapLeavesAloneWhatWasMovedMeanwhile) {
+    world->on_drain = [&] {
+        ASSERT_EQ(md->remap(1016, g), 0);
+        set_content(1016, pattern(1016, g));
+    };
+    EXPECT_EQ(remap(1000, 64), -EEXIST);
+    world->on_drain = nullptr;
+    EXPECT_EQ(moved.moved, 0U);
+    EXPECT_NE(moved.why, nullptr);
+    EXPECT_EQ(md->records().size(), 1U);
+    EXPECT_EQ(free_sectors(), free_at_start - g);
+    expect_content();
+}
+
 TEST_P(Relocate, SpareThatFailsIsRetiredAndAnotherPlaceTaken) {
     const std::uint64_t start = dm_remap_data_start(&(*md)->sb.layout);
     world->spare.bad_write.insert(start + 8);
@@ -428,6 +443,23 @@ TEST_P(Relocate, ForgetOfMoreThanABlockOfEntries) {
     dm_remap_totals totals{};
     dm_remap_table_totals(&(*md)->table, &totals);
     EXPECT_EQ(totals.pending, 0U);
+}
+
+// Some of many could not be dropped: all of those stay.
+TEST_P(Relocate, ForgetThatCannotBeCommittedDropsNothing) {
+    for (std::uint64_t at = 0; at < 4096; at += 2 * g) {
+        make_unreadable(at, g);
+    }
+    ASSERT_EQ(remap(0, 4096), 0);
+    const Records before = md->records();
+    world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+    EXPECT_EQ(forget(0, 4096), -EUCLEAN);
+    EXPECT_EQ(moved.dropped, 0U);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(md->records(), before);
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    ASSERT_EQ(forget(0, 4096), 0);
+    EXPECT_EQ(moved.dropped, 2048U);
 }
 
 // ---- writes to pending ranges ----

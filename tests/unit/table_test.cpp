@@ -137,6 +137,18 @@ TEST(Table, LookupGoesOnAcrossRegionsAndChunks) {
     EXPECT_EQ(t.lookup(kChunk - 4, 100).length, 4U);
 }
 
+// One record, but of its second half I/O is to wait.
+TEST(Table, LookupStopsAtARegionsEdgeWhereFlagsChange) {
+    Table t(kChunk);
+    t.set(mapped(kRegion - 8, 5000, 16));
+    EXPECT_EQ(t.lookup(kRegion - 8, 16).length, 16U);
+    t.flags(kRegion, 8, DM_REMAP_F_HELD, 0);
+    const dm_remap_extent before = t.lookup(kRegion - 8, 16);
+    EXPECT_EQ(before.length, 8U);
+    EXPECT_EQ(before.flags, 0U);
+    EXPECT_EQ(t.lookup(kRegion, 8).flags, DM_REMAP_F_HELD);
+}
+
 TEST(Table, OneBadGigabyteIsOneRecord) {
     Table t(64 * kGiB);
     for (std::uint64_t at = 0; at < kGiB; at += 2048) {
