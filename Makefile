@@ -40,6 +40,7 @@ help:
 	@echo '          make sim-mutants    does it find bugs that are planted?   [MUTANTS=names]'
 	@echo '          make test-fuzz      hostile spares and texts, against core and tool'
 	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
+	@echo '          make coverage       how much of the core these tests run, and why not the rest'
 	@echo '          make test-cli       dm-remapctl on files'
 	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|debug|all] [CASE=gtest filter]'
 	@echo '          make debug-kernel   build the one with KASAN, lockdep and fault injection, once: 12 minutes'
@@ -107,6 +108,17 @@ fuzz-programs: $(FUZZ_DIR)/build.ninja
 $(FUZZ_DIR)/build.ninja:
 	CC=clang CXX=clang++ cmake -S . -B $(FUZZ_DIR) -G Ninja -DREMAP_FUZZ=ON
 
+# Likewise.
+COVERAGE_DIR := build/coverage
+
+.PHONY: coverage-programs
+coverage-programs: $(COVERAGE_DIR)/build.ninja
+	cmake --build $(COVERAGE_DIR) --target unit-tests sim fuzzers $(quietly)
+
+$(COVERAGE_DIR)/build.ninja:
+	scripts/deps.sh build test coverage
+	CC=clang CXX=clang++ cmake -S . -B $(COVERAGE_DIR) -G Ninja -DREMAP_COVERAGE=ON
+
 # --- install --------------------------------------------------------------------------------------
 
 .PHONY: install
@@ -124,8 +136,8 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli test-vm debug-kernel test-debug kill-storm \
-	check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm debug-kernel test-debug \
+	kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -150,6 +162,9 @@ fuzz: fuzz-programs
 
 test-cli: cli-programs
 	scripts/test-ctest.sh cli
+
+coverage: coverage-programs
+	scripts/coverage.sh
 
 test-vm:
 	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
