@@ -398,14 +398,15 @@ static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report
 }
 
 /*
- * The spare cannot be written, so that this activation leaves no trace on it: is there a
- * commit that may turn up at the next, over what is written to main meanwhile?
+ * The spare cannot be written, so that this activation leaves no trace on it, or one that goes
+ * with superblock 1: is there a commit that may turn up at the next, over what is written to
+ * main meanwhile?
  */
 static bool must_not_guess(struct dm_remap_metadata *md, bool known)
 {
 	bool read_only = md->write_nothing && !md->sb.compat_ro;
 
-	if (known || md->numbered || read_only)
+	if (known || read_only)
 		return false;
 	dm_remap_log(md, DM_REMAP_LOG_ERR,
 		     "journal's end unreadable and spare not writable: mend it, or load read-only");

@@ -131,6 +131,30 @@ TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
 }
 
+// Nor is its number on superblock 1 alone a trace: that may be lost, and superblock 0 knows nothing.
+TEST(Protocol, UnreadableEndAndHalfATraceIsRefused) {
+    auto world = formatted();
+    const std::uint64_t at = journal_at(*world, 0, kFirst);
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    {
+        auto md = open(*world);
+        cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+    }
+    unreadable_block(*world, at);
+    world->spare.bad_write.insert(at * kBlockSectors);
+    world->spare.bad_write.insert(0);  // superblock 0
+    {
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_EQ(md.activate(), -EIO);
+        // Else a write to sector 100 would go to main now, and be acknowledged.
+        EXPECT_FALSE(md->active);
+    }
+    world->spare.bad_read.clear();
+    zero_block(*world, dm_remap_superblock_at(&layout, 1));
+    EXPECT_EQ(try_load(*world).records.size(), 1U);
+}
+
 // After an orderly stop, and where replica 0 can be read, there is nothing to guess.
 TEST(Protocol, NoTraceIsNeededWhereTheEndIsKnown) {
     for (const int replica : {0, 1}) {
