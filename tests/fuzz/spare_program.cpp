@@ -62,6 +62,8 @@ class Editor {
         }
     }
 
+    std::uint32_t granularity() const { return sb_.layout.granularity; }
+
     MemoryDisk finish() {
         repair();
         const std::int64_t blocks = static_cast<std::int64_t>(disk_.blocks()) + size_change_;
@@ -380,7 +382,10 @@ Program run_program(std::span<const std::uint8_t> bytes) {
         bytes = bytes.subspan(sizeof(edit));
         editor.apply(edit);
     }
-    return {editor.finish(), mapped_length(header, base)};
+    return {.disk = editor.finish(),
+            .main_sectors = mapped_length(header, base),
+            .formatted_main = base.main_sectors,
+            .granularity = editor.granularity()};
 }
 
 }  // namespace remap::fuzz

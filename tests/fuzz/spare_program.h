@@ -48,7 +48,9 @@ static_assert(sizeof(ProgramHeader) == 4 && sizeof(Edit) == 13);
 
 struct Program {
     MemoryDisk disk;
-    std::uint64_t main_sectors;  // for dm_remap_load
+    std::uint64_t main_sectors;    // for dm_remap_load
+    std::uint64_t formatted_main;  // size of main as the base image knows it
+    std::uint32_t granularity;     // ... and its logical block, in sectors
 };
 
 // What @bytes makes. An incomplete edit at the end is left out.
