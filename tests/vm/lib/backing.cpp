@@ -30,6 +30,7 @@ const fs::path kScsiDebugDriver = "/sys/bus/pseudo/drivers/scsi_debug";
 const fs::path kDebugFs = "/sys/kernel/debug";
 constexpr int kFailCommand = 2;  // in the words of the file `error` there
 const fs::path kNullBlkConfig = "/sys/kernel/config/nullb";
+constexpr const char* kLoopControl = "/dev/loop-control";
 
 void wait_until(const std::string& what, const std::function<bool()>& done) {
     using namespace std::chrono_literals;
@@ -205,14 +206,16 @@ void NullBlk::remove_bad(uint64_t first, uint64_t count) {
 }
 
 LoopDevice::LoopDevice(uint64_t bytes, unsigned block_size) {
-    run_ok({"modprobe", "loop"});
+    if (!fs::exists(kLoopControl)) {
+        run_ok({"modprobe", "loop"});
+    }
     std::string name = "/tmp/loop-XXXXXX";
     const File backing(mkostemp(name.data(), O_CLOEXEC));
     if (backing.fd() < 0 || ftruncate(backing.fd(), static_cast<off_t>(bytes)) != 0) {
         throw_errno(name);
     }
     file_ = name;
-    const File control("/dev/loop-control", O_RDWR);
+    const File control(kLoopControl, O_RDWR);
     const int number = ioctl(control.fd(), LOOP_CTL_GET_FREE);
     if (number < 0) {
         throw_errno("LOOP_CTL_GET_FREE");
@@ -238,6 +241,15 @@ LoopDevice::~LoopDevice() {
     } catch (const std::exception& error) {
         ADD_FAILURE() << error.what();
     }
+}
+
+std::vector<std::byte> LoopDevice::content() const {
+    std::vector<std::byte> bytes(fs::file_size(file_));
+    const File file(file_, O_RDONLY);
+    if (pread(file.fd(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+        throw_errno(file_);
+    }
+    return bytes;
 }
 
 void LoopDevice::resize(uint64_t bytes) {

@@ -2,6 +2,7 @@
 // spare, the spare is checked first (harness.h): declare them before the DmDevice that uses them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -101,6 +102,8 @@ class LoopDevice {
 
     [[nodiscard]] const std::string& path() const { return path_; }
     [[nodiscard]] const std::string& file() const { return file_; }
+    // All that is on it now, also while it is in use.
+    [[nodiscard]] std::vector<std::byte> content() const;
 
     void resize(uint64_t bytes);
     // Further attempts to write fail; what is open for writing stays so.
