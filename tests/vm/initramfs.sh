@@ -1,6 +1,7 @@
 #!/bin/bash
 # initramfs.sh VERSION: pack what the test machine runs into build/vm/VERSION/initramfs.cpio:
-# busybox, a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl and the case programs.
+# busybox, a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl, the case programs
+# and, in /corpus, the programs that make hostile spares.
 # The tools and modules are staged once; only what changed is copied, and packed, again.
 set -euo pipefail
 shopt -s nullglob
@@ -16,6 +17,7 @@ modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts aesni_intel
     sd_mod scsi_debug loop brd null_blk ext4 xfs btrfs crc32c)
 built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/io-bench build/cmake/tools/dm-remapctl)
+corpus=tests/fuzz/corpus/spare
 # Modules that are built out of tree: ours, and a target that Debian's kernels lack.
 dm_remap=build/module/$version/dm_remap.ko
 dm_dust=$(tests/vm/dm-dust.sh "$version")
@@ -79,6 +81,8 @@ stage_system() {
 stage_project() {
     local module needs path
     cp -u tests/vm/init "$root/init"
+    rm -rf "$root/corpus"
+    cp -r "$corpus" "$root/corpus"
     for path in "${built[@]}"; do
         [[ ! -e $path ]] || stage_programs "$path"
     done
@@ -96,7 +100,7 @@ mkdir -p "$dir"
 if [[ ! -e $dir/staged || $0 -nt $dir/staged || $kernel -nt $dir/staged ]]; then
     stage_system
 fi
-for input in "$dir/staged" tests/vm/init "$dm_remap" "$dm_dust" "${built[@]}"; do
+for input in "$dir/staged" tests/vm/init "$dm_remap" "$dm_dust" "$corpus" "${built[@]}"; do
     if [[ $input -nt $dir/initramfs.cpio ]]; then
         stage_project
         (cd "$root" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
