@@ -394,7 +394,10 @@ static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report
 {
 	if (!report || !report->end_unread)
 		return true;
-	return !md->write_nothing && !dm_remap_end_withdraw(md, report->end_unread);
+	/* In a full ring the place may be one that the older superblock wants. */
+	return !md->write_nothing && md->next_sequence <= DM_REMAP_MAX_NUMBER &&
+	       md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks &&
+	       !dm_remap_end_withdraw(md);
 }
 
 /*

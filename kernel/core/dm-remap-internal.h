@@ -78,16 +78,19 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
  */
 int dm_remap_burnt_withdraw(struct dm_remap_metadata *md);
 /*
- * Activating: whatever commit is next on those replicas (bit r: replica r) will never be found.
- * 0, or an error: that cannot be said of all of them. checkpoint_lock held.
+ * Activating: whatever commit comes next on replica 0 will never be found. 0, or an error: that
+ * cannot be said. checkpoint_lock held.
  */
-int dm_remap_end_withdraw(struct dm_remap_metadata *md, u8 replicas);
+int dm_remap_end_withdraw(struct dm_remap_metadata *md);
 
 /* A checkpoint that starts after them is durable on both ends. commit_lock held. */
 void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);
-/* Loading: the commit in @block is on one replica alone. 0 or -ENOMEM. */
+/*
+ * Loading: what the first @n entries of @block say, a commit that is on one replica alone, is in
+ * doubt until a checkpoint starts behind @sequence. 0 or -ENOMEM.
+ */
 int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
-		       const struct dm_remap_disk_block *block);
+		       const struct dm_remap_disk_block *block, unsigned int n);
 /* The spare cannot be written, so what was loaded in doubt stays so. commit_lock held. */
 void dm_remap_doubts_flag(struct dm_remap_metadata *md);
 

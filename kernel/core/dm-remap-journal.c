@@ -118,14 +118,14 @@ static bool doubt_abandon(struct dm_remap_metadata *md, u64 sequence)
 
 /* What was loaded is the last commit before a crash, and known to one replica alone. */
 int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
-		       const struct dm_remap_disk_block *block)
+		       const struct dm_remap_disk_block *block, unsigned int n)
 {
 	struct dm_remap_doubt *d = dm_remap_zalloc(sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
 	d->sequence = sequence;
-	for (d->n = 0; d->n < le16_to_cpu(block->header.count); d->n++)
+	for (d->n = 0; d->n < n; d->n++)
 		dm_remap_entry_decode(&d->entry[d->n], &block->entry[d->n]);
 	d->next = md->doubt;
 	md->doubt = d;
@@ -294,13 +294,16 @@ static void commit_failed(struct dm_remap_metadata *md, struct commit *c,
 	commit_abandon(c);
 }
 
-/* A block without entries, which no commit is: the sequence is withdrawn. */
+/*
+ * A block that counts no entries, which no commit is: the sequence is withdrawn. What it
+ * holds beyond says what is in doubt as long as a replica may have the commit.
+ */
 static int withdrawal_write(struct dm_remap_metadata *md, u64 sequence, int replica)
 {
 	struct dm_remap_disk_block *block = md->journal_buf;
 	u64 at = dm_remap_journal_at(&md->sb.layout, replica, sequence);
 
-	memset(block, 0, sizeof(*block));
+	lockdep_assert_held(&md->commit_lock);
 	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain, 0);
 	dm_remap_block_seal(block, at);
 	return dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
@@ -308,11 +311,12 @@ static int withdrawal_write(struct dm_remap_metadata *md, u64 sequence, int repl
 
 /*
  * The replica whose write failed may hold the block all the same. Then both do, and who has
- * only the older superblock takes it for acknowledged. One withdrawal is enough.
+ * only the older superblock takes it for acknowledged. One withdrawal is enough. journal_buf
+ * has the block still: no commit came after.
  */
 int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
 {
-	int r, ret, failed = 0;
+	int r, ret = 0, failed = 0;
 
 	mutex_lock(&md->commit_lock);
 	for (r = 0; md->burnt && r < DM_REMAP_REPLICAS; r++) {
@@ -323,14 +327,13 @@ int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
 	return failed == DM_REMAP_REPLICAS ? ret : 0;
 }
 
-int dm_remap_end_withdraw(struct dm_remap_metadata *md, u8 replicas)
+int dm_remap_end_withdraw(struct dm_remap_metadata *md)
 {
-	int r, ret = 0;
+	int ret;
 
 	mutex_lock(&md->commit_lock);
-	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++)
-		if (replicas & (1 << r))
-			ret = withdrawal_write(md, md->next_sequence, r);
+	memset(md->journal_buf, 0, sizeof(*md->journal_buf));
+	ret = withdrawal_write(md, md->next_sequence, 0);
 	mutex_unlock(&md->commit_lock);
 	return ret;
 }

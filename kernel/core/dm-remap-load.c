@@ -31,6 +31,8 @@ struct loader {
 #define JOURNAL_LOST \
 	"acknowledged journal blocks are lost in both copies; see dm-remapctl check"
 #define CHAIN_BROKEN "the journal's chain is broken; see dm-remapctl check"
+#define ENTRY_IMPOSSIBLE \
+	"the journal holds an entry that is not possible here; see dm-remapctl check"
 
 static int refuse(struct loader *l, int error, const char *why)
 {
@@ -459,8 +461,7 @@ static int replay_block(struct loader *l, const struct dm_remap_disk_block *bloc
 			dm_remap_log(md, DM_REMAP_LOG_ERR, "journal sequence %llu, entry %u: %s",
 				     (unsigned long long)le64_to_cpu(block->header.sequence), k,
 				     wrong);
-			return refuse(l, -EUCLEAN,
-				      "the journal holds an entry that is not possible here; see dm-remapctl check");
+			return refuse(l, -EUCLEAN, ENTRY_IMPOSSIBLE);
 		}
 		ret = replay_entry(md, &r);
 		if (ret)
@@ -537,8 +538,8 @@ static int check_times(struct loader *l)
 /*
  * A commit behind the end would mean that the end itself had been acknowledged:
  * one commit is in flight at a time. Then the journal has a hole, not an end. So it
- * has if this activation found more than there is now. Who withdrew a commit that would
- * be next knew its predecessor.
+ * has if this activation found more than there is now. Who withdrew what would be next, or
+ * come after, knew the last commit.
  */
 static int check_end(struct loader *l, u64 end)
 {
@@ -554,7 +555,7 @@ static int check_end(struct loader *l, u64 end)
 			if (slot->verdict == DM_REMAP_VALID && !slot->empty &&
 			    slot->sequence > end)
 				return refuse(l, -EUCLEAN, JOURNAL_LOST);
-			if (slot_withdraws(l, slot, end) &&
+			if (slot->sequence >= end && slot_withdraws(l, slot, slot->sequence) &&
 			    le32_to_cpu(l->ring[r][i].header.chain) != l->md->chain)
 				return refuse(l, -EUCLEAN, CHAIN_BROKEN);
 		}
@@ -574,27 +575,50 @@ static bool follows(const struct loader *l, const struct dm_remap_disk_block *bl
 	       (latest ? own == sb->activation : own < sb->activation);
 }
 
+/* How many entries a withdrawal tells of, none of which counts; or an error. */
+static int withdrawn_entries(struct loader *l, const struct dm_remap_disk_block *block)
+{
+	struct dm_remap_metadata *md = l->md;
+	int n;
+
+	for (n = 0; n < DM_REMAP_ENTRIES_PER_BLOCK && block->entry[n].kind; n++) {
+		struct dm_remap_record r;
+
+		dm_remap_entry_decode(&r, &block->entry[n]);
+		if (dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true))
+			return refuse(l, -EUCLEAN, ENTRY_IMPOSSIBLE);
+	}
+	return n;
+}
+
 /*
- * The journal ends where neither replica holds the next sequence. Replica 0 is written
- * first: if its slot cannot be read, a commit that no one acknowledged may be there all
- * the same. If there it is withdrawn, replica 1 may have it. Not after an orderly stop:
- * then none came after.
+ * The journal ends where neither replica holds the next sequence. If one withdraws it and the
+ * other cannot be read, it may be there all the same: what it says is in doubt until a
+ * checkpoint, whose activation number hides it. And replica 0 is written first: if its slot
+ * cannot be read, there may be a commit that nobody knows. Not after an orderly stop: then none
+ * came after.
  */
-static void note_end(struct loader *l, u64 sequence)
+static int load_end(struct loader *l, u64 sequence)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
-	const struct slot *a, *b;
+	int r, n;
 	u32 i;
 
-	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
-	a = &l->slot[0][i];
-	b = &l->slot[1][i];
 	if (sb->state == DM_REMAP_STATE_CLEAN)
-		return;
-	if (a->verdict == DM_REMAP_UNREADABLE)
-		l->report->end_unread = 1 << 0;
-	else if (b->verdict == DM_REMAP_UNREADABLE && slot_withdraws(l, a, sequence))
-		l->report->end_unread = 1 << 1;
+		return 0;
+	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		const struct dm_remap_disk_block *block = &l->ring[r][i];
+
+		if (l->slot[!r][i].verdict != DM_REMAP_UNREADABLE ||
+		    !slot_withdraws(l, &l->slot[r][i], sequence))
+			continue;
+		n = withdrawn_entries(l, block);
+		if (n)
+			return n < 0 ? n : dm_remap_doubt_add(l->md, sequence - 1, block, n);
+	}
+	l->report->end_unread = l->slot[0][i].verdict == DM_REMAP_UNREADABLE;
+	return 0;
 }
 
 static int replay(struct loader *l)
@@ -627,13 +651,14 @@ static int replay(struct loader *l)
 	}
 	if (winner < 0 && winner != -ENOENT)
 		return winner;
-	if (winner == -ENOENT)
-		note_end(l, sequence);
 	l->report->replayed = sequence - md->sb.journal_start;
 	md->next_sequence = sequence;
 	ret = check_times(l) ?: check_end(l, sequence);
+	if (!ret && winner == -ENOENT)
+		ret = load_end(l, sequence);
 	if (!ret && l->report->one_sided)
-		ret = dm_remap_doubt_add(md, sequence - 1, block);
+		ret = dm_remap_doubt_add(md, sequence - 1, block,
+					 le16_to_cpu(block->header.count));
 	return ret;
 }
 
@@ -661,7 +686,8 @@ static int doubt_between_ends(struct loader *l)
 			continue;
 		if ((alone && l->report->lagging) ||
 		    dm_remap_chain_value(block, at) != sb->journal_chain)
-			ret = dm_remap_doubt_add(md, sequence, block);
+			ret = dm_remap_doubt_add(md, sequence, block,
+						 le16_to_cpu(block->header.count));
 	}
 	return ret;
 }

@@ -98,7 +98,7 @@ struct dm_remap_report {
 	bool lagging;			/* the superblocks are one generation apart */
 	bool one_sided;			/* the last commit had reached one replica alone */
 	u64 replayed;			/* journal blocks */
-	u8 end_unread;			/* bit r: one more may be where replica r is unreadable */
+	bool end_unread;		/* one more may be where replica 0 cannot be read */
 	/*
 	 * Why load or format refused, for a person, with what to do about it; it
 	 * stays valid for ever. NULL: it did not.

@@ -68,6 +68,7 @@ namespace {
 constexpr std::uint64_t kHeader = 64;
 constexpr std::uint64_t kEntry = 32;
 constexpr std::uint64_t kMaxEntries = 126;
+constexpr std::uint64_t kClean = 2;  // state
 constexpr std::uint64_t kReserveBlocks = 4;
 constexpr std::uint64_t kMostSectors = 1ULL << 46;
 enum : std::uint8_t { kMapped = 1, kPending = 2, kRetired = 3, kClear = 16, kCounter = 17 };
@@ -481,6 +482,9 @@ class Reader {
             refuse("fewer sequences than the activation found");
         }
         check_end(super, s, chain);
+        if (s < super.start + super.J) {
+            check_withdrawn(super, s);
+        }
     }
 
     // Two things that one end lacks, of what the other had last, are more than a crash leaves.
@@ -504,6 +508,24 @@ class Reader {
         }
     }
 
+    // What may be where a copy cannot be read, beside a withdrawal.
+    void check_withdrawn(const Super& super, std::uint64_t end) const {
+        for (unsigned r = 0; r < 2 && super.raw.field(76, 4) != kClean; r++) {
+            const std::optional<Raw> raw = read(super.journal_at(r, end));
+            const bool fellow = read(super.journal_at(1 - r, end)).has_value();
+            if (fellow || !of_sequence(super, raw, r, end) || raw->count() != 0) {
+                continue;
+            }
+            for (unsigned k = 0; k < kMaxEntries; k++) {
+                const std::uint8_t* entry = raw->data.data() + kHeader + kEntry * k;
+                if (entry[20] == 0) {
+                    break;
+                }
+                check_entry(super, entry);
+            }
+        }
+    }
+
     void check_end(const Super& super, std::uint64_t end, std::uint32_t chain) const {
         for (unsigned r = 0; r < 2; r++) {
             for (std::uint64_t i = 0; i < super.J; i++) {
@@ -514,9 +536,13 @@ class Reader {
                     refuse("a hole in the journal");
                 }
             }
-            const std::optional<Raw> raw = read(super.journal_at(r, end));
-            if (of_sequence(super, raw, r, end) && raw->count() == 0 && raw->chain() != chain) {
-                refuse("a withdrawal that follows something else");
+            for (std::uint64_t i = 0; i < super.J; i++) {
+                const std::optional<Raw> raw = read(super.journal_at(r, i));
+                if (raw && raw->sequence() >= end && raw->sequence() % super.J == i &&
+                    of_sequence(super, raw, r, raw->sequence()) && raw->count() == 0 &&
+                    raw->chain() != chain) {
+                    refuse("a withdrawal that follows something else");
+                }
             }
         }
     }

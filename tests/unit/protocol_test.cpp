@@ -131,7 +131,8 @@ TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
 }
 
-// Nor is its number on superblock 1 alone a trace: that may be lost, and superblock 0 knows nothing.
+// Nor is its number on superblock 1 alone a trace: that may be lost, and superblock 0 knows
+// nothing.
 TEST(Protocol, UnreadableEndAndHalfATraceIsRefused) {
     auto world = formatted();
     const std::uint64_t at = journal_at(*world, 0, kFirst);
@@ -550,34 +551,74 @@ TEST(Protocol, PredecessorOfAWithdrawalIsKnown) {
     EXPECT_NE(loaded.why.find("chain is broken"), std::string::npos) << loaded.why;
 }
 
-// Where replica 1 cannot be read beside a withdrawal, the commit may be there, and turn up again.
-TEST(Protocol, UnreadableFellowOfAWithdrawalAndNoTraceIsRefused) {
-    auto world = formatted();
-    const dm_remap_layout layout = super_at(*world, 0).layout;
-    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
-    fail_landing_commit(*world, {true, false});
-    unreadable_block(*world, tail);
-    world->spare.bad_write.insert(tail * kBlockSectors);
-    {
-        const SectorSet before = world->spare.bad_read;
+// Where the other replica cannot be read beside a withdrawal, the commit may be there, and turn up
+// again. What it says is known, and in doubt; nothing else suffers, also where all of that end of
+// the spare is dead, of which a commit that fails is the first that one hears.
+TEST(Protocol, UnreadableFellowOfAWithdrawalIsInDoubt) {
+    for (bool all_of_it : {false, true}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
         const std::uint64_t slot = journal_at(*world, 1, kFirst);
-        unreadable_block(*world, slot);
-        world->spare.bad_write.insert(slot * kBlockSectors);
-        Metadata md(*world);
-        ASSERT_EQ(md.load(), 0);
-        EXPECT_TRUE(md.records().empty());
-        EXPECT_TRUE(md.report.end_unread);
-        EXPECT_EQ(md.activate(), -EIO);
-        world->spare.bad_read = before;
+        fail_landing_commit(*world, {true, false});
+        for (std::uint64_t at = dm_remap_journal_at(&layout, 1, 0); at <= tail; at++) {
+            if (all_of_it || at == slot || at == tail) {
+                unreadable_block(*world, at);
+                world->spare.bad_write.insert(at * kBlockSectors);
+            }
+        }
+        {
+            auto md = open(*world);
+            EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+            EXPECT_TRUE(md->records().empty());
+            EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+            EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 107));
+            EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 108));
+            // It can be read again: indeed.
+            const SectorSet before = world->spare.bad_read;
+            world->spare.bad_read.clear();
+            unreadable_block(*world, tail);
+            EXPECT_EQ(try_load(*world).records.size(), 1U);
+            world->spare.bad_read = before;
+        }
+        // A checkpoint's activation number hides it.
+        world->spare.bad_write.clear();
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        world->spare.bad_read.clear();
+        EXPECT_TRUE(try_load(*world).records.empty());
     }
-    EXPECT_EQ(try_load(*world).records.size(), 1U);  // indeed
-    // Once activation can leave its trace, what turns up later counts no more.
-    unreadable_block(*world, journal_at(*world, 1, kFirst));
-    world->spare.bad_write.clear();
+}
+
+// What it says must be possible.
+TEST(Protocol, WithdrawalOfAnImpossibleEntryIsRefusedWhereItCounts) {
+    auto world = formatted();
+    fail_landing_commit(*world, {true, false});
+    const std::uint64_t at = journal_at(*world, 0, kFirst);
+    const std::uint64_t fellow = journal_at(*world, 1, kFirst);
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    zero_block(*world, dm_remap_superblock_at(&layout, 1));
+    dm_remap_disk_block block = block_at(*world, at);
+    block.entry[0].kind = 99;
+    put_block(*world, block, at);
+    EXPECT_EQ(try_load(*world).error, 0);
+    unreadable_block(*world, fellow);
+    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
+}
+
+// Both copies of the last commit rot, and the one behind it was withdrawn.
+TEST(Protocol, WithdrawalBehindALostCommitIsRefused) {
+    auto world = formatted();
     auto md = open(*world);
-    EXPECT_TRUE(md->records().empty());
-    world->spare.bad_read.clear();
-    EXPECT_TRUE(try_load(*world).records.empty());
+    ASSERT_EQ(md->remap(100), 0);
+    world->spare.bad_write.insert(journal_at(*world, 1, kFirst + 1) * kBlockSectors);
+    world->spare.bad_write.insert(dm_remap_superblock_at(&(*md)->sb.layout, 1) * kBlockSectors);
+    EXPECT_EQ(md->remap(200), -EUCLEAN);
+    for (int r : {0, 1}) {
+        zero_block(*world, journal_at(*world, r, kFirst));
+    }
+    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
 }
 
 // What is in the table of the newer superblock, and is found by the older one in one replica alone,

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "allocations.h"
+#include "command.h"
 #include "dm_device.h"
 #include "file.h"
 #include "kernel_log.h"
