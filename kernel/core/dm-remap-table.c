@@ -12,6 +12,7 @@ struct dm_remap_update_node {
 	struct dm_remap_update_node *next;
 	u64 region;
 	struct dm_remap_leaf *leaf;	/* the new one; once published, the old one */
+	u32 room;			/* records that the new one has memory for */
 };
 
 struct dm_remap_snapshot {
@@ -67,20 +68,25 @@ static struct dm_remap_record record_cut(const struct dm_remap_record *r, u64 st
 	return part;
 }
 
-/* Index of the first record of @leaf that ends after @sector; count if none does. */
-static u32 leaf_search(const struct dm_remap_leaf *leaf, u64 sector)
+/* Index of the first of @count records that ends after @sector; @count if none does. */
+static u32 records_search(const struct dm_remap_record *record, u32 count, u64 sector)
 {
-	u32 lo = 0, hi = leaf->count;
+	u32 lo = 0, hi = count;
 
 	while (lo < hi) {
 		u32 mid = lo + (hi - lo) / 2;
 
-		if (record_end(&leaf->record[mid]) <= sector)
+		if (record_end(&record[mid]) <= sector)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
 	return lo;
+}
+
+static u32 leaf_search(const struct dm_remap_leaf *leaf, u64 sector)
+{
+	return records_search(leaf->record, leaf->count, sector);
 }
 
 /* ---- directory ---- */
@@ -428,17 +434,23 @@ static void piece_put(struct pieces *p, const struct dm_remap_record *r)
 		p->record[p->count - 1] = p->last;
 }
 
-/* What @leaf has in [@start, @end). */
-static void pieces_copy(struct pieces *p, const struct dm_remap_leaf *leaf, u64 start, u64 end)
+/* Records of a leaf, all or some that follow one another. */
+struct span {
+	const struct dm_remap_record *record;
+	u32 count;
+};
+
+/* What @from has in [@start, @end). */
+static void pieces_copy(struct pieces *p, struct span from, u64 start, u64 end)
 {
 	u32 i;
 
-	for (i = leaf ? leaf_search(leaf, start) : 0; leaf && i < leaf->count; i++) {
+	for (i = records_search(from.record, from.count, start); i < from.count; i++) {
 		struct dm_remap_record part;
 
-		if (leaf->record[i].main >= end)
+		if (from.record[i].main >= end)
 			break;
-		part = record_cut(&leaf->record[i], start, end);
+		part = record_cut(&from.record[i], start, end);
 		piece_put(p, &part);
 	}
 }
@@ -450,19 +462,19 @@ static void flags_put(struct pieces *p, struct dm_remap_record part, const struc
 		piece_put(p, &part);
 }
 
-/* What @leaf has in [@start, @end), and the gaps between, under changed flags. */
-static void pieces_flag(struct pieces *p, const struct dm_remap_leaf *leaf, u64 start, u64 end,
+/* What @from has in [@start, @end), and the gaps between, under changed flags. */
+static void pieces_flag(struct pieces *p, struct span from, u64 start, u64 end,
 			const struct edit *e)
 {
 	struct dm_remap_record gap = { .main = start, .kind = DM_REMAP_NONE };
 	u32 i;
 
-	for (i = leaf ? leaf_search(leaf, start) : 0; leaf && i < leaf->count; i++) {
+	for (i = records_search(from.record, from.count, start); i < from.count; i++) {
 		struct dm_remap_record part;
 
-		if (leaf->record[i].main >= end)
+		if (from.record[i].main >= end)
 			break;
-		part = record_cut(&leaf->record[i], start, end);
+		part = record_cut(&from.record[i], start, end);
 		gap.length = part.main - gap.main;
 		if (gap.length)
 			flags_put(p, gap, e);
@@ -474,47 +486,31 @@ static void pieces_flag(struct pieces *p, const struct dm_remap_leaf *leaf, u64 
 		flags_put(p, gap, e);
 }
 
-static void pieces_edit(struct pieces *p, const struct dm_remap_leaf *leaf, u64 region,
-			const struct edit *e)
+/* What becomes of @from, records of @region, by an edit; puts it to @to, or counts. */
+static u32 pieces_edit(struct dm_remap_record *to, struct span from, u64 region,
+		       const struct edit *e)
 {
 	u64 lo = region_start(region), hi = region_start(region + 1);
 	u64 start = max_t(u64, lo, e->start), end = min_t(u64, hi, e->end);
+	struct pieces p = { .record = to };
 
-	pieces_copy(p, leaf, lo, start);
+	pieces_copy(&p, from, lo, start);
 	if (e->set) {
 		struct dm_remap_record part = record_cut(e->set, start, end);
 
-		piece_put(p, &part);
+		piece_put(&p, &part);
 	} else if (e->keep) {
-		pieces_flag(p, leaf, start, end, e);
+		pieces_flag(&p, from, start, end, e);
 	}
-	pieces_copy(p, leaf, end, hi);
+	pieces_copy(&p, from, end, hi);
+	return p.count;
 }
 
-static struct dm_remap_leaf *leaf_alloc(u32 count)
+static struct dm_remap_leaf *leaf_alloc(u32 room)
 {
 	struct dm_remap_leaf *leaf;
 
-	leaf = dm_remap_zalloc(sizeof(*leaf) + (size_t)count * sizeof(leaf->record[0]));
-	if (leaf)
-		leaf->count = count;
-	return leaf;
-}
-
-static struct dm_remap_leaf *leaf_edit(const struct dm_remap_leaf *base, u64 region,
-				       const struct edit *e)
-{
-	struct pieces p = { .count = 0 };
-	struct dm_remap_leaf *leaf;
-
-	pieces_edit(&p, base, region, e);
-	leaf = leaf_alloc(p.count);
-	if (!leaf)
-		return NULL;
-	p.record = leaf->record;
-	p.count = 0;
-	pieces_edit(&p, base, region, e);
-	return leaf;
+	return dm_remap_zalloc(sizeof(*leaf) + (size_t)room * sizeof(leaf->record[0]));
 }
 
 /* ---- updates ---- */
@@ -607,15 +603,64 @@ static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64
 	return leaf;
 }
 
-/* Once more a region that the update has. */
-static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
+/* A new leaf for @node: what becomes of @base, NULL if there is none, with room for @more records. */
+static int node_make(struct dm_remap_update_node *node, const struct dm_remap_leaf *base,
+		     const struct edit *e, u32 more)
 {
-	struct dm_remap_leaf *leaf = leaf_edit(node->leaf, node->region, e);
+	struct span all = { .count = 0 };
+	struct dm_remap_leaf *leaf;
+	u32 count;
 
+	if (base)
+		all = (struct span){ .record = base->record, .count = base->count };
+	count = pieces_edit(NULL, all, node->region, e);
+	leaf = leaf_alloc(count + more);
 	if (!leaf)
 		return -ENOMEM;
-	dm_remap_free(node->leaf);
+	leaf->count = pieces_edit(leaf->record, all, node->region, e);
 	node->leaf = leaf;
+	node->room = count + more;
+	return 0;
+}
+
+/* Those that an edit can change: what it overlaps, and the neighbours, which may join. */
+static struct span span_of(const struct dm_remap_leaf *leaf, const struct edit *e)
+{
+	u32 first = leaf_search(leaf, e->start), end = first;
+
+	while (end < leaf->count && leaf->record[end].main < e->end)
+		end++;
+	if (end < leaf->count)
+		end++;
+	if (first)
+		first--;
+	return (struct span){ .record = &leaf->record[first], .count = end - first };
+}
+
+/*
+ * Once more a region that the update has. Nobody has seen its leaf yet, and a batch
+ * often has a hundred edits for it: one that comes to few records is made in place.
+ */
+static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
+{
+	struct dm_remap_leaf *leaf = node->leaf;
+	struct span span = span_of(leaf, e);
+	u32 at = span.record - leaf->record, behind = leaf->count - at - span.count;
+	u32 count = pieces_edit(NULL, span, node->region, e);
+	struct dm_remap_record few[8];
+	int ret;
+
+	if (count > ARRAY_SIZE(few) || at + count + behind > node->room) {
+		ret = node_make(node, leaf, e, leaf->count / 4 + ARRAY_SIZE(few));
+		if (!ret)
+			dm_remap_free(leaf);
+		return ret;
+	}
+	pieces_edit(few, span, node->region, e);
+	memmove(&leaf->record[at + count], &leaf->record[at + span.count],
+		behind * sizeof(leaf->record[0]));
+	memcpy(&leaf->record[at], few, count * sizeof(few[0]));
+	leaf->count = at + count + behind;
 	return 0;
 }
 
@@ -624,19 +669,17 @@ static int region_edit(struct dm_remap_table *t, struct dm_remap_update *u,
 		       struct dm_remap_update_node **link, u64 region, const struct edit *e)
 {
 	struct dm_remap_update_node *node;
-	struct dm_remap_leaf *leaf;
 
 	if (chunk_want(t, region))
 		return -ENOMEM;
-	leaf = leaf_edit(edit_base(t, region), region, e);
 	node = dm_remap_zalloc(sizeof(*node));
-	if (!leaf || !node) {
-		dm_remap_free(leaf);
+	if (!node)
+		return -ENOMEM;
+	node->region = region;
+	if (node_make(node, edit_base(t, region), e, 0)) {
 		dm_remap_free(node);
 		return -ENOMEM;
 	}
-	node->region = region;
-	node->leaf = leaf;
 	update_insert(u, link, node);
 	return 0;
 }
@@ -770,6 +813,7 @@ static int build_flush(struct dm_remap_build *b)
 	leaf = leaf_alloc(b->count);
 	if (!leaf)
 		return -ENOMEM;
+	leaf->count = b->count;
 	memcpy(leaf->record, b->record, (size_t)b->count * sizeof(*b->record));
 	slot_install(b->table, b->region, NULL, leaf);
 	b->count = 0;
