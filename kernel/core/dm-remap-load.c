@@ -592,21 +592,16 @@ static int withdrawn_entries(struct loader *l, const struct dm_remap_disk_block 
 }
 
 /*
- * The journal ends where neither replica holds the next sequence. If one withdraws it and the
- * other cannot be read, it may be there all the same: what it says is in doubt until a
- * checkpoint, whose activation number hides it. And replica 0 is written first: if its slot
- * cannot be read, there may be a commit that nobody knows. Not after an orderly stop: then none
- * came after.
+ * If one replica withdraws @sequence and the other cannot be read, the commit may be there all
+ * the same: what it says is in doubt, as of sequence @doubted. 1: so it is; 0: it is not; or an
+ * error.
  */
-static int load_end(struct loader *l, u64 sequence)
+static int doubt_withdrawn(struct loader *l, u64 sequence, u64 doubted)
 {
-	const struct dm_remap_super *sb = &l->md->sb;
-	int r, n;
+	int r, n, ret;
 	u32 i;
 
-	if (sb->state == DM_REMAP_STATE_CLEAN)
-		return 0;
-	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
+	div_u64_rem(sequence, l->md->sb.layout.journal_blocks, &i);
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		const struct dm_remap_disk_block *block = &l->ring[r][i];
 
@@ -614,9 +609,31 @@ static int load_end(struct loader *l, u64 sequence)
 		    !slot_withdraws(l, &l->slot[r][i], sequence))
 			continue;
 		n = withdrawn_entries(l, block);
-		if (n)
-			return n < 0 ? n : dm_remap_doubt_add(l->md, sequence - 1, block, n);
+		if (n <= 0)
+			return n;
+		ret = dm_remap_doubt_add(l->md, doubted, block, n);
+		return ret ?: 1;
 	}
+	return 0;
+}
+
+/*
+ * The journal ends where neither replica holds the next sequence. What one of them withdraws may
+ * be in doubt until a checkpoint, whose activation number hides it. And replica 0 is written
+ * first: if its slot cannot be read, there may be a commit that nobody knows. Not after an
+ * orderly stop: then none came after.
+ */
+static int load_end(struct loader *l, u64 sequence)
+{
+	int ret;
+	u32 i;
+
+	if (l->md->sb.state == DM_REMAP_STATE_CLEAN)
+		return 0;
+	ret = doubt_withdrawn(l, sequence, sequence - 1);
+	if (ret)
+		return min_t(int, ret, 0);
+	div_u64_rem(sequence, l->md->sb.layout.journal_blocks, &i);
 	l->report->end_unread = l->slot[0][i].verdict == DM_REMAP_UNREADABLE;
 	return 0;
 }
@@ -665,18 +682,20 @@ static int replay(struct loader *l)
 /*
  * One end alone is known to start where replay began. The other may start a commit
  * earlier, and find that one: as long as it may, what that commit says is in doubt, unless
- * both find it, and it is the one that the table has and the chain goes on from.
+ * both find it, and it is the one that the table has and the chain goes on from. It may also
+ * find it where it cannot be read now.
  */
 static int doubt_between_ends(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	const struct dm_remap_super *sb = &md->sb;
 	u64 sequence = sb->journal_start - 1, at = dm_remap_journal_at(&sb->layout, 0, sequence);
-	int r, ret = 0;
+	int r, ret;
 	u32 i;
 
 	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1)
 		return 0;
+	ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
 	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
 	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++) {
 		const struct dm_remap_disk_block *block = &l->ring[r][i];

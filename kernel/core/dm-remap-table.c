@@ -603,7 +603,7 @@ static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64
 	return leaf;
 }
 
-/* A new leaf for @node: what becomes of @base, NULL if there is none, with room for @more records. */
+/* A new leaf for @node, from @base or, if that is NULL, none, with room for @more records. */
 static int node_make(struct dm_remap_update_node *node, const struct dm_remap_leaf *base,
 		     const struct edit *e, u32 more)
 {

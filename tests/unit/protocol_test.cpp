@@ -591,6 +591,37 @@ TEST(Protocol, UnreadableFellowOfAWithdrawalIsInDoubt) {
     }
 }
 
+// The same behind the start of the one end that is known to pass the commit: the other end would
+// find it, if its slot can be read again.
+TEST(Protocol, UnreadableFellowOfAWithdrawalBehindTheStartIsInDoubt) {
+    auto world = formatted();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    fail_landing_commit(*world, {false, true});
+    EXPECT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
+    unreadable_block(*world, journal_at(*world, 0, kFirst));
+    world->spare.bad_write.insert(0);
+    {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_TRUE(md->records().empty());
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 107));
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 108));
+    }
+    // It can be read again, and superblock 1 is lost: indeed.
+    const Image image = world->spare.image();
+    world->spare.bad_read.clear();
+    zero_block(*world, dm_remap_superblock_at(&layout, 1));
+    EXPECT_EQ(try_load(*world).records.size(), 1U);
+    world->spare.restore(image);
+    // When both ends start behind it, nothing leads there.
+    world->spare.bad_write.clear();
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_TRUE(try_load(*world).records.empty());
+}
+
 // What it says must be possible.
 TEST(Protocol, WithdrawalOfAnImpossibleEntryIsRefusedWhereItCounts) {
     auto world = formatted();
