@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -216,6 +217,11 @@ int main(int argc, char** argv) {
     if (testing::GTEST_FLAG(list_tests)) {
         return RUN_ALL_TESTS();  // run.sh asks on the host
     }
+    // Memory is kept, big blocks too: to have each zeroed by the kernel takes an emulated processor
+    // longer than what the cases do with it.
+    constexpr int kNever = 1 << 30;
+    mallopt(M_MMAP_THRESHOLD, kNever);
+    mallopt(M_TRIM_THRESHOLD, kNever);
     // A crash must not take the log with it.
     if (setvbuf(stdout, nullptr, _IOLBF, BUFSIZ) != 0) {
         return 1;
