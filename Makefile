@@ -129,7 +129,7 @@ install: all
 
 .PHONY: deps clean
 deps:
-	scripts/deps.sh build test fuzz
+	scripts/deps.sh build test vm fuzz
 
 clean:
 	rm -rf build
@@ -179,12 +179,13 @@ kill-storm:
 	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'
 
 bench:
-	scripts/deps.sh build test bench
+	scripts/deps.sh build test vm bench
 	+tests/bench/io-bench.sh
 	$(CMAKE_DIR)/tests/bench/core-bench
 
 check-style:
 	scripts/check-style.sh
 
-demo: deps
+demo:
+	scripts/deps.sh build test vm
 	scripts/demo.sh

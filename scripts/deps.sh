@@ -1,7 +1,7 @@
 #!/bin/bash
-# Install the Debian packages that the given groups need: deps.sh [build] [test] [fuzz]
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [vm] [fuzz]
 # [coverage] [debug] [bench] [style].
-# Without a group: build and test. Says nothing and does nothing when all are there.
+# Without a group: build and test. What [vm] has takes longest. Says nothing and does nothing when all are there.
 set -euo pipefail
 
 declare -A groups=(
@@ -9,8 +9,8 @@ declare -A groups=(
         linux-headers-amd64 linux-headers-6.12-amd64
         libdeflate-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
         libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
-    [test]="libgtest-dev libgmock-dev librapidcheck-dev
-        qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
+    [test]="libgtest-dev libgmock-dev librapidcheck-dev"
+    [vm]="qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"

@@ -25,6 +25,15 @@ step() {
     echo "=== $name: $((SECONDS - start)) s"
 }
 
+# What the machines are made of: that can be had while other things are built.
+vm_packages() {
+    local series
+    scripts/deps.sh vm || return
+    for series in $(scripts/kernels.sh series); do
+        scripts/kernels.sh fetch "$(scripts/kernels.sh version "$series")" || return
+    done
+}
+
 # on_each_kernel NAME SCRIPT ARGS...: the kernels side by side, for a machine waits much of the time
 # and often uses one processor. What each says comes in one piece.
 on_each_kernel() {
@@ -44,6 +53,7 @@ trap 'trap - TERM && kill 0' INT TERM
 
 : >build/results/steps.txt
 step packages scripts/deps.sh build test fuzz
+step 'vm packages' vm_packages >build/results/said-packages 2>&1 &
 for series in $(scripts/kernels.sh series); do
     step "module $series" make -s -j "$(nproc)" module \
         KVER="$(scripts/kernels.sh version "$series")"
@@ -54,10 +64,9 @@ step simulator make -s test-sim
 step 'tool tests' make -s test-cli
 step 'fuzz programs' make -s -j "$(nproc)" fuzz-programs
 step fuzz make -s test-fuzz
-# apt has one lock, and what follows runs side by side.
-for series in $(scripts/kernels.sh series); do
-    step "kernel $series" scripts/kernels.sh fetch "$(scripts/kernels.sh version "$series")"
-done
+wait
+cat build/results/said-packages
+rm build/results/said-packages
 on_each_kernel vm tests/vm/run.sh
 on_each_kernel 'kill storm' tests/vm/kill-storm.sh --runs 5
 # That the harness itself notices what it must.

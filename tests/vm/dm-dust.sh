@@ -10,7 +10,7 @@ series=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$version")
 source=/usr/src/linux-source-$series.tar.xz
 
 if [[ ! -e $dir/dm-dust.ko || $source -nt $dir/dm-dust.ko ]]; then
-    [[ -e $source ]] || { echo "dm-dust.sh: no $source: scripts/deps.sh test" >&2 && exit 1; }
+    [[ -e $source ]] || { echo "dm-dust.sh: no $source: scripts/deps.sh vm" >&2 && exit 1; }
     mkdir -p "$dir"
     tar -xf "$source" -C "$dir" --strip-components=3 --touch --occurrence=1 \
         "linux-source-$series/drivers/md/dm-dust.c"

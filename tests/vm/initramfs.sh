@@ -1,7 +1,12 @@
 #!/bin/bash
-# initramfs.sh VERSION: pack what the test machine runs into build/vm/VERSION/initramfs.cpio:
-# busybox, a few tools, this kernel's modules that tests use, dm_remap.ko, dm-remapctl, the case programs
-# and, in /corpus, the programs that make hostile spares.
+# initramfs.sh VERSION: pack what the test machine runs. In build/vm/VERSION it makes
+#
+#   system.img       its /usr, a file system: busybox, a few tools, this kernel's modules that tests
+#                    use, dm_remap.ko, dm-remapctl, the case programs and, in share/corpus, the
+#                    programs that make hostile spares
+#   initramfs.cpio   the rest of its root, and what it takes to mount /usr. The kernel unpacks all of
+#                    it at each boot, also what nobody asks for, hence there is little in it.
+#
 # The tools and modules are staged once; only what changed is copied, and packed, again.
 set -euo pipefail
 shopt -s nullglob
@@ -10,7 +15,8 @@ cd "$(dirname "$0")/../.."
 version=$1
 kernel=$(scripts/kernels.sh fetch "$version")
 dir=build/vm/$version
-root=$dir/root
+root=$dir/root   # what becomes system.img, in usr
+first=$dir/first # what becomes initramfs.cpio
 
 tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd lvm)
 modules=(virtio_pci virtio_blk virtio_console configfs
@@ -22,9 +28,10 @@ corpus=tests/fuzz/corpus/spare
 dm_remap=build/module/$version/dm_remap.ko
 dm_dust=$(tests/vm/dm-dust.sh "$version")
 
-# Copies of programs into usr/bin, with the libraries that they are linked to.
+# Copies of programs into ROOT/usr/bin, with the libraries that they are linked to.
 stage_programs() {
-    local library
+    local root=$1 library
+    shift
     cp -L --remove-destination "$@" "$root/usr/bin/"
     ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' |
         grep -v ':$' | sort -u |
@@ -34,9 +41,10 @@ stage_programs() {
         done
 }
 
-# Modules with all that they depend on, decompressed: the kernel loads them without help.
+# Modules for ROOT with all that they depend on, decompressed: the kernel loads them without help.
 stage_modules() {
-    local module path to
+    local root=$1 module path to
+    shift
     mkdir -p "$root/lib/modules/$version"
     cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} \
         "$root/lib/modules/$version/"
@@ -55,8 +63,23 @@ stage_modules() {
 
 stage_system() {
     local applet paths tool
+    make_root "$root"
+    mapfile -t paths < <(PATH=$PATH:/usr/sbin:/sbin type -P "${tools[@]}")
+    [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
+    stage_programs "$root" "${paths[@]}"
+    for tool in modprobe rmmod insmod lsmod modinfo; do
+        ln -sf kmod "$root/usr/bin/$tool"
+    done
+    ln -sf mke2fs "$root/usr/bin/mkfs.ext4"
+    stage_modules "$root" "${modules[@]}"
+    touch "$dir/staged"
+}
+
+# With busybox, under all its names.
+make_root() {
+    local root=$1 applet
     rm -rf "$root"
-    mkdir -p "$root"/usr/{bin,lib,lib64} "$root"/{dev,etc,mnt,proc,run,sys,tmp}
+    mkdir -p "$root"/usr/{bin,lib,lib64}
     ln -s usr/bin "$root/bin"
     ln -s usr/bin "$root/sbin"
     ln -s bin "$root/usr/sbin"
@@ -66,32 +89,44 @@ stage_system() {
     for applet in $(busybox --list); do
         [[ $applet == busybox ]] || ln -s busybox "$root/usr/bin/$applet"
     done
-    mapfile -t paths < <(PATH=$PATH:/usr/sbin:/sbin type -P "${tools[@]}")
-    [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
-    stage_programs "${paths[@]}"
-    for tool in modprobe rmmod insmod lsmod modinfo; do
-        ln -sf kmod "$root/usr/bin/$tool"
-    done
-    ln -sf mke2fs "$root/usr/bin/mkfs.ext4"
-    cp /etc/mke2fs.conf "$root/etc/"
-    stage_modules "${modules[@]}"
-    touch "$dir/staged"
+}
+
+# The list is that of the modules that init loads before it has /usr.
+pack_first() {
+    make_root "$first"
+    mkdir -p "$first"/{dev,etc,mnt,proc,run,sys,tmp}
+    cp /etc/mke2fs.conf "$first/etc/"
+    cp tests/vm/init "$first/init"
+    stage_modules "$first" virtio_pci virtio_blk ext4
+    depmod -b "$first" "$version"
+    (cd "$first" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
+    mv "$dir/packing" "$dir/initramfs.cpio"
+}
+
+# A tenth is for the file system's own.
+pack_system() {
+    local kilobytes
+    kilobytes=$(du -sk "$root/usr" | cut -f 1)
+    rm -f "$dir/packing"
+    mke2fs -q -t ext4 -O ^has_journal -m 0 -E root_owner=0:0 -d "$root/usr" "$dir/packing" \
+        "$((kilobytes + kilobytes / 10 + 4096))k" >/dev/null
+    mv "$dir/packing" "$dir/system.img"
 }
 
 stage_project() {
     local module needs path
-    cp -u tests/vm/init "$root/init"
-    rm -rf "$root/corpus"
-    cp -r "$corpus" "$root/corpus"
+    rm -rf "${root:?}/usr/share"
+    mkdir -p "$root/usr/share"
+    cp -r "$corpus" "$root/usr/share/corpus"
     for path in "${built[@]}"; do
-        [[ ! -e $path ]] || stage_programs "$path"
+        [[ ! -e $path ]] || stage_programs "$root" "$path"
     done
     for module in "$dm_remap" "$dm_dust"; do
         [[ -e $module ]] || continue
         mkdir -p "$root/lib/modules/$version/updates"
         cp -u "$module" "$root/lib/modules/$version/updates/"
         IFS=, read -ra needs <<<"$(modinfo -F depends "$module")"
-        [[ ${#needs[@]} -eq 0 ]] || stage_modules "${needs[@]}"
+        [[ ${#needs[@]} -eq 0 ]] || stage_modules "$root" "${needs[@]}"
     done
     depmod -b "$root" "$version"
 }
@@ -100,11 +135,13 @@ mkdir -p "$dir"
 if [[ ! -e $dir/staged || $0 -nt $dir/staged || $kernel -nt $dir/staged ]]; then
     stage_system
 fi
-for input in "$dir/staged" tests/vm/init "$dm_remap" "$dm_dust" "$corpus" "${built[@]}"; do
-    if [[ $input -nt $dir/initramfs.cpio ]]; then
+if [[ $dir/staged -nt $dir/initramfs.cpio || tests/vm/init -nt $dir/initramfs.cpio ]]; then
+    pack_first
+fi
+for input in "$dir/staged" "$dm_remap" "$dm_dust" "$corpus" "${built[@]}"; do
+    if [[ $input -nt $dir/system.img ]]; then
         stage_project
-        (cd "$root" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
-        mv "$dir/packing" "$dir/initramfs.cpio"
+        pack_system
         break
     fi
 done

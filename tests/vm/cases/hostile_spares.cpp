@@ -26,8 +26,8 @@
 namespace remap::vm {
 namespace {
 
-constexpr const char* kCorpus = "/corpus";  // initramfs.sh
-constexpr uint64_t kSpareSeed = 2;          // what the spare's data sectors hold; main is zeros
+constexpr const char* kCorpus = "/usr/share/corpus";  // initramfs.sh
+constexpr uint64_t kSpareSeed = 2;  // what the spare's data sectors hold; main is zeros
 
 // The main device of a program, as it would be in user space.
 struct Main {

@@ -153,7 +153,6 @@ TEST_F(RacesScattered, RemapAndUnremapUnderLoad) {
 }
 
 TEST_F(Scattered, Ext4IsSoundAfterwards) {
-    const Module ext4("ext4");
     run_ok({"mkfs.ext4", "-q", device.path()});
     run_ok({"mount", "-t", "ext4", device.path(), "/mnt"});
     run_ok({"sh", "-c",

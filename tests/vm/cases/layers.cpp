@@ -75,7 +75,6 @@ void unmount_and_check() {
 }
 
 TEST(Layers, LvmAbove) {
-    const Module ext4("ext4");
     Stack stack({.main_mb = 64});
     // Beyond the first MiB, where LVM keeps its own.
     auto bad = scattered_ranges(stack.sectors() - 4096, 400, 4, 1);
