@@ -25,10 +25,10 @@ step() {
     echo "=== $name: $((SECONDS - start)) s"
 }
 
-# What the machines are made of: that can be had while other things are built.
-vm_packages() {
+# For the fuzzers, and what the machines are made of: that can be had while other things are built.
+late_packages() {
     local series
-    scripts/deps.sh vm || return
+    scripts/deps.sh fuzz vm || return
     for series in $(scripts/kernels.sh series); do
         scripts/kernels.sh fetch "$(scripts/kernels.sh version "$series")" || return
     done
@@ -52,8 +52,8 @@ on_each_kernel() {
 trap 'trap - TERM && kill 0' INT TERM
 
 : >build/results/steps.txt
-step packages scripts/deps.sh build test fuzz
-step 'vm packages' vm_packages >build/results/said-packages 2>&1 &
+step packages scripts/deps.sh build test
+step 'late packages' late_packages >build/results/said-packages 2>&1 &
 for series in $(scripts/kernels.sh series); do
     step "module $series" make -s -j "$(nproc)" module \
         KVER="$(scripts/kernels.sh version "$series")"
@@ -62,11 +62,11 @@ step programs make -s test-programs
 step 'unit tests' make -s test-unit
 step simulator make -s test-sim
 step 'tool tests' make -s test-cli
-step 'fuzz programs' make -s -j "$(nproc)" fuzz-programs
-step fuzz make -s test-fuzz
 wait
 cat build/results/said-packages
 rm build/results/said-packages
+step 'fuzz programs' make -s -j "$(nproc)" fuzz-programs
+step fuzz make -s test-fuzz
 on_each_kernel vm tests/vm/run.sh
 on_each_kernel 'kill storm' tests/vm/kill-storm.sh --runs 5
 # That the harness itself notices what it must.
