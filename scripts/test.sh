@@ -68,7 +68,7 @@ rm build/results/said-packages
 step 'fuzz programs' make -s -j "$(nproc)" fuzz-programs
 step fuzz make -s test-fuzz
 on_each_kernel vm tests/vm/run.sh
-on_each_kernel 'kill storm' tests/vm/kill-storm.sh --runs 5
+on_each_kernel 'kill storm' tests/vm/kill-storm.sh --runs 3
 # That the harness itself notices what it must.
 step 'vm selftest' tests/vm/run.sh --kernel 6.12 --case 'SelftestFails.*'
 

@@ -58,7 +58,7 @@ testing::AssertionResult verify_records(const BlockFile& device, uint64_t sector
 }
 
 constexpr uint64_t kRecords = 100000;
-constexpr uint64_t kStride = 8;
+constexpr uint64_t kStride = 2;
 constexpr uint64_t kEnd = kStride * kRecords;
 constexpr uint64_t kSectors = kEnd + 4000;  // of the mapped device
 

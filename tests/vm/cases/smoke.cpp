@@ -5,7 +5,6 @@
 #include "backing.h"
 #include "block.h"
 #include "dm_device.h"
-#include "harness.h"
 
 namespace remap::vm {
 namespace {
@@ -82,26 +81,6 @@ TEST(Smoke, DmDeviceVerbs) {
     EXPECT_EQ(BlockFile(device.path()).sectors(), 2048U);
     EXPECT_THROW(device.message("no such message"), DmError);
     EXPECT_THROW(device.load({{0, 2048, "no-such-target", ""}}), DmError);
-}
-
-TEST(RebootSmoke, Phase1Write) {
-    const BlockFile disk(machine_disk("main"));
-    ASSERT_TRUE(verify_zeroes(disk, 0, 2048)) << "not blank";
-    write_pattern(disk, 0, 2048, 7);
-}
-
-TEST(RebootSmoke, Phase2FindItAndCutPower) {
-    const BlockFile disk(machine_disk("main"));
-    EXPECT_TRUE(verify_pattern(disk, 0, 2048, 7));
-    write_pattern(disk, 2048, 2048, 8);
-    const DmDevice left("left", {{0, 2048, "zero", ""}});
-    cut_power();
-}
-
-TEST(RebootSmoke, Phase3FindThatToo) {
-    const BlockFile disk(machine_disk("main"));
-    EXPECT_TRUE(verify_pattern(disk, 0, 2048, 7));
-    EXPECT_TRUE(verify_pattern(disk, 2048, 2048, 8));
 }
 
 }  // namespace
