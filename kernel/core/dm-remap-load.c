@@ -575,17 +575,21 @@ static bool follows(const struct loader *l, const struct dm_remap_disk_block *bl
 	       (latest ? own == sb->activation : own < sb->activation);
 }
 
-/* How many entries a withdrawal tells of, none of which counts; or an error. */
+/*
+ * How many entries a withdrawal tells of, none of which counts; or an error. What lies behind the
+ * journal's start may be of a longer device.
+ */
 static int withdrawn_entries(struct loader *l, const struct dm_remap_disk_block *block)
 {
 	struct dm_remap_metadata *md = l->md;
+	bool behind = le64_to_cpu(block->header.sequence) < md->sb.journal_start;
 	int n;
 
 	for (n = 0; n < DM_REMAP_ENTRIES_PER_BLOCK && block->entry[n].kind; n++) {
 		struct dm_remap_record r;
 
 		dm_remap_entry_decode(&r, &block->entry[n]);
-		if (dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true))
+		if (!behind && dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true))
 			return refuse(l, -EUCLEAN, ENTRY_IMPOSSIBLE);
 	}
 	return n;
@@ -683,19 +687,21 @@ static int replay(struct loader *l)
  * One end alone is known to start where replay began. The other may start a commit
  * earlier, and find that one: as long as it may, what that commit says is in doubt, unless
  * both find it, and it is the one that the table has and the chain goes on from. It may also
- * find it where it cannot be read now.
+ * find it where it cannot be read now: but not once this start was on both ends, as it was
+ * before the next commit, and before the next generation.
  */
 static int doubt_between_ends(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	const struct dm_remap_super *sb = &md->sb;
 	u64 sequence = sb->journal_start - 1, at = dm_remap_journal_at(&sb->layout, 0, sequence);
-	int r, ret;
+	int r, ret = 0;
 	u32 i;
 
 	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1)
 		return 0;
-	ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
+	if (!l->report->replayed && sb->generation == sb->table_generation)
+		ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
 	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
 	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++) {
 		const struct dm_remap_disk_block *block = &l->ring[r][i];

@@ -639,19 +639,20 @@ static struct span span_of(const struct dm_remap_leaf *leaf, const struct edit *
 
 /*
  * Once more a region that the update has. Nobody has seen its leaf yet, and a batch
- * often has a hundred edits for it: one that comes to few records is made in place.
+ * often has a hundred edits for it: one that comes to few records is made in place,
+ * unless most of the memory would be idle then.
  */
 static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
 {
 	struct dm_remap_leaf *leaf = node->leaf;
 	struct span span = span_of(leaf, e);
 	u32 at = span.record - leaf->record, behind = leaf->count - at - span.count;
-	u32 count = pieces_edit(NULL, span, node->region, e);
+	u32 count = pieces_edit(NULL, span, node->region, e), total = at + count + behind;
 	struct dm_remap_record few[8];
 	int ret;
 
-	if (count > ARRAY_SIZE(few) || at + count + behind > node->room) {
-		ret = node_make(node, leaf, e, leaf->count / 4 + ARRAY_SIZE(few));
+	if (count > ARRAY_SIZE(few) || total > node->room || total < node->room / 4) {
+		ret = node_make(node, leaf, e, total / 4 + ARRAY_SIZE(few));
 		if (!ret)
 			dm_remap_free(leaf);
 		return ret;
@@ -660,7 +661,7 @@ static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
 	memmove(&leaf->record[at + count], &leaf->record[at + span.count],
 		behind * sizeof(leaf->record[0]));
 	memcpy(&leaf->record[at], few, count * sizeof(few[0]));
-	leaf->count = at + count + behind;
+	leaf->count = total;
 	return 0;
 }
 

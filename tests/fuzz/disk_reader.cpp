@@ -253,7 +253,6 @@ class Reader {
             oldest_start_ = std::min(head->start, end->start);
             lags_ = {head->generation() < end->generation(),
                      end->generation() < head->generation()};
-            both_ = !lags_[0] && !lags_[1];
         }
         if (super.state() == 1) {
             refuse("half formatted");
@@ -483,11 +482,8 @@ class Reader {
             refuse("fewer sequences than the activation found");
         }
         check_end(super, s, chain);
-        if (s < super.start + super.J && super.raw.field(76, 4) != kClean) {
+        if (s < super.start + super.J) {
             check_withdrawn(super, s);
-        }
-        if (!both_) {
-            check_withdrawn(super, super.start - 1);
         }
     }
 
@@ -513,11 +509,11 @@ class Reader {
     }
 
     // What may be where a copy cannot be read, beside a withdrawal.
-    void check_withdrawn(const Super& super, std::uint64_t s) const {
-        for (unsigned r = 0; r < 2; r++) {
-            const std::optional<Raw> raw = read(super.journal_at(r, s));
-            const bool fellow = read(super.journal_at(1 - r, s)).has_value();
-            if (fellow || !of_sequence(super, raw, r, s) || raw->count() != 0) {
+    void check_withdrawn(const Super& super, std::uint64_t end) const {
+        for (unsigned r = 0; r < 2 && super.raw.field(76, 4) != kClean; r++) {
+            const std::optional<Raw> raw = read(super.journal_at(r, end));
+            const bool fellow = read(super.journal_at(1 - r, end)).has_value();
+            if (fellow || !of_sequence(super, raw, r, end) || raw->count() != 0) {
                 continue;
             }
             for (unsigned k = 0; k < kMaxEntries; k++) {
@@ -579,7 +575,6 @@ class Reader {
     std::uint64_t next_retired_ = 0;
     std::uint64_t oldest_start_ = 0;
     std::array<bool, 2> lags_{};
-    bool both_ = false;  // superblocks are there, of one generation
 };
 
 }  // namespace

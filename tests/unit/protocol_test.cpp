@@ -622,6 +622,41 @@ TEST(Protocol, UnreadableFellowOfAWithdrawalBehindTheStartIsInDoubt) {
     EXPECT_TRUE(try_load(*world).records.empty());
 }
 
+// Not once both ends started behind it, though the other one and the slot beside it are lost: no
+// commit comes before that, and no other generation.
+TEST(Protocol, WithdrawalThatBothEndsPassedIsNotInDoubt) {
+    for (bool commit_follows : {false, true}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+        fail_landing_commit(*world, {true, true});
+        {
+            auto md = open(*world);
+            ASSERT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+            ASSERT_EQ(commit_follows ? md->remap(100, 8) : md->deactivate(), 0);
+        }
+        unreadable_block(*world, tail);
+        unreadable_block(*world, journal_at(*world, 1, kFirst));
+        world->spare.bad_write.insert(tail * kBlockSectors);
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_EQ(md->records().size(), commit_follows ? 1U : 0U);
+    }
+}
+
+// A device may be shorter than when the commit behind the start was withdrawn.
+TEST(Protocol, WithdrawalBehindTheStartMayLieBeyondTheEnd) {
+    auto world = formatted();
+    fail_landing_commit(*world, {false, true});
+    dm_remap_disk_block block = block_at(*world, journal_at(*world, 1, kFirst));
+    block.entry[0].main = htole64(std::uint64_t{1} << 40);
+    put_block(*world, block, journal_at(*world, 1, kFirst));
+    unreadable_block(*world, journal_at(*world, 0, kFirst));
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+}
+
 // What it says must be possible.
 TEST(Protocol, WithdrawalOfAnImpossibleEntryIsRefusedWhereItCounts) {
     auto world = formatted();
