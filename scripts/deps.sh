@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install the Debian packages that the given groups need: deps.sh [build] [test] [vm] [fuzz]
 # [coverage] [debug] [bench] [style].
-# Without a group: build and test. What [vm] has takes longest. Says nothing and does nothing when all are there.
+# Without a group: build and test. Says nothing and does nothing when all are there.
 set -euo pipefail
 
 declare -A groups=(

@@ -11,6 +11,7 @@
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/../.."
+PATH=$PATH:/usr/sbin:/sbin # of depmod, modprobe and mke2fs
 
 version=$1
 kernel=$(scripts/kernels.sh fetch "$version")
@@ -64,7 +65,7 @@ stage_modules() {
 stage_system() {
     local applet paths tool
     make_root "$root"
-    mapfile -t paths < <(PATH=$PATH:/usr/sbin:/sbin type -P "${tools[@]}")
+    mapfile -t paths < <(type -P "${tools[@]}")
     [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
     stage_programs "$root" "${paths[@]}"
     for tool in modprobe rmmod insmod lsmod modinfo; do
