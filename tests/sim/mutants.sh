@@ -3,6 +3,7 @@
 # plays seeds until it finds it. Fails if it finds one of them not, or finds one where there is none.
 #
 #   mutants.sh [--seeds N] [NAME ...]     N seeds at most for each; names as of the patches
+#   mutants.sh --fit                      only: can each of them still be planted?
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,6 +13,14 @@ build=$PWD/build/mutants
 parts=build/cmake/tests/sim/libsim-parts.a
 patches=tests/sim/mutants
 
+if [[ ${1:-} == --fit ]]; then
+    bad=0
+    for patch in "$patches"/*.patch; do
+        # As plant does.
+        patch --dry-run --batch --fuzz=0 --strip=1 --quiet <"$patch" || { echo "$patch" && bad=1; }
+    done
+    exit $bad
+fi
 if [[ ${1:-} == --seeds ]]; then
     seeds=$2
     shift 2
