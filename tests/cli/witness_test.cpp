@@ -57,7 +57,7 @@ TEST(WitnessFile, IsALineOfJson) {
 
 TEST(WitnessFile, KeysOfNewerToolsAreSkipped) {
     std::string longer = text;
-    longer.replace(longer.find("}"), 1, R"(,"colour":"blue"})");
+    longer.replace(longer.find('}'), 1, R"(,"colour":"blue"})");
     EXPECT_EQ(parse_witness(longer).value(), record());
 }
 

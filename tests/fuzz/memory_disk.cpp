@@ -49,7 +49,7 @@ void disk_log(void* ctx, dm_remap_level /*level*/, const char* fmt, ...) {
     std::array<char, 512> line{};
     va_list args;
     va_start(args, fmt);
-    std::vsnprintf(line.data(), line.size(), fmt, args);
+    (void)std::vsnprintf(line.data(), line.size(), fmt, args);
     va_end(args);
     disk_of(ctx).log.emplace_back(line.data());
 }
@@ -80,7 +80,7 @@ Metadata::Metadata(MemoryDisk& disk) : disk_(disk) {
 }
 
 void wrong(const std::string& what) {
-    std::fprintf(stderr, "WRONG: %s\n", what.c_str());
+    (void)std::fprintf(stderr, "WRONG: %s\n", what.c_str());
     std::abort();
 }
 

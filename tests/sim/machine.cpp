@@ -116,7 +116,7 @@ static void log_line(void* /*ctx*/, dm_remap_level /*level*/, const char* format
     char line[512];
     va_list args;
     va_start(args, format);
-    std::vsnprintf(line, sizeof(line), format, args);
+    (void)std::vsnprintf(line, sizeof(line), format, args);
     va_end(args);
     trace("      core: %s", line);
 }

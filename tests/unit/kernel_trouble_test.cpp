@@ -36,8 +36,7 @@ TEST(KernelTrouble, ReportsAreTrouble) {
         "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!",
         "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [dmsetup:71]",
         "BUG kmalloc-64 (Tainted: G    B      O      ): Poison overwritten",
-        "BUG dm_remap_leaf (Not tainted): Objects remaining in dm_remap_leaf on "
-        "__kmem_cache_shutdown()",
+        "BUG dm_leaf (Not tainted): Objects remaining in dm_leaf on __kmem_cache_shutdown()",
         "kernel BUG at mm/slub.c:448!",
         "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000000: "
         "0000",

@@ -17,7 +17,6 @@ namespace remap::vm {
 namespace {
 
 using testing::AnyOf;
-using testing::IsEmpty;
 using testing::SizeIs;
 
 constexpr uint64_t kMiB = 1 << 20;

@@ -15,7 +15,6 @@ namespace remap::vm {
 namespace {
 
 using testing::ElementsAre;
-using testing::IsEmpty;
 
 TEST(FailedRead, IsAnErrorForTheBadBlocksAlone) {
     Stack stack;

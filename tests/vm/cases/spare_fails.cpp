@@ -11,8 +11,6 @@
 namespace remap::vm {
 namespace {
 
-using testing::ElementsAre;
-using testing::SizeIs;
 
 uint64_t spare_sector(Stack& stack, size_t record) {
     return std::stoull(remap_list(stack.device()).at(record).spare);

@@ -96,9 +96,9 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(devices + " 2 read_retries 99999999999"), "read_retries must"));
     const std::string uuid = " uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7";
     EXPECT_TRUE(refused(with_text(devices + " 3" + uuid + " witness"), "witness must be"));
+    const std::string with_witness = devices + " 4" + uuid + " witness ";
     for (const char* word : {"7", "7:", ":7", "7:4:0", "x:40", "7:-40", "7:18446744073709551616"}) {
-        EXPECT_TRUE(
-            refused(with_text(devices + " 4" + uuid + " witness " + word), "witness must be"));
+        EXPECT_TRUE(refused(with_text(with_witness + word), "witness must be"));
     }
     EXPECT_TRUE(refused(with_text(devices + " 2 witness 7:40"), "witness needs the uuid"));
     EXPECT_TRUE(
