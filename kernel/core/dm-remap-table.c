@@ -12,7 +12,7 @@ struct dm_remap_update_node {
 	struct dm_remap_update_node *next;
 	u64 region;
 	struct dm_remap_leaf *leaf;	/* the new one; once published, the old one */
-	u32 room;			/* records that the new one has memory for */
+	u32 room;			/* pieces that the new one has memory for */
 };
 
 struct dm_remap_snapshot {
@@ -68,25 +68,79 @@ static struct dm_remap_record record_cut(const struct dm_remap_record *r, u64 st
 	return part;
 }
 
-/* Index of the first of @count records that ends after @sector; @count if none does. */
-static u32 records_search(const struct dm_remap_record *record, u32 count, u64 sector)
+/* ---- pieces ---- */
+
+/* Pieces of one leaf, all or some that follow one another. */
+struct span {
+	const struct dm_remap_piece *piece;
+	u32 count;
+	u64 base;		/* where the region starts */
+};
+
+static struct span span_all(const struct dm_remap_leaf *leaf, u64 region)
 {
-	u32 lo = 0, hi = count;
-
-	while (lo < hi) {
-		u32 mid = lo + (hi - lo) / 2;
-
-		if (record_end(&record[mid]) <= sector)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return (struct span){
+		.piece = leaf->piece, .count = leaf->count, .base = region_start(region),
+	};
 }
 
-static u32 leaf_search(const struct dm_remap_leaf *leaf, u64 sector)
+static struct dm_remap_record span_record(struct span span, u32 i)
 {
-	return records_search(leaf->record, leaf->count, sector);
+	const struct dm_remap_piece *piece = &span.piece[i];
+
+	return (struct dm_remap_record){
+		.main = span.base + piece->start,
+		.spare = piece->spare,
+		.length = piece->end - piece->start,
+		.kind = piece->kind,
+		.reason = piece->reason,
+		.flags = piece->flags,
+		.first_time = piece->first_time,
+		.last_time = piece->last_time,
+	};
+}
+
+/* @r lies within one region. */
+static struct dm_remap_piece piece_of(const struct dm_remap_record *r)
+{
+	u32 start = r->main & (DM_REMAP_REGION_SECTORS - 1);
+
+	return (struct dm_remap_piece){
+		.spare = r->spare,
+		.first_time = r->first_time,
+		.last_time = r->last_time,
+		.start = start,
+		.end = start + r->length,
+		.kind = r->kind,
+		.reason = r->reason,
+		.flags = r->flags,
+	};
+}
+
+/* The first of @count pieces that ends after sector @at of the region; behind them if none does. */
+static const struct dm_remap_piece *pieces_search(const struct dm_remap_piece *piece, u32 count,
+						  u32 at)
+{
+	while (count) {
+		u32 half = count / 2;
+
+		if (piece[half].end <= at) {
+			piece += half + 1;
+			count -= half + 1;
+		} else {
+			count = half;
+		}
+	}
+	return piece;
+}
+
+/* The same for any sector of the device: an index. */
+static u32 span_search(struct span span, u64 sector)
+{
+	if (sector < span.base)
+		return 0;
+	return pieces_search(span.piece, span.count,
+			     min_t(u64, sector - span.base, DM_REMAP_REGION_SECTORS)) - span.piece;
 }
 
 /* ---- directory ---- */
@@ -210,26 +264,25 @@ static const struct dm_remap_leaf *leaf_read(const struct dm_remap_table *t, u64
 /* What holds at @sector, up to the edge of its region: returns where the run ends. */
 static u64 region_run(const struct dm_remap_leaf *leaf, u64 sector, struct dm_remap_extent *e)
 {
-	u64 edge = region_start(region_of(sector) + 1);
-	const struct dm_remap_record *r;
-	u32 i;
+	u64 base = region_start(region_of(sector));
+	const struct dm_remap_piece *piece;
+	u32 at = sector - base;
 
 	e->kind = DM_REMAP_NONE;
 	e->flags = 0;
 	e->spare = 0;
 	if (!leaf)
-		return edge;
-	i = leaf_search(leaf, sector);
-	if (i == leaf->count)
-		return edge;
-	r = &leaf->record[i];
-	if (r->main > sector)
-		return r->main;
-	e->kind = r->kind;
-	e->flags = r->flags;
-	if (r->kind == DM_REMAP_MAPPED)
-		e->spare = r->spare + (sector - r->main);
-	return record_end(r);
+		return base + DM_REMAP_REGION_SECTORS;
+	piece = pieces_search(leaf->piece, leaf->count, at);
+	if (piece == leaf->piece + leaf->count)
+		return base + DM_REMAP_REGION_SECTORS;
+	if (piece->start > at)
+		return base + piece->start;
+	e->kind = piece->kind;
+	e->flags = piece->flags;
+	if (piece->kind == DM_REMAP_MAPPED)
+		e->spare = piece->spare + (at - piece->start);
+	return base + piece->end;
 }
 
 void dm_remap_table_lookup(const struct dm_remap_table *t, u64 sector, u64 sectors,
@@ -269,21 +322,21 @@ static const struct dm_remap_leaf *walk_leaf(const struct dm_remap_table *t, u64
 }
 
 /*
- * Joins what follows @r in @leaf, from record @i on, to it. True: the leaf's end was
+ * Joins what follows @r in a leaf, from piece @i on, to it. True: the leaf's end was
  * reached, and @r, if it is one yet (length not 0), may go on in the next region.
  */
-static bool walk_one(const struct dm_remap_leaf *leaf, u32 i, struct dm_remap_record *r)
+static bool walk_one(struct span leaf, u32 i, struct dm_remap_record *r)
 {
-	for (; i < leaf->count; i++) {
-		const struct dm_remap_record *next = &leaf->record[i];
+	for (; i < leaf.count; i++) {
+		struct dm_remap_record next = span_record(leaf, i);
 
 		if (!r->length) {
-			if (next->kind == DM_REMAP_NONE)
+			if (next.kind == DM_REMAP_NONE)
 				continue;
-			*r = *next;
+			*r = next;
 			r->flags = 0;
-		} else if (dm_remap_record_joins(r, next)) {
-			dm_remap_record_join(r, next);
+		} else if (dm_remap_record_joins(r, &next)) {
+			dm_remap_record_join(r, &next);
 		} else {
 			return false;
 		}
@@ -300,43 +353,47 @@ static bool walk(const struct dm_remap_table *t, u64 from,
 	r->length = 0;
 	for (; region != U64_MAX; region = next_region(t, region + 1)) {
 		const struct dm_remap_leaf *leaf = walk_leaf(t, region, snapshot);
+		struct span all;
 
 		if (r->length && record_end(r) != region_start(region))
 			break;
-		if (leaf && !walk_one(leaf, leaf_search(leaf, from), r))
+		if (!leaf)
+			continue;
+		all = span_all(leaf, region);
+		if (!walk_one(all, span_search(all, from), r))
 			break;
 	}
 	return r->length;
 }
 
 /* The piece just before @sector, if there is one that ends there. */
-static const struct dm_remap_record *piece_before(const struct dm_remap_table *t, u64 sector)
+static bool piece_before(const struct dm_remap_table *t, u64 sector, struct dm_remap_record *r)
 {
 	const struct dm_remap_leaf *leaf = sector ? leaf_at(t, region_of(sector - 1)) : NULL;
+	struct span all;
 	u32 i;
 
 	if (!leaf)
-		return NULL;
-	i = leaf_search(leaf, sector - 1);
-	if (i == leaf->count || leaf->record[i].main >= sector)
-		return NULL;
-	return &leaf->record[i];
+		return false;
+	all = span_all(leaf, region_of(sector - 1));
+	i = span_search(all, sector - 1);
+	if (i == all.count)
+		return false;
+	*r = span_record(all, i);
+	return r->main < sector;
 }
 
 bool dm_remap_table_next(struct dm_remap_table *t, u64 from, struct dm_remap_record *r)
 {
-	const struct dm_remap_record *before;
+	struct dm_remap_record before;
 	bool found;
 
 	mutex_lock(&t->lock);
 	found = walk(t, from, NULL, r);
-	while (found) {
-		before = piece_before(t, r->main);
-		if (!before || !dm_remap_record_joins(before, r))
-			break;
-		r->main = before->main;
-		r->spare = before->spare;
-		dm_remap_record_join(r, before);
+	while (found && piece_before(t, r->main, &before) && dm_remap_record_joins(&before, r)) {
+		r->main = before.main;
+		r->spare = before.spare;
+		dm_remap_record_join(r, &before);
 	}
 	mutex_unlock(&t->lock);
 	return found;
@@ -366,13 +423,14 @@ static void totals_add(struct dm_remap_totals *totals, const struct dm_remap_rec
 /* Adds (or takes away) what @leaf contributes, joins with its neighbours left out. */
 static void totals_leaf(struct dm_remap_totals *totals, const struct dm_remap_leaf *leaf, int sign)
 {
+	struct dm_remap_record r, before = { .kind = DM_REMAP_NONE };
 	u32 i;
 
-	for (i = 0; leaf && i < leaf->count; i++) {
-		const struct dm_remap_record *r = &leaf->record[i];
-
-		totals_add(totals, r, sign);
-		if (r->kind != DM_REMAP_NONE && !(i && dm_remap_record_joins(r - 1, r)))
+	for (i = 0; leaf && i < leaf->count; i++, before = r) {
+		/* Whichever region it is. */
+		r = span_record(span_all(leaf, 0), i);
+		totals_add(totals, &r, sign);
+		if (r.kind != DM_REMAP_NONE && !dm_remap_record_joins(&before, &r))
 			totals->records += sign;
 	}
 }
@@ -382,9 +440,13 @@ static u64 joins_at(const struct dm_remap_table *t, u64 region)
 {
 	const struct dm_remap_leaf *a = region ? leaf_at(t, region - 1) : NULL;
 	const struct dm_remap_leaf *b = leaf_at(t, region);
+	struct dm_remap_record last, first;
 
-	return a && b && a->count && b->count &&
-	       dm_remap_record_joins(&a->record[a->count - 1], &b->record[0]);
+	if (!a || !b || !a->count || !b->count)
+		return 0;
+	last = span_record(span_all(a, region - 1), a->count - 1);
+	first = span_record(span_all(b, region), 0);
+	return dm_remap_record_joins(&last, &first);
 }
 
 /* Puts @leaf in the place of @old, and keeps the totals right. */
@@ -410,9 +472,9 @@ struct edit {
 	u16 off;
 };
 
-/* Where pieces go; the first pass only counts (record is NULL). */
+/* Where pieces go; the first pass only counts (to is NULL). */
 struct pieces {
-	struct dm_remap_record *record;
+	struct dm_remap_piece *to;
 	u32 count;
 	struct dm_remap_record last;
 };
@@ -430,28 +492,22 @@ static void piece_put(struct pieces *p, const struct dm_remap_record *r)
 		p->last = *r;
 		p->count++;
 	}
-	if (p->record)
-		p->record[p->count - 1] = p->last;
+	if (p->to)
+		p->to[p->count - 1] = piece_of(&p->last);
 }
-
-/* Records of a leaf, all or some that follow one another. */
-struct span {
-	const struct dm_remap_record *record;
-	u32 count;
-};
 
 /* What @from has in [@start, @end). */
 static void pieces_copy(struct pieces *p, struct span from, u64 start, u64 end)
 {
 	u32 i;
 
-	for (i = records_search(from.record, from.count, start); i < from.count; i++) {
-		struct dm_remap_record part;
+	for (i = span_search(from, start); i < from.count; i++) {
+		struct dm_remap_record r = span_record(from, i);
 
-		if (from.record[i].main >= end)
+		if (r.main >= end)
 			break;
-		part = record_cut(&from.record[i], start, end);
-		piece_put(p, &part);
+		r = record_cut(&r, start, end);
+		piece_put(p, &r);
 	}
 }
 
@@ -469,32 +525,31 @@ static void pieces_flag(struct pieces *p, struct span from, u64 start, u64 end,
 	struct dm_remap_record gap = { .main = start, .kind = DM_REMAP_NONE };
 	u32 i;
 
-	for (i = records_search(from.record, from.count, start); i < from.count; i++) {
-		struct dm_remap_record part;
+	for (i = span_search(from, start); i < from.count; i++) {
+		struct dm_remap_record r = span_record(from, i);
 
-		if (from.record[i].main >= end)
+		if (r.main >= end)
 			break;
-		part = record_cut(&from.record[i], start, end);
-		gap.length = part.main - gap.main;
+		r = record_cut(&r, start, end);
+		gap.length = r.main - gap.main;
 		if (gap.length)
 			flags_put(p, gap, e);
-		flags_put(p, part, e);
-		gap.main = record_end(&part);
+		flags_put(p, r, e);
+		gap.main = record_end(&r);
 	}
 	gap.length = end - gap.main;
 	if (gap.length)
 		flags_put(p, gap, e);
 }
 
-/* What becomes of @from, records of @region, by an edit; puts it to @to, or counts. */
-static u32 pieces_edit(struct dm_remap_record *to, struct span from, u64 region,
-		       const struct edit *e)
+/* What becomes of @from by an edit; puts it to @to, or counts. */
+static u32 pieces_edit(struct dm_remap_piece *to, struct span from, const struct edit *e)
 {
-	u64 lo = region_start(region), hi = region_start(region + 1);
-	u64 start = max_t(u64, lo, e->start), end = min_t(u64, hi, e->end);
-	struct pieces p = { .record = to };
+	u64 hi = from.base + DM_REMAP_REGION_SECTORS;
+	u64 start = max_t(u64, from.base, e->start), end = min_t(u64, hi, e->end);
+	struct pieces p = { .to = to };
 
-	pieces_copy(&p, from, lo, start);
+	pieces_copy(&p, from, from.base, start);
 	if (e->set) {
 		struct dm_remap_record part = record_cut(e->set, start, end);
 
@@ -510,7 +565,7 @@ static struct dm_remap_leaf *leaf_alloc(u32 room)
 {
 	struct dm_remap_leaf *leaf;
 
-	return dm_remap_zalloc(sizeof(*leaf) + (size_t)room * sizeof(leaf->record[0]));
+	return dm_remap_zalloc(sizeof(*leaf) + (size_t)room * sizeof(leaf->piece[0]));
 }
 
 /* ---- updates ---- */
@@ -603,52 +658,54 @@ static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64
 	return leaf;
 }
 
-/* A new leaf for @node, from @base or, if that is NULL, none, with room for @more records. */
+/* A new leaf for @node, from @base or, if that is NULL, none, with room for @more pieces. */
 static int node_make(struct dm_remap_update_node *node, const struct dm_remap_leaf *base,
 		     const struct edit *e, u32 more)
 {
-	struct span all = { .count = 0 };
+	struct span all = { .count = 0, .base = region_start(node->region) };
 	struct dm_remap_leaf *leaf;
 	u32 count;
 
 	if (base)
-		all = (struct span){ .record = base->record, .count = base->count };
-	count = pieces_edit(NULL, all, node->region, e);
+		all = span_all(base, node->region);
+	count = pieces_edit(NULL, all, e);
 	leaf = leaf_alloc(count + more);
 	if (!leaf)
 		return -ENOMEM;
-	leaf->count = pieces_edit(leaf->record, all, node->region, e);
+	leaf->count = pieces_edit(leaf->piece, all, e);
 	node->leaf = leaf;
 	node->room = count + more;
 	return 0;
 }
 
 /* Those that an edit can change: what it overlaps, and the neighbours, which may join. */
-static struct span span_of(const struct dm_remap_leaf *leaf, const struct edit *e)
+static struct span span_of(struct span all, const struct edit *e)
 {
-	u32 first = leaf_search(leaf, e->start), end = first;
+	u32 first = span_search(all, e->start), end = first;
 
-	while (end < leaf->count && leaf->record[end].main < e->end)
+	while (end < all.count && all.base + all.piece[end].start < e->end)
 		end++;
-	if (end < leaf->count)
+	if (end < all.count)
 		end++;
 	if (first)
 		first--;
-	return (struct span){ .record = &leaf->record[first], .count = end - first };
+	return (struct span){
+		.piece = &all.piece[first], .count = end - first, .base = all.base,
+	};
 }
 
 /*
  * Once more a region that the update has. Nobody has seen its leaf yet, and a batch
- * often has a hundred edits for it: one that comes to few records is made in place,
+ * often has a hundred edits for it: one that comes to few pieces is made in place,
  * unless most of the memory would be idle then.
  */
 static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
 {
 	struct dm_remap_leaf *leaf = node->leaf;
-	struct span span = span_of(leaf, e);
-	u32 at = span.record - leaf->record, behind = leaf->count - at - span.count;
-	u32 count = pieces_edit(NULL, span, node->region, e), total = at + count + behind;
-	struct dm_remap_record few[8];
+	struct span span = span_of(span_all(leaf, node->region), e);
+	u32 at = span.piece - leaf->piece, behind = leaf->count - at - span.count;
+	u32 count = pieces_edit(NULL, span, e), total = at + count + behind;
+	struct dm_remap_piece few[8];
 	int ret;
 
 	if (count > ARRAY_SIZE(few) || total > node->room || total < node->room / 4) {
@@ -657,10 +714,10 @@ static int node_edit(struct dm_remap_update_node *node, const struct edit *e)
 			dm_remap_free(leaf);
 		return ret;
 	}
-	pieces_edit(few, span, node->region, e);
-	memmove(&leaf->record[at + count], &leaf->record[at + span.count],
-		behind * sizeof(leaf->record[0]));
-	memcpy(&leaf->record[at], few, count * sizeof(few[0]));
+	pieces_edit(few, span, e);
+	memmove(&leaf->piece[at + count], &leaf->piece[at + span.count],
+		behind * sizeof(leaf->piece[0]));
+	memcpy(&leaf->piece[at], few, count * sizeof(few[0]));
 	leaf->count = total;
 	return 0;
 }
@@ -784,21 +841,21 @@ void dm_remap_build_begin(struct dm_remap_build *b, struct dm_remap_table *t)
 	b->table = t;
 }
 
-/* Room for one more: few regions hold more than some records, and a load is often small. */
+/* Room for one more: few regions hold more than some pieces, and a load is often small. */
 static int build_room(struct dm_remap_build *b)
 {
-	struct dm_remap_record *record;
+	struct dm_remap_piece *piece;
 	u32 room = b->room ? 2 * b->room : 64;
 
 	if (b->count < b->room)
 		return 0;
-	record = dm_remap_zalloc(room * sizeof(*record));
-	if (!record)
+	piece = dm_remap_zalloc(room * sizeof(*piece));
+	if (!piece)
 		return -ENOMEM;
 	if (b->count)
-		memcpy(record, b->record, b->count * sizeof(*record));
-	dm_remap_free(b->record);
-	b->record = record;
+		memcpy(piece, b->piece, b->count * sizeof(*piece));
+	dm_remap_free(b->piece);
+	b->piece = piece;
 	b->room = room;
 	return 0;
 }
@@ -815,7 +872,7 @@ static int build_flush(struct dm_remap_build *b)
 	if (!leaf)
 		return -ENOMEM;
 	leaf->count = b->count;
-	memcpy(leaf->record, b->record, (size_t)b->count * sizeof(*b->record));
+	memcpy(leaf->piece, b->piece, (size_t)b->count * sizeof(*b->piece));
 	slot_install(b->table, b->region, NULL, leaf);
 	b->count = 0;
 	cond_resched();
@@ -832,6 +889,7 @@ int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r
 	b->next = end;
 	while (start < end) {
 		u64 edge = region_start(region_of(start) + 1);
+		struct dm_remap_record part = record_cut(r, start, min_t(u64, edge, end));
 
 		if (region_of(start) != b->region) {
 			ret = build_flush(b);
@@ -842,7 +900,7 @@ int dm_remap_build_add(struct dm_remap_build *b, const struct dm_remap_record *r
 		ret = build_room(b);
 		if (ret)
 			return ret;
-		b->record[b->count++] = record_cut(r, start, min_t(u64, edge, end));
+		b->piece[b->count++] = piece_of(&part);
 		start = edge;
 	}
 	return 0;
@@ -852,8 +910,8 @@ int dm_remap_build_end(struct dm_remap_build *b)
 {
 	int ret = build_flush(b);
 
-	dm_remap_free(b->record);
-	b->record = NULL;
+	dm_remap_free(b->piece);
+	b->piece = NULL;
 	return ret;
 }
 

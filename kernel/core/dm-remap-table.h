@@ -3,8 +3,8 @@
  * The remap table in memory.
  *
  * The sectors of a device are cut into fixed regions of 4 MiB. A region with
- * records has one leaf: an immutable array of records, sorted, no two
- * overlapping, none crossing the region's edge. Changing a region means putting
+ * records has one leaf: an immutable array of pieces, which are records cut at the
+ * region's edges, sorted, no two overlapping. Changing a region means putting
  * another leaf in its place (RCU), so a lookup takes no lock and never sees a
  * change half done. A directory of chunks finds the leaf in two loads; where a
  * chunk or leaf is missing there is no record.
@@ -29,11 +29,23 @@
 #define DM_REMAP_CHUNK_SHIFT	9			/* regions in a chunk: 2 GiB */
 #define DM_REMAP_CHUNK_REGIONS	BIT(DM_REMAP_CHUNK_SHIFT)
 
+/* A record within its region, and smaller than one: there can be millions. */
+struct dm_remap_piece {
+	u64 spare;
+	u32 first_time;
+	u32 last_time;
+	u16 start;			/* sector of the region */
+	u16 end;			/* the one behind it */
+	u8 kind;
+	u8 reason;
+	u16 flags;
+};
+
 struct dm_remap_leaf {
-	u32 count;			/* of records */
+	u32 count;			/* of pieces */
 	u32 epoch;			/* table->epoch when published */
 	struct dm_remap_leaf *older;	/* what the snapshot still wants; table->lock */
-	struct dm_remap_record record[];
+	struct dm_remap_piece piece[];
 };
 
 struct dm_remap_chunk {
@@ -163,7 +175,7 @@ void dm_remap_update_abandon(struct dm_remap_update *u);
  */
 struct dm_remap_build {
 	struct dm_remap_table *table;
-	struct dm_remap_record *record;		/* of the region being filled */
+	struct dm_remap_piece *piece;		/* of the region being filled */
 	u32 count;
 	u32 room;
 	u64 region;
