@@ -137,7 +137,7 @@ static const struct dm_remap_piece *pieces_search(const struct dm_remap_piece *p
 /* The same for any sector of the device: an index. */
 static u32 span_search(struct span span, u64 sector)
 {
-	if (sector < span.base)
+	if (!span.count || sector < span.base)
 		return 0;
 	return pieces_search(span.piece, span.count,
 			     min_t(u64, sector - span.base, DM_REMAP_REGION_SECTORS)) - span.piece;
@@ -191,7 +191,7 @@ static u64 next_region(const struct dm_remap_table *t, u64 region)
 			region = ((region >> DM_REMAP_CHUNK_SHIFT) + 1) << DM_REMAP_CHUNK_SHIFT;
 			continue;
 		}
-		if (leaf_at(t, region))
+		if (!dm_remap_table_no_leaf(t, region_start(region)))
 			return region;
 		region++;
 	}
@@ -215,16 +215,23 @@ void dm_remap_table_exit(struct dm_remap_table *t)
 	mutex_destroy(&t->lock);
 }
 
+/* Does anything lie at @sector or behind it, be it a range that is held or in doubt? */
+static bool anything_from(const struct dm_remap_table *t, u64 sector)
+{
+	u64 region = region_of(sector);
+	const struct dm_remap_leaf *leaf = leaf_at(t, region);
+
+	if (leaf && span_search(span_all(leaf, region), sector) < leaf->count)
+		return true;
+	return next_region(t, region + 1) != U64_MAX;
+}
+
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 {
 	struct dm_remap_table resized;
-	struct dm_remap_record r;
 	int ret;
 
-	if (sectors < t->sectors && dm_remap_table_next(t, sectors, &r))
-		return -EBUSY;
-	/* Nor may a range be held or in doubt there. */
-	if (next_region(t, region_of(sectors + DM_REMAP_REGION_SECTORS - 1)) != U64_MAX)
+	if (anything_from(t, sectors))
 		return -EBUSY;
 	ret = dm_remap_table_init(&resized, sectors);
 	if (ret)
@@ -325,10 +332,10 @@ static const struct dm_remap_leaf *walk_leaf(const struct dm_remap_table *t, u64
  * Joins what follows @r in a leaf, from piece @i on, to it. True: the leaf's end was
  * reached, and @r, if it is one yet (length not 0), may go on in the next region.
  */
-static bool walk_one(struct span leaf, u32 i, struct dm_remap_record *r)
+static bool walk_one(struct span all, u32 i, struct dm_remap_record *r)
 {
-	for (; i < leaf.count; i++) {
-		struct dm_remap_record next = span_record(leaf, i);
+	for (; i < all.count; i++) {
+		struct dm_remap_record next = span_record(all, i);
 
 		if (!r->length) {
 			if (next.kind == DM_REMAP_NONE)
@@ -651,7 +658,7 @@ static const struct dm_remap_leaf *edit_base(const struct dm_remap_table *t, u64
 	const struct dm_remap_leaf *leaf;
 
 	rcu_read_lock_sched();
-	leaf = leaf_at(t, region);
+	leaf = leaf_read(t, region);
 	if (leaf && !leaf->count)
 		leaf = NULL;
 	rcu_read_unlock_sched();
@@ -760,7 +767,8 @@ static int range_edit(struct dm_remap_table *t, struct dm_remap_update *u, struc
 		next = region + 1;
 		if (*link && (*link)->region == region) {
 			ret = node_edit(*link, e);
-		} else if (e->set || e->on || leaf_at(t, region)) {
+		} else if (e->set || e->on ||
+			   !dm_remap_table_no_leaf(t, region_start(region))) {
 			ret = region_edit(t, u, link, region, e);
 		} else {
 			/* Nothing is set and nothing is there: on to where something is. */

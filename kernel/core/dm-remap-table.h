@@ -29,7 +29,7 @@
 #define DM_REMAP_CHUNK_SHIFT	9			/* regions in a chunk: 2 GiB */
 #define DM_REMAP_CHUNK_REGIONS	BIT(DM_REMAP_CHUNK_SHIFT)
 
-/* A record within its region, and smaller than one: there can be millions. */
+/* What a leaf has of a record, in less memory than that takes: there can be millions. */
 struct dm_remap_piece {
 	u64 spare;
 	u32 first_time;
@@ -40,6 +40,8 @@ struct dm_remap_piece {
 	u8 reason;
 	u16 flags;
 };
+static_assert(sizeof(struct dm_remap_piece) == 24, "piece");
+static_assert(DM_REMAP_REGION_SECTORS <= U16_MAX, "end of a piece");
 
 struct dm_remap_leaf {
 	u32 count;			/* of pieces */

@@ -39,8 +39,9 @@ typedef int64_t s64;
 
 #define BIT(n) (1ul << (n))
 #define BIT_ULL(n) (1ull << (n))
-#define U64_MAX UINT64_MAX
+#define U16_MAX UINT16_MAX
 #define U32_MAX UINT32_MAX
+#define U64_MAX UINT64_MAX
 #define BITS_PER_LONG (8 * (unsigned int)sizeof(long))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) \

@@ -317,6 +317,8 @@ TEST(TableResize, ARangeInDoubtBeyondTheEndIsInTheWay) {
     Table t(4 * kChunk);
     t.flags(3 * kChunk + 5, 1, DM_REMAP_F_DOUBT, 0);
     EXPECT_EQ(dm_remap_table_resize(t.get(), kChunk), -EBUSY);
+    EXPECT_EQ(dm_remap_table_resize(t.get(), 3 * kChunk + 5), -EBUSY);
+    EXPECT_EQ(dm_remap_table_resize(t.get(), 3 * kChunk + 6), 0);
     t.flags(3 * kChunk + 5, 1, 0, DM_REMAP_F_DOUBT);
     EXPECT_EQ(dm_remap_table_resize(t.get(), kChunk), 0);
 }
