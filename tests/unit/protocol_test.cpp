@@ -912,6 +912,30 @@ TEST(Protocol, HoleBehindTheEndIsRefused) {
     EXPECT_NE(loaded.why.find("lost in both"), std::string::npos) << loaded.why;
 }
 
+// So does a withdrawal: what it withdraws came after an acknowledged commit. Even one that claims
+// to follow what was found, for the commits to come would make that a lie.
+TEST(Protocol, WithdrawalBehindTheEndIsAHole) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        ASSERT_EQ(md->remap(200), 0);
+    }
+    for (int r : {0, 1}) {
+        dm_remap_disk_block block = block_at(*world, journal_at(*world, r, kFirst));
+        const std::uint32_t follows = dm_remap_chain_value(&block, journal_at(*world, 0, kFirst));
+        block = block_at(*world, journal_at(*world, r, kFirst + 1));
+        block.header.sequence = htole64(kFirst + 2);
+        block.header.chain = htole32(follows);
+        block.header.count = 0;
+        put_block(*world, block, journal_at(*world, r, kFirst + 2));
+        zero_block(*world, journal_at(*world, r, kFirst + 1));
+    }
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, -EUCLEAN);
+    EXPECT_NE(loaded.why.find("lost in both"), std::string::npos) << loaded.why;
+}
+
 // What was there when this activation began is known to be more than what is found now.
 TEST(Protocol, FewerSequencesThanTheActivationFoundIsRefused) {
     auto world = formatted();
