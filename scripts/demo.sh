@@ -25,6 +25,7 @@ for part in before-reboot after-reboot; do
     cat tests/vm/demo/common.sh "tests/vm/demo/$part.sh" >"$dir/job"
     chmod +x "$dir/job"
     vm_boot "$version" "$dir" | tee "$dir/$part"
-    grep -q '^done: ' "$dir/$part" || { tail -n 40 "$dir/console" "$dir/log" && exit 1; }
+    [[ $(tail -n 1 "$dir/$part") == 'done: '* ]] ||
+        { tail -n 40 "$dir/console" "$dir/log" && exit 1; }
 done
 rm -f "$dir"/*.img

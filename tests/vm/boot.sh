@@ -83,7 +83,7 @@ vm_boot() {
     local dir=$2 try
     for try in first second last; do
         vm_boot_once "$@"
-        [[ ! -s $dir/log ]] || return 0
+        [[ ! -s $dir/log && ! -s $dir/verdict ]] || return 0
         echo "The machine ended in its own boot, the $try time:" >&2
         tail -n 20 "$dir/console" >&2
     done
