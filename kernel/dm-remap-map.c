@@ -116,11 +116,12 @@ static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
 	const struct dm_remap_table *table = &d->metadata.table;
-	bool nothing = dm_remap_table_nothing(table, sector, bio_sectors(bio));
+	bool nothing;
 
-	mark(bio, 0);
-	if (!nothing || !op_is_write(bio_op(bio)))
-		return nothing;
+	if (!op_is_write(bio_op(bio))) {
+		mark(bio, 0);
+		return dm_remap_table_nothing(table, sector, bio_sectors(bio));
+	}
 	preempt_disable();
 	nothing = dm_remap_table_nothing(table, sector, bio_sectors(bio));
 	if (likely(nothing))

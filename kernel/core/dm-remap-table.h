@@ -117,8 +117,12 @@ static inline bool dm_remap_table_nothing(const struct dm_remap_table *t, u64 se
 
 	if (dm_remap_table_empty(t))
 		return true;
-	return sectors <= DM_REMAP_REGION_SECTORS && dm_remap_table_no_leaf(t, sector) &&
-	       dm_remap_table_no_leaf(t, last);
+	if (!dm_remap_table_no_leaf(t, sector))
+		return false;
+	/* Most lie within one region. */
+	if ((sector ^ last) < DM_REMAP_REGION_SECTORS)
+		return true;
+	return sectors <= DM_REMAP_REGION_SECTORS && dm_remap_table_no_leaf(t, last);
 }
 
 /* The answer for the first sectors of a range: they all share it. */
