@@ -47,7 +47,7 @@ help:
 	@echo '          make test-debug     the VM cases on it, and again while allocations fail'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
-	@echo '          make bench          what an I/O costs, in instructions, and the core natively'
+	@echo '          make bench          what it costs, beside dm-linear: a table, JSON and a plot'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
 
 # --- module ---------------------------------------------------------------------------------------
@@ -180,8 +180,7 @@ kill-storm:
 
 bench:
 	scripts/deps.sh build test vm bench
-	+tests/bench/io-bench.sh
-	$(CMAKE_DIR)/tests/bench/core-bench
+	+tests/bench/run.sh
 
 check-style:
 	scripts/check-style.sh

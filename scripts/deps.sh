@@ -16,7 +16,7 @@ declare -A groups=(
     [fuzz]="clang libclang-rt-14-dev llvm"
     [coverage]="clang libclang-rt-14-dev llvm python3"
     [debug]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
-    [bench]="libbenchmark-dev"
+    [bench]="libbenchmark-dev python3 python3-matplotlib"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )
 

@@ -71,6 +71,8 @@ on_each_kernel vm tests/vm/run.sh
 on_each_kernel 'kill storm' tests/vm/kill-storm.sh --runs 3
 # That the harness itself notices what it must.
 step 'vm selftest' tests/vm/run.sh --kernel 6.12 --case 'SelftestFails.*'
+# What a newcomer sees first.
+step demo make -s demo
 
 echo "=== all: $SECONDS s"
 grep -hE '^(FAIL|SKIP)' build/results/*.txt

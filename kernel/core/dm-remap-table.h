@@ -40,6 +40,7 @@ struct dm_remap_piece {
 	u8 reason;
 	u16 flags;
 };
+
 static_assert(sizeof(struct dm_remap_piece) == 24, "piece");
 static_assert(DM_REMAP_REGION_SECTORS <= U16_MAX, "end of a piece");
 

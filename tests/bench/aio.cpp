@@ -1,12 +1,15 @@
 #include "aio.h"
 
 #include <linux/aio_abi.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <system_error>
 #include <vector>
@@ -17,7 +20,6 @@ namespace remap::bench {
 namespace {
 
 constexpr unsigned kMostDepth = 64;
-constexpr size_t kMostBytes = 128 << 10;
 
 [[noreturn]] void throw_errno(const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
@@ -56,20 +58,31 @@ class Queue {
     std::array<io_event, kMostDepth> events_{};
 };
 
+// One huge page, which is there to stay: how the memory of an I/O lies decides how many pieces it
+// has, and what finding them takes.
+std::byte* huge_page() {
+    constexpr size_t kHuge = 2 << 20;
+    void* memory = std::aligned_alloc(kHuge, kHuge);
+    if (memory == nullptr || madvise(memory, kHuge, MADV_HUGEPAGE) != 0) {
+        throw_errno("memory");
+    }
+    return static_cast<std::byte*>(std::memset(memory, 0x5a, kHuge));
+}
+
 }  // namespace
 
 double time_per_io(const std::string& path, const Load& load, std::span<const uint64_t> sectors) {
     const vm::BlockFile device(path);
-    // The same each time: how its pages lie in memory decides how many pieces a large I/O has.
-    static const vm::Buffer memory(kMostBytes);
+    static std::byte* const memory = huge_page();
     Queue queue(load.depth);
     std::vector<iocb> requests(load.depth);
     std::vector<iocb*> ready;
-    for (auto& request : requests) {
-        request.aio_data = reinterpret_cast<uintptr_t>(&request);
+    for (size_t i = 0; i < requests.size(); i++) {
+        auto& request = requests[i];
+        request.aio_data = i;
         request.aio_lio_opcode = load.write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD;
         request.aio_fildes = static_cast<uint32_t>(device.fd());
-        request.aio_buf = reinterpret_cast<uintptr_t>(memory.bytes().data());
+        request.aio_buf = reinterpret_cast<uintptr_t>(memory);
         request.aio_nbytes = load.bytes;
         ready.push_back(&request);
     }
@@ -90,7 +103,7 @@ double time_per_io(const std::string& path, const Load& load, std::span<const ui
             if (event.res != load.bytes) {
                 throw std::runtime_error(path + ": an I/O failed");
             }
-            ready.push_back(reinterpret_cast<iocb*>(event.data));
+            ready.push_back(&requests[event.data]);
             done++;
         }
     }

@@ -86,6 +86,10 @@ class Spare {
         must(dm_remap_load(&metadata, disk_.sectors(), kMain, &report));
     }
     dm_remap_table& table() { return metadata_.table; }
+    // Of each copy on the disk.
+    [[nodiscard]] u64 table_bytes() const {
+        return u64{metadata_.sb.table_count} * DM_REMAP_BLOCK_SIZE;
+    }
     [[nodiscard]] const std::vector<u64>& at() const { return at_; }
 
     dm_remap_record record(u64 sector) {
@@ -241,6 +245,15 @@ void load(benchmark::State& state) {
     }
 }
 BENCHMARK(load)->Arg(1000)->Arg(kMillion)->Arg(4 * kMillion)->Unit(benchmark::kMillisecond);
+
+// No time, but bytes of a record.
+void table_on_disk(benchmark::State& state) {
+    for (auto _ : state) {
+    }
+    state.counters["bytes"] =
+        static_cast<double>(Spare::with(Spread::kScattered).table_bytes()) / kMillion;
+}
+BENCHMARK(table_on_disk)->Iterations(1);
 
 }  // namespace
 }  // namespace remap::bench

@@ -23,7 +23,7 @@ tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs bt
 modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts aesni_intel
     sd_mod scsi_debug loop brd null_blk ext4 xfs btrfs crc32c)
-built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/io-bench build/cmake/tools/dm-remapctl)
+built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/kernel-bench build/cmake/tools/dm-remapctl)
 corpus=tests/fuzz/corpus/spare
 # Modules that are built out of tree: ours, and a target that Debian's kernels lack.
 dm_remap=build/module/$version/dm_remap.ko
