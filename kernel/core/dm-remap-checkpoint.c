@@ -389,14 +389,18 @@ static int activate_locked(struct dm_remap_metadata *md, bool whole)
 	return ret;
 }
 
-/* Is there no commit but those that were found, now and later? */
+/*
+ * Is there no commit but those that were found, now and later? If that must be seen to, the
+ * superblocks agree first: the older one may have an earlier end, behind which a withdrawal
+ * would be taken for the trace of a commit that is lost.
+ */
 static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report *report)
 {
 	if (!report || !report->end_unread)
 		return true;
-	/* In a full ring the place may be one that the older superblock wants. */
 	return !md->write_nothing && md->next_sequence <= DM_REMAP_MAX_NUMBER &&
-	       md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks &&
+	       !supers_equalise(md) &&
+	       md->next_sequence - md->sb.journal_start < md->sb.layout.journal_blocks &&
 	       !dm_remap_end_withdraw(md);
 }
 

@@ -106,6 +106,39 @@ TEST(Protocol, UnreadableEndIsWithdrawn) {
     EXPECT_TRUE(try_load(*world).records.empty());
 }
 
+// Superblock 0 may be older than a checkpoint that passed a failed commit: whoever has it alone
+// comes to an earlier end. That one is no hole, so the two must agree before the end is withdrawn.
+TEST(Protocol, EndIsWithdrawnForBothSuperblocks) {
+    for (bool stays_bad : {false, true}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(100), 0);
+            world->spare.bad_write.insert(journal_at(*world, 1, kFirst + 1) * kBlockSectors);
+            world->spare.bad_write.insert(0);  // superblock 0
+            EXPECT_NE(md->remap(200), 0);
+        }
+        ASSERT_EQ(super_at(*world, 1).journal_start, kFirst + 2);
+        ASSERT_EQ(super_at(*world, 0).journal_start, kFirst);
+        unreadable_block(*world, journal_at(*world, 0, kFirst + 2));
+        if (!stays_bad) {
+            world->spare.bad_write.erase(0);
+        }
+        {
+            Metadata md(*world);
+            ASSERT_EQ(md.load(), 0);
+            EXPECT_TRUE(md.report.end_unread);
+            EXPECT_EQ(md.activate(), stays_bad ? -EIO : 0);
+        }
+        world->spare.bad_read.clear();
+        zero_block(*world, dm_remap_superblock_at(&layout, 1));
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.error, 0) << loaded.why;
+        EXPECT_EQ(loaded.records.size(), 1U);
+    }
+}
+
 // The same, but the activation cannot leave its number: then it must not be.
 TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
     auto world = formatted();
