@@ -135,8 +135,9 @@ def core_rows(core: dict) -> Iterator[Row]:
                        ("lookup_hits_clustered", None), ("lookup_misses_clustered", None),
                        ("lookup_in_regions_without_records", 5)]:
         yield Row(group, name, time(name), "ns", most)
-    for name in ["insert_and_remove_scattered", "insert_and_remove_clustered"]:
-        yield Row(group, name, time(name) / 1000, "us", 20)
+    for spread in ["scattered", "clustered"]:
+        yield Row(group, f"insert_{spread}", time(f"change/insert_{spread}") / 1000, "us", 20)
+        yield Row(group, f"remove_{spread}", time(f"change/remove_{spread}") / 1000, "us")
     for name in ["insert_a_full_block", "encode_a_commit"]:
         yield Row(group, name, time(name) / 1000, "us")
     for size, most in [(1000, None), (1000000, 200), (4000000, None)]:

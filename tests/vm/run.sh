@@ -9,7 +9,8 @@
 # --failing: so many of the allocations of the module's workers fail (debug kernel; lib/harness.h).
 #
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
-# selftest, vm-selftest-VERSION.txt; with --failing, vm-failing-VERSION.txt); log and console of the last boot in build/vm/VERSION/machine/.
+# selftest, vm-selftest-VERSION.txt; with --failing, vm-failing-VERSION.txt); log and console of the
+# last boot in build/vm/VERSION/machine (with --failing, machine-failing).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
@@ -129,7 +130,7 @@ results_of() {
 }
 
 run_kernel() {
-    local version=$1 dir=build/vm/$1/machine results
+    local version=$1 dir=build/vm/$1/machine${failing:+-failing} results
     local name suite ordinary=() racing=() suites=()
     results=$(results_of "$version")
     verdicts=()
