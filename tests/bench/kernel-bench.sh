@@ -3,7 +3,8 @@
 #
 # Most of it on one processor whose clock counts instructions, one a nanosecond (QEMU's icount), so
 # the figures are the same at each run, on whatever host. The suites Parallel* need processors that
-# run at once, and a clock of the wall. "NAME VALUE" a line is left in build/bench/kernel-VERSION.txt.
+# run at once, and a clock of the wall; those of several jobs also several boots. "NAME VALUE" a line
+# is left in build/bench/kernel-VERSION.txt; of what is there more than once the median counts.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
@@ -14,13 +15,14 @@ kernel=6.12
 case='*'
 vm_options "$@"
 
-# The names that the filter picks: with "yes" those that want a parallel machine, or the others.
+# The names that the filter picks, of one kind of suites.
 list_cases() {
-    local parallel=$1
+    local kind=$1
     build/cmake/tests/bench/kernel-bench --gtest_list_tests --gtest_filter="$case" |
-        awk -v wanted="$parallel" '
-            /^[^ ]/ { suite = $1; parallel = suite ~ /Parallel/ ? "yes" : "no" }
-            /^ / && parallel == wanted { printf "%s%s%s", separator, suite $1, ""; separator = ":" }'
+        awk -v wanted="$kind" '
+            /^[^ ]/ { suite = $1; match(suite, /Parallel(Jobs)?/) }
+            /^[^ ]/ { kind = RSTART ? substr(suite, RSTART, RLENGTH) : "counted" }
+            /^ / && kind == wanted { printf "%s%s", separator, suite $1; separator = ":" }'
 }
 
 # One boot with these cases, on this machine.
@@ -42,12 +44,17 @@ run_cases() {
 
 run_kernel() {
     local version=$1 results=build/bench/kernel-$1.txt
+    local counting=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -smp 1 -m 2G)
+    local parallel=(-accel "tcg,thread=multi" -smp 2 -m 2G)
     mkdir -p build/bench
-    {
-        run_cases "$version" "$(list_cases no)" \
-            -accel tcg,thread=single -icount shift=0,sleep=off -smp 1 -m 2G &&
-            run_cases "$version" "$(list_cases yes)" -accel tcg,thread=multi -smp 2 -m 2G
-    } | tee "$results"
+    (
+        set -e
+        run_cases "$version" "$(list_cases counted)" "${counting[@]}"
+        run_cases "$version" "$(list_cases Parallel)" "${parallel[@]}"
+        for _ in 1 2 3 4 5; do
+            run_cases "$version" "$(list_cases ParallelJobs)" "${parallel[@]}"
+        done
+    ) | tee "$results"
     return "${PIPESTATUS[0]}"
 }
 

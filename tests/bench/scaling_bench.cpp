@@ -1,7 +1,8 @@
 // Several jobs at once, on processors that run at once: does the layer hold them up? By the clock
-// of the wall, which is noise; hence each figure is a ratio to dm-linear, measured just before.
+// of the wall, which is noise; hence each figure is a ratio to dm-linear, measured just before or
+// after. Where the kernel has put its code this time makes some per cent, too, on an emulated
+// processor: kernel-bench.sh boots several times, and report.py takes the median of all.
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -14,7 +15,7 @@ namespace {
 using vm::DmDevice;
 
 constexpr size_t kIos = 10'000;  // of each job
-constexpr int kPairs = 15;
+constexpr int kPairs = 6;
 constexpr Load kLoad{.write = false, .bytes = 4096, .depth = 8};
 
 double seconds(const std::string& path, unsigned jobs) {
@@ -31,17 +32,10 @@ double seconds(const std::string& path, unsigned jobs) {
 class ParallelJobs : public Lab, public testing::WithParamInterface<uint64_t> {
   protected:
     // Throughput of the layer, if that of dm-linear is 1.
-    static double median_ratio(unsigned jobs) {
-        std::vector<double> ratios;
-        for (int pair = 0; pair < kPairs; pair++) {
-            // Which one is first, alternates: what goes on beside may grow or fade.
-            const bool linear_first = pair % 2 == 0;
-            const double first = seconds(linear_first ? kLinear : kRemap, jobs);
-            const double second = seconds(linear_first ? kRemap : kLinear, jobs);
-            ratios.push_back(linear_first ? first / second : second / first);
-        }
-        std::ranges::sort(ratios);
-        return ratios[ratios.size() / 2];
+    static double ratio(unsigned jobs, bool linear_first) {
+        const double first = seconds(linear_first ? kLinear : kRemap, jobs);
+        const double second = seconds(linear_first ? kRemap : kLinear, jobs);
+        return linear_first ? first / second : second / first;
     }
 
     static constexpr const char* kLinear = "/dev/mapper/linear";
@@ -55,8 +49,12 @@ TEST_P(ParallelJobs, AgainstDmLinear) {
     const DmDevice layer("remap", line({}));
     seconds(kRemap, 1);
     for (const unsigned jobs : {1U, 2U, 4U}) {
-        report("scaling/" + std::to_string(GetParam()) + "/" + std::to_string(jobs),
-               median_ratio(jobs));
+        const std::string name =
+            "scaling/" + std::to_string(GetParam()) + "/" + std::to_string(jobs);
+        // Which one is first, alternates: what goes on beside may grow or fade.
+        for (int pair = 0; pair < kPairs; pair++) {
+            report(name, ratio(jobs, pair % 2 == 0));
+        }
     }
 }
 
