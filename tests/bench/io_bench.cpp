@@ -100,12 +100,18 @@ uint64_t kernel_memory() {
     return sum;
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 class Io : public Lab {};
 
 TEST_F(Io, WithoutRecords) {
     make_records({});
     const DmDevice plain("linear", linear());
+    const auto start = std::chrono::steady_clock::now();
     const DmDevice layer("remap", line({}));
+    report("activation/0", seconds_since(start));
     const std::vector<Subject> subjects = {
         {"raw/0", main.path()}, {"linear/0", plain.path()}, {"remap/0", layer.path()}};
     measure(subjects, "anywhere", kRandom, anywhere(kIos));
@@ -145,8 +151,7 @@ TEST_P(Records, InTheTable) {
     const uint64_t memory = kernel_memory();
     const auto start = std::chrono::steady_clock::now();
     const DmDevice device("remap", line({}));
-    const std::chrono::duration<double> activation = std::chrono::steady_clock::now() - start;
-    report("activation/" + name_of(spread, count), activation.count());
+    report("activation/" + name_of(spread, count), seconds_since(start));
     report("memory/" + name_of(spread, count), static_cast<double>(kernel_memory() - memory));
     ASSERT_EQ(vm::remap_status(device).number("records"), count);
 

@@ -115,6 +115,7 @@ def checkpoint_rows(kernel: dict) -> Iterator[Row]:
 
 
 def table_rows(kernel: dict, core: dict) -> Iterator[Row]:
+    yield Row("activation", "0", kernel["activation/0"], "s")
     for spread in ["clustered", "scattered"]:
         for size in SIZES:
             table = f"{size}-{spread}"
