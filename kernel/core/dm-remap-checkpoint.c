@@ -399,9 +399,7 @@ static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report
 	if (!report || !report->end_unread)
 		return true;
 	return !md->write_nothing && md->next_sequence <= DM_REMAP_MAX_NUMBER &&
-	       !supers_equalise(md) &&
-	       md->next_sequence - md->sb.journal_start < md->sb.layout.journal_blocks &&
-	       !dm_remap_end_withdraw(md);
+	       !supers_equalise(md) && !dm_remap_end_withdraw(md);
 }
 
 /*

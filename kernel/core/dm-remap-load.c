@@ -535,13 +535,6 @@ static int check_times(struct loader *l)
 	return 0;
 }
 
-/* Did anybody come to commit @sequence? */
-static bool slot_tells_of(const struct loader *l, const struct slot *slot, u64 sequence)
-{
-	return slot->verdict == DM_REMAP_VALID && slot->sequence == sequence &&
-	       (!slot->empty || slot_withdraws(l, slot, sequence));
-}
-
 /*
  * A commit behind the end, even one that was withdrawn, would mean that the end itself had
  * been acknowledged: one is in flight at a time, and a checkpoint passes what failed. Then
@@ -559,7 +552,7 @@ static int check_end(struct loader *l, u64 end)
 		for (i = 0; i < l->md->sb.layout.journal_blocks; i++) {
 			const struct slot *slot = &l->slot[r][i];
 
-			if (slot->sequence > end && slot_tells_of(l, slot, slot->sequence))
+			if (slot->verdict == DM_REMAP_VALID && slot->sequence > end)
 				return refuse(l, -EUCLEAN, JOURNAL_LOST);
 			if (slot_withdraws(l, slot, end) &&
 			    le32_to_cpu(l->ring[r][i].header.chain) != l->md->chain)
