@@ -7,6 +7,12 @@
  */
 #include "dm-remap-internal.h"
 
+/*
+ * Blocks of a table that are written at once. The more there are, the longer is the
+ * processor busy with the next ones: on a kernel that preempts nobody at once, others wait.
+ */
+#define TABLE_BATCH_BLOCKS 16u
+
 const char *dm_remap_mode_name(enum dm_remap_mode mode)
 {
 	static const char * const name[] = {
@@ -38,7 +44,7 @@ int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_o
 	mutex_init(&md->move_lock);
 	mutex_init(&md->checkpoint_lock);
 	mutex_init(&md->commit_lock);
-	md->table_buf = dm_remap_zalloc(DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
+	md->table_buf = dm_remap_zalloc(TABLE_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
 	md->sb_buf = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
 	md->journal_buf = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
 	if (md->table_buf && md->sb_buf && md->journal_buf)
@@ -168,8 +174,10 @@ static void batch_write(struct table_writer *w, u32 n)
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		u64 at = dm_remap_table_at(&next->layout, r, next->active_table) + w->first;
 
-		for (i = 0; i < n; i++)
+		for (i = 0; i < n; i++) {
 			dm_remap_block_seal(&w->block[i], at + i);
+			cond_resched();
+		}
 		if (!(next->table_copies & (1 << r)) ||
 		    !dm_remap_blocks_write(w->md, at, n, w->block, 0))
 			continue;
@@ -197,6 +205,7 @@ static void batch_flush(struct table_writer *w)
 		chain = cpu_to_le32(dm_remap_chain_value(&w->block[i], at + i));
 		next->table_crc = dm_remap_crc32(next->table_crc, (const u8 *)&chain,
 						 sizeof(chain));
+		cond_resched();
 	}
 	if (!n)
 		return;
@@ -204,7 +213,6 @@ static void batch_flush(struct table_writer *w)
 	memset(w->block, 0, (size_t)n * DM_REMAP_BLOCK_SIZE);
 	w->first += n;
 	w->filled = 0;
-	cond_resched();
 }
 
 static void table_put(struct table_writer *w, const struct dm_remap_record *r)
@@ -212,7 +220,7 @@ static void table_put(struct table_writer *w, const struct dm_remap_record *r)
 	dm_remap_entry_encode(&w->block[w->filled / DM_REMAP_ENTRIES_PER_BLOCK]
 			      .entry[w->filled % DM_REMAP_ENTRIES_PER_BLOCK], r);
 	w->next->records++;
-	if (++w->filled == DM_REMAP_BATCH_BLOCKS * DM_REMAP_ENTRIES_PER_BLOCK)
+	if (++w->filled == TABLE_BATCH_BLOCKS * DM_REMAP_ENTRIES_PER_BLOCK)
 		batch_flush(w);
 }
 
@@ -227,7 +235,7 @@ static int table_write(struct dm_remap_metadata *md, struct dm_remap_super *next
 	next->table_copies = (1 << DM_REMAP_REPLICAS) - 1;
 	next->table_crc = 0;
 	next->records = 0;
-	memset(w.block, 0, DM_REMAP_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
+	memset(w.block, 0, TABLE_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
 	while (dm_remap_snapshot_next(&md->table, &r))
 		table_put(&w, &r);
 	while (dm_remap_snapshot_next(&md->retired, &r)) {

@@ -20,7 +20,7 @@ using Microseconds = std::chrono::duration<double, std::micro>;
 using vm::DmDevice;
 
 constexpr uint64_t kRecords = 1'000'000;
-constexpr int kRounds = 5;
+constexpr int kRounds = 15;
 
 struct Latency {
     double p50 = 0;
