@@ -38,13 +38,10 @@ TEST(KernelTrouble, ReportsAreTrouble) {
         "BUG kmalloc-64 (Tainted: G    B      O      ): Poison overwritten",
         "BUG dm_leaf (Not tainted): Objects remaining in dm_leaf on __kmem_cache_shutdown()",
         "kernel BUG at mm/slub.c:448!",
-        "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000000: "
-        "0000",
-        "ODEBUG: free active (active state 0) object: ffff8880 object type: work_struct hint: "
-        "x+0x0/0x10",
+        "Oops: general protection fault, maybe for address 0xdffffc0000000000: 0000",
+        "ODEBUG: free active (active state 0) object type: work_struct hint: x+0x0/0x10",
         "WARNING: CPU: 0 PID: 71 at lib/debugobjects.c:514 debug_print_object+0xc1/0x140",
-        "list_add corruption. prev->next should be next (ffff8880), but was ffff8881. "
-        "(prev=ffff8882).",
+        "list_add corruption. prev->next should be next (f80), but was f81. (prev=f82).",
         "list_del corruption, ffff8880->next is LIST_POISON1 (dead000000000100)",
         "refcount_t: underflow; use-after-free.",
         "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
