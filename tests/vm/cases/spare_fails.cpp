@@ -11,7 +11,6 @@
 namespace remap::vm {
 namespace {
 
-
 uint64_t spare_sector(Stack& stack, size_t record) {
     return std::stoull(remap_list(stack.device()).at(record).spare);
 }
