@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <utility>
@@ -430,9 +431,11 @@ TEST(Protocol, FailedCommitIsInDoubtAtOnce) {
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
 }
 
-// Sectors 100 to 107: the commit fails on replica 1, and lands there all the same. Its withdrawal
+// Sectors 100 to 107: the @commit fails on replica 1, and lands there all the same. Its withdrawal
 // reaches the replicas that @withdrawn says, and of the checkpoint superblock 1 alone.
-void fail_landing_commit(World& world, const std::array<bool, 2>& withdrawn) {
+void fail_landing_commit(
+    World& world, const std::array<bool, 2>& withdrawn,
+    const std::function<int(Metadata&)>& commit = [](auto& md) { return md.remap(100, 8); }) {
     auto md = open(world);
     std::array<std::uint64_t, 2> slot{};
     std::array<bool, 2> committed{};
@@ -452,7 +455,7 @@ void fail_landing_commit(World& world, const std::array<bool, 2>& withdrawn) {
         }
         return sector == 0 ? -EIO : 0;
     };
-    EXPECT_EQ(md->remap(100, 8), -EUCLEAN);
+    EXPECT_EQ(commit(*md), -EUCLEAN);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
     EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
     world.spare.on_write = nullptr;
@@ -621,6 +624,49 @@ TEST(Protocol, UnreadableFellowOfAWithdrawalIsInDoubt) {
         EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
         world->spare.bad_read.clear();
         EXPECT_TRUE(try_load(*world).records.empty());
+    }
+}
+
+// So it is if the block has no room for one more entry.
+TEST(Protocol, UnreadableFellowOfAFullWithdrawalIsInDoubt) {
+    auto world = formatted();
+    fail_landing_commit(*world, {true, false}, [](auto& md) {
+        std::vector<dm_remap_record> entries;
+        for (unsigned i = 0; i < DM_REMAP_ENTRIES_PER_BLOCK; i++) {
+            entries.push_back(pending(100 + 2ULL * i));
+        }
+        return md.commit(entries);
+    });
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    unreadable_block(*world, journal_at(*world, 1, kFirst));
+    unreadable_block(*world, dm_remap_superblock_at(&layout, 1));
+    world->spare.bad_write.insert(dm_remap_superblock_at(&layout, 1) * kBlockSectors);
+    auto md = open(*world);
+    for (unsigned i = 0; i < DM_REMAP_ENTRIES_PER_BLOCK; i++) {
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100 + 2ULL * i)) << i;
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 101 + 2ULL * i)) << i;
+    }
+}
+
+// What is in doubt takes memory: without it there is no load.
+TEST(Protocol, UnreadableFellowOfAWithdrawalTakesMemory) {
+    for (int withdrawn : {0, 1}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        fail_landing_commit(*world, {withdrawn == 0, withdrawn == 1});
+        unreadable_block(*world, journal_at(*world, !withdrawn, kFirst));
+        unreadable_block(*world, dm_remap_superblock_at(&layout, !withdrawn));
+        Metadata md(*world);
+        for (std::uint64_t n = 0;; n++) {
+            md.unload();
+            const FailAllocation fail(n);
+            const int error = md.load();
+            EXPECT_EQ(error, fail.happened() ? -ENOMEM : 0) << withdrawn << ", " << n;
+            if (!fail.happened()) {
+                EXPECT_NE(md->doubt, nullptr) << withdrawn;
+                break;
+            }
+        }
     }
 }
 
@@ -1372,6 +1418,41 @@ TEST(Protocol, NumbersAtTheirEndMeanReadOnly) {
         EXPECT_EQ(md->remap(100), -EROFS) << i;
         EXPECT_EQ(try_load(*world).error, 0) << i;
     }
+}
+
+// Nor is what follows the last of all sequences withdrawn, though nobody can tell what is there.
+TEST(Protocol, EndBehindTheLastNumberIsNotWithdrawn) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->commit({pending(100)}), 0);
+    }
+    for (int r : {0, 1}) {
+        dm_remap_disk_block block = block_at(*world, journal_at(*world, r, kFirst));
+        block.header.sequence = htole64(DM_REMAP_MAX_NUMBER);
+        put_block(*world, block, journal_at(*world, r, DM_REMAP_MAX_NUMBER));
+        dm_remap_super sb = super_at(*world, r);
+        sb.journal_start = sb.activation_sequence = DM_REMAP_MAX_NUMBER;
+        put_super(*world, sb, r);
+        if (journal_at(*world, r, kFirst) != journal_at(*world, r, DM_REMAP_MAX_NUMBER)) {
+            zero_block(*world, journal_at(*world, r, kFirst));
+        }
+    }
+    const std::uint64_t behind = journal_at(*world, 0, DM_REMAP_MAX_NUMBER + 1);
+    unreadable_block(*world, behind);
+    const dm_remap_disk_block before = block_at(*world, behind);
+    {
+        auto md = open(*world);
+        EXPECT_TRUE(md->report.end_unread);
+        EXPECT_EQ((*md)->next_sequence, DM_REMAP_MAX_NUMBER + 1);
+        EXPECT_EQ(md->records().size(), 1U);
+    }
+    world->spare.bad_read.clear();
+    const dm_remap_disk_block after = block_at(*world, behind);
+    EXPECT_EQ(std::memcmp(&before, &after, sizeof(before)), 0);
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_EQ(loaded.records.size(), 1U);
 }
 
 // ---- devices that are not what they were ----

@@ -278,6 +278,27 @@ TEST(Table, EditsOfOneUpdateFindEachOtherInLinearTime) {
     EXPECT_LT(time_of({{0, 1}, {2 * kRegions - 1, 1}, {0, 2 * kRegions}}), 30 * one);
 }
 
+// Of one update, too: an edit that leaves more pieces than fit where such an edit is prepared.
+TEST(Table, EditOfOneUpdateMayConcernManyPieces) {
+    constexpr unsigned kRecords = 20;
+    Table t(kChunk);
+    Records expected;
+    dm_remap_update u{};
+    dm_remap_update_init(&u);
+    for (unsigned i = 0; i < kRecords; i++) {
+        const dm_remap_record r = mapped(100 + 3 * i, 5000 + i);
+        ASSERT_EQ(dm_remap_update_set(t.get(), &u, &r), 0);
+        expected.push_back(plain(r));
+    }
+    ASSERT_EQ(dm_remap_update_flags(t.get(), &u, 0, kRegion, DM_REMAP_F_DOUBT, 0), 0);
+    dm_remap_update_publish(t.get(), &u);
+    EXPECT_EQ(t.records(), expected);
+    for (unsigned i = 0; i < kRecords; i++) {
+        EXPECT_EQ(t.lookup(100 + 3 * i, 1).flags, DM_REMAP_F_DOUBT) << i;
+        EXPECT_EQ(t.lookup(101 + 3 * i, 1).flags, DM_REMAP_F_DOUBT) << i;
+    }
+}
+
 TEST(Table, BeyondTheEndThereIsNothing) {
     Table t(kChunk - 5);
     t.flags(3 * kChunk, 10, DM_REMAP_F_DOUBT, 0);

@@ -211,6 +211,22 @@ TEST(Witness, TellsThatTheLastCommitIsLostInBothCopies) {
     EXPECT_FALSE(reaches(lost, witness));
 }
 
+// One end alone has the first generation of all: there is none before it to be counted on.
+TEST(Witness, OfTheFirstGenerationOnOneEndIsZero) {
+    auto world = formatted();
+    for (const int replica : {0, 1}) {
+        dm_remap_super sb = super_at(*world, replica);
+        sb.generation = 0;
+        sb.table_generation = 0;
+        put_super(*world, sb, replica);
+    }
+    lose_end(*world, 1);
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0) << md.report.refusal;
+    EXPECT_EQ(md->witness.generation, 0U);
+    EXPECT_TRUE(reaches(md, md->witness));
+}
+
 TEST(Witness, OfZerosAsksNothing) {
     auto world = formatted();
     Metadata md(*world);
