@@ -83,12 +83,17 @@ int Faults::read_error(std::uint64_t sector, std::uint32_t n) {
 int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
     count_io();
     write_failed_ = true;
+    landed_ = static_cast<Landed>(random_.below(3));
     if (outage_ != Outage::none) {
         return outage_error_;
     }
     bool bad = false;
     for (std::uint64_t s = sector; s < sector + n; s++) {
-        bad |= use_up(sectors_[s].write);
+        if (sectors_[s].takes != 0) {
+            sectors_[s].takes--;
+        } else {
+            bad |= use_up(sectors_[s].write);
+        }
     }
     write_failed_ = bad;
     return bad ? -EIO : 0;
@@ -99,7 +104,7 @@ bool Faults::lands(std::uint64_t sector) {
     if (outage_ == Outage::write_protected || sectors_[sector].write == kForGood) {
         return false;
     }
-    return random_.coin();
+    return landed_ == Landed::all || (landed_ == Landed::some && random_.coin());
 }
 
 void Faults::written(std::uint64_t sector, std::uint32_t n) {

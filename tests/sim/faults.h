@@ -28,8 +28,12 @@ class Faults {
 
     // The sector fails reads, until they were so many, or until it is written.
     void fail_reads(std::uint64_t sector, Times times) { at(sector).read = times; }
-    // It fails writes, until they were so many.
-    void fail_writes(std::uint64_t sector, Times times) { at(sector).write = times; }
+    // It fails writes, until they were so many; not yet the next @takes.
+    void fail_writes(std::uint64_t sector, Times times, Times takes = 0) {
+        Sector& s = at(sector);
+        s.write = times;
+        s.takes = takes;
+    }
     // It takes each write, but cannot be read then.
     void spoil(std::uint64_t sector) { at(sector).spoils = true; }
     void heal(std::uint64_t sector, std::uint64_t sectors);
@@ -52,9 +56,12 @@ class Faults {
     int flush_error();
 
   private:
+    // What is on the disk of a write that failed.
+    enum class Landed { nothing, some, all };
     struct Sector {
         Times read = 0;
         Times write = 0;
+        Times takes = 0;  // writes before those
         bool spoils = false;
     };
 
@@ -74,6 +81,7 @@ class Faults {
     int next_error_ = 0;
     unsigned outage_in_ = 0;
     bool write_failed_ = false;
+    Landed landed_ = Landed::nothing;  // of that one
 };
 
 }  // namespace remap::sim

@@ -105,10 +105,12 @@ class History {
     Block block_at(std::uint64_t block);
     void put_block(std::uint64_t block, const Block& what);
     bool superblock_at(int replica, dm_remap_super* sb);
+    bool superblock_lags(unsigned* newer);
     void fill(Block& block, std::size_t begin, std::size_t end);
     void spoil_block(std::uint64_t at);
     bool may_lose(int replica);
     void damage_replica();
+    void hide_superblock(int replica);
     bool journal_range(std::uint64_t* start, std::uint64_t* last);
     void forge(std::uint64_t at);
     void spoil_both(std::uint64_t first, std::uint64_t second);

@@ -114,6 +114,17 @@ void History::spoil_block(std::uint64_t at) {
 
 // ---- what must be survived ----
 
+// Has one superblock not heard of the last checkpoint or activation? That is when it counts which
+// of them is lost.
+bool History::superblock_lags(unsigned* newer) {
+    dm_remap_super sb[DM_REMAP_REPLICAS]{};
+    if (!superblock_at(0, &sb[0]) || !superblock_at(1, &sb[1])) {
+        return false;
+    }
+    *newer = sb[1].generation > sb[0].generation ? 1 : 0;
+    return sb[0].generation != sb[1].generation;
+}
+
 // Would the other replica do alone? Not where it is known to lack a table.
 bool History::may_lose(int replica) {
     const unsigned other = 1U << !replica;
@@ -146,6 +157,17 @@ void History::damage_replica() {
     for (std::uint64_t n = random_.between(1, random_.coin() ? 1 : 8); n != 0; n--) {
         spoil_block(any_metadata_block(replica));
     }
+}
+
+// Its superblock cannot be read for now, so that another one counts, and then it is back.
+void History::hide_superblock(int replica) {
+    if (!may_lose(replica)) {
+        return;
+    }
+    const std::uint64_t s = dm_remap_superblock_at(&layout_, replica) * kBlockSectors;
+    trace("  superblock %d is out of reach for a while", replica);
+    machine_.spare_faults.fail_reads(s, static_cast<Times>(random_.between(1, 2)));
+    machine_.spare_faults.fail_writes(s, static_cast<Times>(random_.between(1, 3)));
 }
 
 // ---- what must be survived, or refused ----
@@ -349,6 +371,12 @@ void History::tear_unreadable() {
             machine_.faults(write.dev).fail_reads(s, times);
         }
     }
+    // Then who is switched on again may leave no trace on one of the ends.
+    if (metadata && random_.one_in(4)) {
+        trace("  superblock 0 cannot be written");
+        machine_.spare_faults.fail_writes(dm_remap_superblock_at(&layout_, 0) * kBlockSectors,
+                                          random_.coin() ? 2 : kForGood);
+    }
 }
 
 void History::damage() {
@@ -357,19 +385,24 @@ void History::damage() {
     if (random_.one_in(4)) {
         heal_metadata_faults();
     }
+    unsigned newer = 0;
+    const bool lags = superblock_lags(&newer);
     const bool faults = metadata_faults();
-    const bool damages = random_.one_in(5);
+    const bool damages = random_.one_in(lags ? 2 : 5);
     const bool spoils = !faults && !damaged_ && !damages && random_.one_in(6);
     const bool torn = random_.one_in(6) && machine_.interrupted.length != 0;
     // Loss of the one end is survived whatever the other one does not take any more.
     if (!damaged_ && metadata_readable()) {
-        metadata_side_ = static_cast<unsigned>(random_.below(2));
+        metadata_side_ =
+            lags && !random_.one_in(4) ? newer : static_cast<unsigned>(random_.below(2));
     }
     if ((plan_.without & kNoDamage) != 0) {
         return;
     }
     if (torn) {
         tear_unreadable();
+    } else if (damages && !damaged_ && lags && metadata_side_ == newer && random_.coin()) {
+        hide_superblock(static_cast<int>(newer));
     } else if (damages) {
         damage_replica();
     } else if (spoils) {

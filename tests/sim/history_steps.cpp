@@ -195,14 +195,24 @@ void History::step_spare_fault() {
     }
 }
 
-// The next commit does not get to the one end, nor the checkpoint that is to pass it to the other.
+// The next commit does not get to the one end, or is said not to; perhaps it cannot be withdrawn
+// on the other; nor does one of the superblocks hear of the checkpoint that is to pass it.
 void History::spoil_next_commit() {
+    Faults& faults = machine_.spare_faults;
     const auto side = static_cast<int>(random_.below(2));
-    const std::uint64_t slot = dm_remap_journal_at(&layout_, side, layer_.md()->next_sequence);
-    const std::uint64_t super = dm_remap_superblock_at(&layout_, !side);
-    trace("  step metadata fault: blocks %lu and %lu cannot be written", slot, super);
-    machine_.spare_faults.fail_writes(slot * kBlockSectors, random_.coin() ? 1 : kForGood);
-    machine_.spare_faults.fail_writes(super * kBlockSectors, random_.one_in(4) ? 2 : kForGood);
+    const auto slot = [&](int replica) {
+        return dm_remap_journal_at(&layout_, replica, layer_.md()->next_sequence) * kBlockSectors;
+    };
+    const int super = random_.one_in(4) ? 1 : 0;
+    trace("  step metadata fault: journal slot on end %d and superblock %d cannot be written", side,
+          super);
+    faults.fail_writes(slot(side), random_.coin() ? 1 : kForGood);
+    if (random_.coin()) {
+        trace("  nor the slot on the other end, after the next time");
+        faults.fail_writes(slot(!side), random_.coin() ? 1 : kForGood, 1);
+    }
+    faults.fail_writes(dm_remap_superblock_at(&layout_, super) * kBlockSectors,
+                       random_.one_in(4) ? 2 : kForGood);
 }
 
 // Of both replicas never more than one cannot be read: what is lost in both is lost.
@@ -231,6 +241,9 @@ void History::step_metadata_fault() {
     }
     const std::uint64_t s = block * kBlockSectors + random_.below(kBlockSectors);
     const Times times = random_.one_in(3) ? kForGood : static_cast<Times>(1 + random_.below(3));
+    if (kind != 1 && !may_lose(side)) {
+        return;
+    }
     trace("  step metadata fault: block %lu kind %lu times %u", block, kind, times);
     if (kind != 0) {
         faults.fail_writes(s, times);

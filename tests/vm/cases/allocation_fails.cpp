@@ -103,9 +103,11 @@ TEST_F(AllocationFails, Formatting) {
         [&] {
             const LoopDevice spare(16 * kMiB);
             const int error = create_error(remap_table(main.path(), spare.path(), {"format"}));
-            // What was begun can be gone on with.
+            // What was begun can be gone on with; what had been done by then is not done again.
             if (error != 0) {
-                EXPECT_EQ(create_error(remap_table(main.path(), spare.path(), {"format"})), 0);
+                const int again = create_error(remap_table(main.path(), spare.path(), {"format"}));
+                EXPECT_THAT(again, AnyOf(0, EEXIST));
+                EXPECT_EQ(create_error(remap_table(main.path(), spare.path())), 0);
             }
             register_spare(spare.path());
             return error;
@@ -173,16 +175,9 @@ TEST_F(AllocationFails, Messages) {
         {"unremap 8 16", "remap 8 16"},
         {"remap 2998 8", "unremap 2998 8"},  // not all of it can be read
         {"forget 3000 2", "remap 3000 2"},
-        {"list", ""},
-        {"reset_stats", ""},
     };
     for (const auto& [message, undo] : messages) {
         const auto before = stack.records();
-        const bool allocates = message != std::string("reset_stats");
-        if (!allocates) {
-            EXPECT_EQ(message_error(stack.device(), message), 0);
-            continue;
-        }
         fail_each(
             message, [&, message = message] { return message_error(stack.device(), message); },
             [&, undo = std::string(undo), message = std::string(message)](int error) {
