@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # What a person runs. kbuild makes the module (kernel/Kbuild), CMake the rest (CMakeLists.txt).
 
-# The newest kernel whose headers are installed.
-KVER ?= $(shell ls -d /lib/modules/*/build 2>/dev/null | cut -d/ -f4 | sort -V | tail -n 1)
+# The running kernel, or else the newest one, whose headers are installed.
+KVER ?= $(shell { ls -d /lib/modules/*/build | sort -V; ls -d /lib/modules/$$(uname -r)/build; } \
+	2>/dev/null | cut -d/ -f4 | tail -n 1)
 KDIR ?= /lib/modules/$(KVER)/build
 PREFIX ?= /usr/local
 # No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
@@ -106,6 +107,7 @@ fuzz-programs: $(FUZZ_DIR)/build.ninja
 	cmake --build $(FUZZ_DIR) --target fuzzers $(quietly)
 
 $(FUZZ_DIR)/build.ninja:
+	scripts/deps.sh build test fuzz
 	CC=clang CXX=clang++ cmake -S . -B $(FUZZ_DIR) -G Ninja -DREMAP_FUZZ=ON
 
 # Likewise.
@@ -173,6 +175,7 @@ debug-kernel:
 	scripts/debug-kernel.sh build
 
 test-debug: debug-kernel
+	scripts/deps.sh build test vm
 	+scripts/test-debug.sh
 
 kill-storm:

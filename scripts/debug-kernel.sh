@@ -18,6 +18,7 @@ die() {
     exit 1
 }
 
+[[ ${1:-} != build ]] || scripts/deps.sh debug
 source_version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
 [[ -n $source_version ]] || die "no $package: scripts/deps.sh debug"
 hash=$({ echo "$source_version" && cat "$fragment"; } | sha256sum | head -c 8)
@@ -52,7 +53,6 @@ configure() {
 build() {
     local config=$PWD/$fragment staging
     [[ ! -e $dir/built ]] || return 0
-    scripts/deps.sh debug
     mkdir -p "$dir"
     exec 9>"$dir/lock"
     flock 9

@@ -107,7 +107,7 @@ void add_create(CLI::App& app, Action& action) {
 void add_remove(CLI::App& app, Action& action) {
     auto options = std::make_shared<RemoveOptions>();
     CLI::App* verb = app.add_subcommand(
-        "remove", "Remove a mapped device; one that is open is tried again for some seconds");
+        "remove", "Remove a mapped device; if it is open, that is tried again for some seconds");
     add_name(verb, "NAME", options->name, "Mapped device");
     CLI::Option* force = verb->add_flag(
         "--force", options->force,
@@ -127,7 +127,7 @@ void add_status(CLI::App& app, Action& action) {
     add_json(verb, options->json);
     verb->footer(
         "Exits with 3 where a device needs attention: its mode is not rw, its state is ERROR,\n"
-        "sectors are pending, or 10 % or less of the spare is free.");
+        "its breaker is open, sectors are pending, or 10 % or less of the spare is free.");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_status(dm, *options); };
     });
