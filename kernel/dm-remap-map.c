@@ -152,19 +152,9 @@ static unsigned long look_and_count(struct dm_remap_device *d, const struct bio 
 	return marks;
 }
 
-/*
- * Not by bio_set_dev: a clone comes without the flags and the blkg of another device,
- * and dm core gives it the blkg that it has on this one in the cgroup of the original
- * (dm_submit_bio_remap). That work would be done twice, for each I/O.
- */
-static void set_dev(struct bio *bio, struct block_device *bdev)
-{
-	bio->bi_bdev = bdev;
-}
-
 static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	set_dev(bio, d->main_bdev);
+	dm_remap_set_dev(bio, d->main_bdev);
 	bio->bi_iter.bi_sector = d->main_start + sector;
 }
 
@@ -175,6 +165,8 @@ static void remember(struct bio *bio, sector_t sector)
 
 	io->iter = bio->bi_iter;
 	io->iter.bi_sector = sector;
+	/* A queue without a cache takes it off the bio, and the spare may have one. */
+	io->fua = bio->bi_opf & REQ_FUA;
 }
 
 static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
@@ -183,8 +175,9 @@ static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
 
 	spin_lock_irqsave(&d->waiting_lock, flags);
 	bio_list_add(&d->waiting, bio);
-	spin_unlock_irqrestore(&d->waiting_lock, flags);
+	/* Under the lock: as soon as it can be taken, the device may go. */
 	queue_work(d->workqueue, &d->work);
+	spin_unlock_irqrestore(&d->waiting_lock, flags);
 }
 
 /* A flush comes twice: for main, and for the spare unless everything there is durable. */
@@ -194,7 +187,7 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 
 	mark(bio, 0);
 	if (!dm_bio_get_target_bio_nr(bio)) {
-		set_dev(bio, d->main_bdev);
+		dm_remap_set_dev(bio, d->main_bdev);
 		return DM_MAPIO_REMAPPED;
 	}
 	io->flush_covers = atomic64_read(&d->spare_written);
@@ -203,7 +196,7 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 		return DM_MAPIO_SUBMITTED;
 	}
 	mark(bio, IO_SPARE_FLUSH);
-	set_dev(bio, d->spare_bdev);
+	dm_remap_set_dev(bio, d->spare_bdev);
 	return DM_MAPIO_REMAPPED;
 }
 
@@ -235,7 +228,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	}
-	set_dev(bio, d->spare_bdev);
+	dm_remap_set_dev(bio, d->spare_bdev);
 	bio->bi_iter.bi_sector = e.spare;
 	/* A discard is advice: a spare that can't take it keeps the data. */
 	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !d->spare_discards)) {
@@ -400,13 +393,14 @@ static int redo_read(struct dm_remap_device *d, struct bio *bio, sector_t sector
 static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
 		      u32 sectors, unsigned int flags)
 {
+	const struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	void *data = dm_remap_mover_buffer(d->mover);
 
 	if (bio_op(bio) == REQ_OP_WRITE_ZEROES)
 		memset(data, 0, sectors << SECTOR_SHIFT);
 	else
 		copy_from_bio(data, bio, from, sectors);
-	if (bio->bi_opf & REQ_FUA)
+	if (io->fua)
 		flags |= DM_REMAP_FUA;
 	return dm_remap_redo_write(d->mover, sector, sectors, data, flags);
 }

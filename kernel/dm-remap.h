@@ -139,6 +139,7 @@ struct dm_remap_io {
 	/* The bio as it came, its sector counted from the start of the mapped device. */
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
+	bool fua;			/* it came with FUA */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
