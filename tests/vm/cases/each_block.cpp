@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iostream>
 #include <set>
 #include <span>
 
@@ -99,6 +100,8 @@ class EachBlock : public testing::Test {
     static constexpr bool recovers(Fails how) { return how == Fails::kReadsUntilWritten; }
 
     void one_block(uint64_t block, Fails how) {
+        // The runner takes a machine that is silent for long for dead.
+        std::cout << "block " << block << "\n";
         begin_anew();
         spare_.fail(block * DM_REMAP_BLOCK_SECTORS, DM_REMAP_BLOCK_SECTORS, how);
         {
