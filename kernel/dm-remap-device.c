@@ -362,7 +362,7 @@ void dm_remap_device_put(struct dm_remap_target *t)
 
 /* ---- events ---- */
 
-/* Thresholds of the use of the spare that raise an event. */
+/* Thresholds of the use of the spare, or of its table, that raise an event. */
 static unsigned int percent_step(u64 used, u64 total)
 {
 	static const unsigned int step[] = { 100, 90, 75, 50 };
@@ -380,7 +380,9 @@ static bool event_note(struct dm_remap_device *d)
 	struct dm_remap_metadata *md = &d->metadata;
 	u64 total = dm_remap_alloc_total_sectors(&md->alloc);
 	u64 used = total - dm_remap_alloc_free_sectors(&md->alloc);
-	unsigned int percent = percent_step(used, total);
+	unsigned int percent = max(percent_step(used, total),
+				   percent_step(dm_remap_records(md),
+						dm_remap_max_records(&md->sb.layout)));
 	struct dm_remap_totals totals;
 	bool news;
 

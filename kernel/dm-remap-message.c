@@ -74,7 +74,7 @@ static int moved_result(const struct message *m, const char *word, int ret,
 	if (!why && ret == -EROFS)
 		why = "the spare cannot be written; save tries again";
 	else if (!why && ret == -ENOSPC)
-		why = "the spare is full, or its table is";
+		why = "the spare is full, or its table is; see status";
 	else if (!why && ret == -EUCLEAN)
 		why = "the record may be on the spare, or not; the range fails until save succeeds";
 	else if (!why && (ret == -EAGAIN || ret == -EINTR))
@@ -118,8 +118,9 @@ static int message_restore(struct message *m)
 	ret = dm_remap_restore(&d->metadata, bdev_nr_sectors(d->spare_bdev), &healed);
 	dm_remap_device_event(d);
 	if (ret) {
-		DMERR("%s: restore: the spare holds something else (%d); save writes it anew",
-		      dm_device_name(d->dm), ret);
+		DMERR("%s: restore: %s (%d)", dm_device_name(d->dm),
+		      ret == -ENOMEM ? "not enough memory to read the spare back" :
+		      "the spare holds something else; save writes it anew", ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu %s", d->metadata.sb.generation,
@@ -316,6 +317,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 	struct dm_remap_metadata *md = &t->device->metadata;
 	struct dm_remap_totals records, retired;
 	unsigned int sz = 0, period = dm_remap_autosave_period(), i;
+	u64 most;
 
 	DMEMIT("%s %s", dm_remap_mode_name(READ_ONCE(md->mode)), state_name(md));
 	/* A table that is to be formatted has nothing to tell before it runs. */
@@ -323,11 +325,12 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 		return;
 	dm_remap_table_totals(&md->table, &records);
 	dm_remap_table_totals(&md->retired, &retired);
+	most = dm_remap_max_records(&md->sb.layout);
 	DMEMIT(" generation=%llu records=%llu remapped=%llu pending=%llu", md->sb.generation,
 	       records.records, records.mapped, records.pending);
-	DMEMIT(" spare_free=%llu spare_total=%llu retired=%llu",
+	DMEMIT(" spare_free=%llu spare_total=%llu retired=%llu records_free=%llu",
 	       dm_remap_alloc_free_sectors(&md->alloc), dm_remap_alloc_total_sectors(&md->alloc),
-	       retired.retired);
+	       retired.retired, most - min(most, dm_remap_records(md)));
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		DMEMIT(" %s=%llu", dm_remap_counter_name(i),
 		       (u64)atomic64_read(&md->counter[i]));

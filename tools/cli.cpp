@@ -127,7 +127,8 @@ void add_status(CLI::App& app, Action& action) {
     add_json(verb, options->json);
     verb->footer(
         "Exits with 3 where a device needs attention: its mode is not rw, its state is ERROR,\n"
-        "its breaker is open, sectors are pending, or 10 % or less of the spare is free.");
+        "its breaker is open, sectors are pending, or 10 % or less of the spare, or of its table,\n"
+        "is free.");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_status(dm, *options); };
     });

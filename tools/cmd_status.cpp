@@ -59,7 +59,8 @@ void print_details(const RemapDevice& device) {
                                        device.suspended ? ", suspended" : "")});
     table.add_row(
         {"state", fmt::format("{}, generation {}", state_name(status.state), status.generation)});
-    table.add_row({"records", std::to_string(status.records)});
+    table.add_row(
+        {"records", fmt::format("{}, room for {} more", status.records, status.records_free)});
     table.add_row({"remapped", size_text(status.remapped)});
     table.add_row({"pending", size_text(status.pending)});
     table.add_row(

@@ -109,6 +109,10 @@ std::vector<std::string> needs_attention(const TargetStatus& status) {
         reasons.push_back(fmt::format("only {} of {} spare sectors are free", status.spare_free,
                                       status.spare_total));
     }
+    if (status.records_free <= (status.records + status.records_free) / 10) {
+        reasons.push_back(
+            fmt::format("the table has room for only {} records more", status.records_free));
+    }
     return reasons;
 }
 

@@ -193,6 +193,7 @@ const std::vector<StatusNumber>& status_numbers() {
         {"spare_free", &TargetStatus::spare_free},
         {"spare_total", &TargetStatus::spare_total},
         {"retired", &TargetStatus::retired},
+        {"records_free", &TargetStatus::records_free},
         {"read_errors", &TargetStatus::read_errors},
         {"write_errors", &TargetStatus::write_errors},
         {"relocated", &TargetStatus::relocated},

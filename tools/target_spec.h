@@ -72,6 +72,7 @@ struct TargetStatus {
     std::uint64_t spare_free = 0;
     std::uint64_t spare_total = 0;
     std::uint64_t retired = 0;
+    std::uint64_t records_free = 0;  // a count of records
     // Events.
     std::uint64_t read_errors = 0;
     std::uint64_t write_errors = 0;

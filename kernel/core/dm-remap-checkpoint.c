@@ -123,7 +123,8 @@ static int supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *n
 	next->generation = md->sb.generation + 1;
 	next->written_time = md->ops->now(md->ctx);
 	/* What no load would take. */
-	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER)
+	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
+	    next->journal_start > DM_REMAP_MAX_NUMBER)
 		return -EROFS;
 	ret = super_write(md, next, 1);
 	if (ret)
@@ -268,19 +269,31 @@ static int snapshots_begin(struct dm_remap_metadata *md)
 	return ret;
 }
 
-/* Table and journal start, of one moment between two commits. */
-static int checkpoint_snapshot(struct dm_remap_metadata *md, struct dm_remap_super *next)
+static int snapshot_locked(struct dm_remap_metadata *md, struct dm_remap_super *next)
 {
 	unsigned int i;
-	int ret;
+	int ret = dm_remap_burnt_withdraw(md);
 
-	mutex_lock(&md->commit_lock);
+	if (ret)
+		return ret;
 	next->journal_start = md->next_sequence;
 	next->journal_chain = md->chain;
 	md->soft_saved = md->soft_next;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		next->counter[i] = atomic64_read(&md->counter[i]);
-	ret = snapshots_begin(md);
+	return snapshots_begin(md);
+}
+
+/*
+ * Table and journal start, of one moment between two commits. No commit may fail between
+ * the withdrawal of what failed before and that moment.
+ */
+static int checkpoint_snapshot(struct dm_remap_metadata *md, struct dm_remap_super *next)
+{
+	int ret;
+
+	mutex_lock(&md->commit_lock);
+	ret = snapshot_locked(md, next);
 	mutex_unlock(&md->commit_lock);
 	return ret;
 }
@@ -324,8 +337,7 @@ static int checkpoint_locked(struct dm_remap_metadata *md, struct dm_remap_super
 
 	lockdep_assert_held(&md->checkpoint_lock);
 	WRITE_ONCE(md->writing, true);
-	ret = dm_remap_burnt_withdraw(md);
-	ret = ret ?: checkpoint_snapshot(md, next);
+	ret = checkpoint_snapshot(md, next);
 	if (!ret) {
 		ret = table_write(md, next);
 		dm_remap_snapshot_end(&md->table);
@@ -399,15 +411,16 @@ static int activate_locked(struct dm_remap_metadata *md, bool whole)
 
 /*
  * Is there no commit but those that were found, now and later? If that must be seen to, the
- * superblocks agree first: the older one may have an earlier end, behind which a withdrawal
- * would be taken for the trace of a commit that is lost.
+ * superblocks agree first, and the replicas about the last commit: the end must be where it is
+ * for whoever has one of them alone. A withdrawal behind an earlier end would be taken for
+ * the trace of a commit that is lost.
  */
 static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report *report)
 {
 	if (!report || !report->end_unread)
 		return true;
 	return !md->write_nothing && md->next_sequence <= DM_REMAP_MAX_NUMBER &&
-	       !supers_equalise(md) && !dm_remap_end_withdraw(md);
+	       !supers_equalise(md) && !dm_remap_end_withdraw(md, report->one_sided);
 }
 
 /*

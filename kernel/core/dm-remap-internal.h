@@ -48,16 +48,6 @@ static inline void dm_remap_look(struct dm_remap_metadata *md, u64 sector, u64 s
 	rcu_read_unlock_sched();
 }
 
-/* How many of its records a checkpoint would write now. */
-static inline u64 dm_remap_records(struct dm_remap_metadata *md)
-{
-	struct dm_remap_totals records, retired;
-
-	dm_remap_table_totals(&md->table, &records);
-	dm_remap_table_totals(&md->retired, &retired);
-	return records.records + retired.records;
-}
-
 static inline void dm_remap_note(struct dm_remap_metadata *md, enum dm_remap_note note, u64 sector,
 				 u64 sectors, s64 value)
 {
@@ -74,14 +64,16 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
 
 /*
  * If the last commit failed: sees to it that not both replicas hold its block, before a
- * superblock passes it. 0, or an error: neither took the withdrawal. checkpoint_lock held.
+ * superblock passes it. 0, or an error: neither took the withdrawal. commit_lock held until
+ * it is known where the superblock will start.
  */
 int dm_remap_burnt_withdraw(struct dm_remap_metadata *md);
 /*
- * Activating: whatever commit comes next on replica 0 will never be found. 0, or an error: that
- * cannot be said. checkpoint_lock held.
+ * Activating: whatever commit comes next on replica 0 will never be found. The last one, if
+ * only one replica has it (@one_sided), will be, on both. 0, or an error: that cannot be said.
+ * checkpoint_lock held.
  */
-int dm_remap_end_withdraw(struct dm_remap_metadata *md);
+int dm_remap_end_withdraw(struct dm_remap_metadata *md, bool one_sided);
 
 /* A checkpoint that starts after them is durable on both ends. commit_lock held. */
 void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start);

@@ -318,22 +318,39 @@ int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
 {
 	int r, ret = 0, failed = 0;
 
-	mutex_lock(&md->commit_lock);
+	lockdep_assert_held(&md->commit_lock);
 	for (r = 0; md->burnt && r < DM_REMAP_REPLICAS; r++) {
 		ret = withdrawal_write(md, md->next_sequence - 1, r);
 		failed += !!ret;
 	}
-	mutex_unlock(&md->commit_lock);
 	return failed == DM_REMAP_REPLICAS ? ret : 0;
 }
 
-int dm_remap_end_withdraw(struct dm_remap_metadata *md)
+/* The last commit, which load left in journal_buf, gets to where it was not read from. */
+static int last_commit_write(struct dm_remap_metadata *md)
 {
-	int ret;
+	struct dm_remap_disk_block *block = md->journal_buf;
+	const struct dm_remap_layout *layout = &md->sb.layout;
+	u64 sequence = md->next_sequence - 1, at = dm_remap_journal_at(layout, 0, sequence);
+
+	lockdep_assert_held(&md->commit_lock);
+	if (le64_to_cpu(block->header.block) == at)
+		at = dm_remap_journal_at(layout, 1, sequence);
+	dm_remap_block_seal(block, at);
+	return dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+}
+
+int dm_remap_end_withdraw(struct dm_remap_metadata *md, bool one_sided)
+{
+	int ret = 0;
 
 	mutex_lock(&md->commit_lock);
-	memset(md->journal_buf, 0, sizeof(*md->journal_buf));
-	ret = withdrawal_write(md, md->next_sequence, 0);
+	if (one_sided)
+		ret = last_commit_write(md);
+	if (!ret) {
+		memset(md->journal_buf, 0, sizeof(*md->journal_buf));
+		ret = withdrawal_write(md, md->next_sequence, 0);
+	}
 	mutex_unlock(&md->commit_lock);
 	return ret;
 }
@@ -364,6 +381,23 @@ static u64 room_wanted(struct dm_remap_metadata *md, const struct dm_remap_recor
 		}
 	}
 	return want ? want + reserve : 0;
+}
+
+u64 dm_remap_records(struct dm_remap_metadata *md)
+{
+	struct dm_remap_totals records, retired;
+
+	dm_remap_table_totals(&md->table, &records);
+	dm_remap_table_totals(&md->retired, &retired);
+	return records.records + retired.records;
+}
+
+u64 dm_remap_room(struct dm_remap_metadata *md)
+{
+	u64 taken = dm_remap_records(md) + CLEAR_RESERVE;
+	u64 capacity = dm_remap_table_capacity(&md->sb.layout);
+
+	return taken < capacity ? (capacity - taken) / 2 : 0;
 }
 
 static bool table_has_room(struct dm_remap_metadata *md, u64 want)

@@ -321,13 +321,11 @@ static int control_rewrite(struct dm_remap_mover *m, u64 place)
  * How many good blocks may be put at risk: only so many as the spare has room for. None
  * where nothing is to be moved, so that nothing hangs on the answer.
  */
-static unsigned int controls_allowed(struct dm_remap_metadata *md)
+static unsigned int controls_allowed(struct dm_remap_mover *m)
 {
-	u64 room = dm_remap_alloc_free_sectors(&md->alloc);
-
-	if (READ_ONCE(md->policy.no_auto_remap) || dm_remap_may_move(md))
+	if (READ_ONCE(m->md->policy.no_auto_remap))
 		return 0;
-	return min_t(u64, DM_REMAP_CONTROLS, div_u64(room, dm_remap_granularity(md)));
+	return min_t(u64, DM_REMAP_CONTROLS, dm_remap_puts_allowed(m));
 }
 
 /*
@@ -365,7 +363,7 @@ bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction dir
 	if (direction == DM_REMAP_READ) {
 		answer = control_read(m, start, length);
 	} else {
-		allowed = controls_allowed(m->md);
+		allowed = controls_allowed(m);
 		/* Not asked: that says nothing about main. */
 		if (!allowed)
 			return false;

@@ -676,39 +676,47 @@ static int replay(struct loader *l)
 	ret = check_times(l) ?: check_end(l, sequence);
 	if (!ret && winner == -ENOENT)
 		ret = load_end(l, sequence);
-	if (!ret && l->report->one_sided)
+	if (!ret && l->report->one_sided) {
+		/* Who activates may have to put it on the other replica. */
+		*md->journal_buf = *block;
 		ret = dm_remap_doubt_add(md, sequence - 1, block,
 					 le16_to_cpu(block->header.count));
+	}
 	return ret;
 }
 
 /*
  * One end alone is known to start where replay began. The other may start a commit
- * earlier, and find that one: as long as it may, what that commit says is in doubt, unless
- * both find it, and it is the one that the table has and the chain goes on from. It may also
- * find it where it cannot be read now: but not once this start was on both ends, as it was
- * before the next commit, and before the next generation.
+ * earlier, and find that one, or not: as long as it may, what that commit says is in doubt,
+ * unless both find it, and it is the one that the table has and the chain goes on from. But
+ * not once this start was on both ends, as it was before the next commit, and before the
+ * next generation.
+ *
+ * An end that is out of reach with its superblock, and with its copy of the commit, leaves
+ * it open whether that is there. Then it is as if it were: to doubt it would be to refuse
+ * what was acknowledged whenever an end is lost.
  */
 static int doubt_between_ends(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	const struct dm_remap_super *sb = &md->sb;
 	u64 sequence = sb->journal_start - 1, at = dm_remap_journal_at(&sb->layout, 0, sequence);
-	int r, ret = 0;
+	int r, ret;
 	u32 i;
 
-	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1)
+	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1 || l->report->replayed ||
+	    sb->generation != sb->table_generation)
 		return 0;
-	if (!l->report->replayed && sb->generation == sb->table_generation)
-		ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
+	ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
 	div_u64_rem(sequence, sb->layout.journal_blocks, &i);
 	for (r = 0; !ret && r < DM_REMAP_REPLICAS; r++) {
 		const struct dm_remap_disk_block *block = &l->ring[r][i];
-		bool alone = !slot_holds(l, &l->slot[!r][i], sequence);
+		const struct slot *other = &l->slot[!r][i];
+		bool known = l->report->lagging || other->verdict != DM_REMAP_UNREADABLE;
 
 		if (!slot_holds(l, &l->slot[r][i], sequence))
 			continue;
-		if ((alone && l->report->lagging) ||
+		if ((known && !slot_holds(l, other, sequence)) ||
 		    dm_remap_chain_value(block, at) != sb->journal_chain)
 			ret = dm_remap_doubt_add(md, sequence, block,
 						 le16_to_cpu(block->header.count));

@@ -320,6 +320,13 @@ int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *heal
 
 /* Anything that an autosave would write? No lock. */
 bool dm_remap_dirty(const struct dm_remap_metadata *md);
+/* Records that a checkpoint would write now, those of retired places included. No lock. */
+u64 dm_remap_records(struct dm_remap_metadata *md);
+/*
+ * How many entries more can be committed that make records, each of its own. While there are no
+ * more records than dm_remap_max_records it is a whole block of them. No lock.
+ */
+u64 dm_remap_room(struct dm_remap_metadata *md);
 /* Journal blocks in use, no lock. */
 u64 dm_remap_journal_used(const struct dm_remap_metadata *md);
 /* Adds to a counter. Context: any. */

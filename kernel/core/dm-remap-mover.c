@@ -299,6 +299,17 @@ static int put_blocks(struct put *p, u64 spare, u32 sectors)
 	return ret;
 }
 
+u64 dm_remap_puts_allowed(struct dm_remap_mover *m)
+{
+	struct dm_remap_metadata *md = m->md;
+	u64 blocks = div_u64(dm_remap_alloc_free_sectors(&md->alloc), dm_remap_granularity(md));
+	u64 room = dm_remap_room(md);
+
+	if (dm_remap_may_move(md))
+		return 0;
+	return min_t(u64, blocks, room - min_t(u64, room, m->n));
+}
+
 int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, const u8 *data)
 {
 	struct put p = { .m = m, .reason = reason, .main = main, .left = sectors, .data = data };

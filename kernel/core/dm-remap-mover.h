@@ -70,6 +70,9 @@ static inline bool dm_remap_may_be_media(int error)
 int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length);
 void dm_remap_release(struct dm_remap_metadata *md, u64 start, u64 length);
 
+/* How many blocks could be put on the spare, and recorded, each apart from the others. */
+u64 dm_remap_puts_allowed(struct dm_remap_mover *m);
+
 /*
  * Writes @sectors of @data to some place on the spare, around blocks that fail, and
  * collects the records for it; commits where they get many. 0 or a negative errno,

@@ -16,8 +16,23 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 int dm_remap_redo_end(struct dm_remap_mover *m)
 {
 	dm_remap_mover_commit(m);
+	/* Whatever else fails a commit has told of itself. */
+	if (m->error == -ENOSPC) {
+		dm_remap_count(m->md, DM_REMAP_REFUSED, 1);
+		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
+			     "relocations fail together: the table is full");
+	}
 	mutex_unlock(&m->md->move_lock);
 	return m->error;
+}
+
+static const char *reason(struct dm_remap_metadata *md, int why)
+{
+	if (why == -EROFS)
+		return "the spare cannot be written";
+	if (why != -ENOSPC)
+		return "failed";
+	return dm_remap_alloc_free_sectors(&md->alloc) ? "the table is full" : "the spare is full";
 }
 
 /* A relocation that was called for and is not possible. What main said is the answer. */
@@ -25,21 +40,11 @@ static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
 	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u stay on main: %s (%d)",
-		     (unsigned long long)start, length,
-		     why == -ENOSPC ? "the spare is full" :
-		     why == -EROFS ? "the spare cannot be written" : "failed", why);
+		     (unsigned long long)start, length, reason(md, why), why);
 	return -EIO;
 }
 
 /* ---- writes ---- */
-
-/* Where nothing can be moved there is no use in finding out more. */
-static int may_put(struct dm_remap_metadata *md)
-{
-	int ret = dm_remap_may_move(md);
-
-	return ret ?: dm_remap_alloc_free_sectors(&md->alloc) ? 0 : -ENOSPC;
-}
 
 /* Blocks of main that do not hold what was written to them. */
 static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *data, u8 fate,
@@ -48,7 +53,8 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 	enum dm_remap_direction direction = fate == DM_REMAP_BAD ? DM_REMAP_WRITE : DM_REMAP_READ;
 	struct dm_remap_metadata *md = m->md;
 	bool forbidden = READ_ONCE(md->policy.no_auto_remap);
-	int ret = forbidden ? 0 : may_put(md);
+	/* Where nothing can be moved there is no use in finding out more. */
+	int ret = forbidden || dm_remap_puts_allowed(m) ? 0 : dm_remap_may_move(md) ?: -ENOSPC;
 
 	if (ret)
 		return refused(md, start, length, ret);

@@ -27,7 +27,8 @@ std::string status_line(const std::string& mode_and_state, int pending, int spar
     return mode_and_state +
            " generation=7 records=3 remapped=24 pending=" + std::to_string(pending) +
            " spare_free=" + std::to_string(spare_free) +
-           " spare_total=1000 retired=0 read_errors=0 write_errors=0 relocated=0 rescued=0 "
+           " spare_total=1000 retired=0 records_free=28 read_errors=0 write_errors=0 relocated=0 "
+           "rescued=0 "
            "refused=0 journal_used=0 journal_size=32 saves=1 save_errors=0 last_save=0 "
            "autosave=60 breaker=closed future=1";
 }
@@ -85,6 +86,10 @@ TEST_F(StatusTest, WhatNeedsAttentionExitsWithThree) {
     std::string open = status_line("rw CLEAN", 0, 1000);
     open.replace(open.find("closed"), 6, "open");
     EXPECT_EQ(status_of(open).code, ExitCode::attention);
+    std::string full = status_line("rw CLEAN", 0, 1000);
+    full.replace(full.find("records=3"), 9, "records=252");
+    EXPECT_THAT(status_of(full).out, HasSubstr("room for only 28 records more"));
+    EXPECT_EQ(status_of(full).code, ExitCode::attention);
 }
 
 TEST_F(StatusTest, LeavesOutABreakerThatTheKernelDoesNotGive) {

@@ -91,7 +91,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 constexpr const char* status_line =
     "rw DIRTY generation=7 records=3 remapped=24 pending=8 spare_free=1000 spare_total=1040 "
-    "retired=16 read_errors=5 write_errors=4 relocated=3 rescued=2 refused=1 journal_used=6 "
+    "retired=16 records_free=90 read_errors=5 write_errors=4 relocated=3 rescued=2 refused=1 "
+    "journal_used=6 "
     "journal_size=32 saves=9 save_errors=0 last_save=1700000000 autosave=60 breaker=closed "
     "witness=6:40";
 
@@ -107,6 +108,7 @@ TEST(Status, ReadsEachKey) {
                                      .spare_free = 1000,
                                      .spare_total = 1040,
                                      .retired = 16,
+                                     .records_free = 90,
                                      .read_errors = 5,
                                      .write_errors = 4,
                                      .relocated = 3,

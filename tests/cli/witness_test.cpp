@@ -258,7 +258,8 @@ class WitnessVerbs : public WitnessCheck {
     void has_witness(const std::string& numbers) {
         device_.targets.front().params =
             "rw CLEAN generation=7 records=3 remapped=24 pending=0 spare_free=900 spare_total=1000 "
-            "retired=0 read_errors=0 write_errors=0 relocated=0 rescued=0 refused=0 "
+            "retired=0 records_free=900 read_errors=0 write_errors=0 relocated=0 rescued=0 "
+            "refused=0 "
             "journal_used=0 journal_size=32 saves=1 save_errors=0 last_save=0 autosave=60 "
             "breaker=closed";
         if (!numbers.empty()) {

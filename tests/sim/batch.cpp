@@ -33,6 +33,7 @@ void Batch::look_before() {
     was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
     steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
+    room_ = dm_remap_room(md_);
     dm_remap_table_totals(&md_->table, &totals_);
     l_.stats_[kFullSpare] += free_ == 0;
     for (const Piece& p : pieces_) {
@@ -308,7 +309,7 @@ void Batch::check_passed_on() {
 // only where something could be moved.
 void Batch::check_breaker() {
     if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap || free_ == 0 ||
-        was_read_only_ || md_->mode >= DM_REMAP_MODE_RO) {
+        room_ == 0 || dm_remap_room(md_) == 0 || was_read_only_ || md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;
     }

@@ -51,6 +51,7 @@ class Batch {
     std::vector<Before> before_;
     dm_remap_totals totals_{};
     std::uint64_t free_ = 0;
+    std::uint64_t room_ = 0;  // records that the table had room for
     bool steady_ = false;
     bool breaker_was_open_ = false;
     bool was_read_only_ = false;

@@ -401,8 +401,8 @@ void History::damage() {
     }
     if (torn) {
         tear_unreadable();
-    } else if (damages && !damaged_ && lags && metadata_side_ == newer && random_.coin()) {
-        hide_superblock(static_cast<int>(newer));
+    } else if (damages && !damaged_ && lags && random_.coin()) {
+        hide_superblock(static_cast<int>(metadata_side_));
     } else if (damages) {
         damage_replica();
     } else if (spoils) {

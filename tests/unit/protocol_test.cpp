@@ -140,6 +140,62 @@ TEST(Protocol, EndIsWithdrawnForBothSuperblocks) {
     }
 }
 
+// The last commit is on one replica alone. Who withdraws what may come after it says that it
+// counts, so it must be on the other one first: either of them may be lost then.
+TEST(Protocol, LastCommitIsOnBothReplicasBeforeTheEndIsWithdrawn) {
+    for (int lost : {0, 1}) {
+        auto world = formatted();
+        const dm_remap_layout layout = super_at(*world, 0).layout;
+        {
+            auto md = open(*world);
+            cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+        }
+        world->spare.rewrite_heals = true;
+        unreadable_block(*world, journal_at(*world, 0, kFirst + 1));
+        {
+            Metadata md(*world);
+            ASSERT_EQ(md.load(), 0);
+            EXPECT_TRUE(md.report.one_sided);
+            EXPECT_TRUE(md.report.end_unread);
+            world->spare.on_write = [&](auto, auto sector, auto) {
+                if (sector == dm_remap_superblock_at(&layout, 1) * kBlockSectors) {
+                    world->spare.power_off();
+                }
+                return 0;
+            };
+            md.activate();
+            world->spare.on_write = nullptr;
+            world->spare.power_on([](auto, auto) { return false; });
+        }
+        zero_block(*world, journal_at(*world, lost, kFirst));
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.error, 0) << loaded.why;
+        EXPECT_EQ(loaded.records.size(), 1U);
+    }
+}
+
+// It cannot be put there: then nothing is withdrawn, and who cannot note that he was here is
+// refused.
+TEST(Protocol, EndBehindAOneSidedCommitThatStaysSoIsNotWithdrawn) {
+    for (bool superblocks_too : {false, true}) {
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+        }
+        unreadable_block(*world, journal_at(*world, 0, kFirst + 1));
+        world->spare.bad_write.insert(journal_at(*world, 1, kFirst) * kBlockSectors);
+        if (superblocks_too) {
+            world->spare.bad_write.insert(0);  // superblock 0
+        }
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_EQ(md.activate(), superblocks_too ? -EIO : 0);
+        world->spare.bad_read.clear();
+        EXPECT_NE(block_at(*world, journal_at(*world, 0, kFirst + 1)).header.sequence, kFirst + 1);
+    }
+}
+
 // The same, but the activation cannot leave its number: then it must not be.
 TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
     auto world = formatted();
@@ -785,6 +841,69 @@ TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
     auto md = open(*world);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+}
+
+// The commit of sectors 100 to 107 is on replica 1 alone, and was not acknowledged: that replica
+// said no to it, and the power failed in its withdrawal.
+void land_on_replica_1_alone(World& world) {
+    auto md = open(world);
+    const std::uint64_t slot = journal_at(world, 1, kFirst) * kBlockSectors;
+    world.spare.on_write = [&](auto, auto sector, auto) {
+        world.spare.failed_writes_land = true;
+        return sector == slot ? -EIO : 0;
+    };
+    // Twice the journal, and once the withdrawal.
+    cut_power_at(world, 4, [&] { EXPECT_NE(md->remap(100, 8), 0); });
+    world.spare.on_write = nullptr;
+    world.spare.failed_writes_land = false;
+    EXPECT_EQ(block_at(world, journal_at(world, 0, kFirst)).header.count, 0);
+    EXPECT_EQ(block_at(world, journal_at(world, 1, kFirst)).header.count, 1);
+}
+
+// It is taken, and a checkpoint has it in its table, of which superblock 0 does not hear. That one
+// can be neither read nor written then: who has it alone later does not know the commit.
+TEST(Protocol, OneSidedCommitInTheTableIsInDoubtWithoutSuperblock0) {
+    auto world = formatted();
+    land_on_replica_1_alone(*world);
+    world->spare.bad_write.insert(0);  // superblock 0
+    { EXPECT_EQ(open(*world)->records().size(), 1U); }
+    ASSERT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
+    ASSERT_EQ(super_at(*world, 0).journal_start, kFirst);
+    unreadable_block(*world, 0);
+    {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+        // Else a write to it would go to the spare now, and be acknowledged.
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 107));
+    }
+    world->spare.bad_read.clear();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    for (std::uint64_t at = dm_remap_journal_at(&layout, 1, 0);
+         at <= dm_remap_superblock_at(&layout, 1); at++) {
+        zero_block(*world, at);
+    }
+    EXPECT_TRUE(try_load(*world).records.empty());
+}
+
+// A superblock that came after that of the checkpoint says that both ends start behind the commit:
+// what becomes of its block counts no more.
+TEST(Protocol, CommitThatBothEndsPassedIsNotInDoubt) {
+    auto world = formatted();
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        ASSERT_EQ(dm_remap_save(md->get()), 0);
+    }
+    world->spare.bad_write.insert(0);  // superblock 0
+    zero_block(*world, journal_at(*world, 0, kFirst));
+    for (int restarts = 0; restarts < 3; restarts++) {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100)) << restarts;
+    }
 }
 
 // What was acknowledged is served all the same, and takes writes.
@@ -1470,6 +1589,9 @@ TEST(Protocol, EndBehindTheLastNumberIsNotWithdrawn) {
         EXPECT_TRUE(md->report.end_unread);
         EXPECT_EQ((*md)->next_sequence, DM_REMAP_MAX_NUMBER + 1);
         EXPECT_EQ(md->records().size(), 1U);
+        // A checkpoint would start where no load takes it.
+        EXPECT_EQ(dm_remap_save(md->get()), -EROFS);
+        EXPECT_EQ(md->deactivate(), -EROFS);
     }
     world->spare.bad_read.clear();
     const dm_remap_disk_block after = block_at(*world, behind);

@@ -23,12 +23,12 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
 
     void SetUp() override { make(1 << 12); }
 
-    void make(std::uint64_t spare_sectors) {
+    void make(std::uint64_t spare_sectors, std::uint64_t max_records = 1000) {
         md.reset();
         world = formatted({.main_sectors = kMain,
                            .spare_sectors = spare_sectors,
                            .granularity = g,
-                           .max_records = 1000});
+                           .max_records = max_records});
         world->main.poke(0, pattern(0, kMain));
         content = world->main.image();
         md = open(*world);
@@ -37,6 +37,9 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         free_at_start = free_sectors();
         main_writes = world->main.writes();
     }
+
+    // Of two blocks, and what is kept back for clearing.
+    void make_small_table() { make(1 << 12, 1); }
 
     // Whatever happened: nothing is held, what is read is right, and a crash changes none of it.
     void TearDown() override {
@@ -155,6 +158,21 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         std::uint32_t taken = 0;
         while (dm_remap_alloc_take(&(*md)->alloc, 1 << 12, &spare, &taken) == 0) {
         }
+    }
+
+    // Records of one block each, away from the request and from the control, until no more fit.
+    void fill_table() {
+        std::uint64_t at = kMain;
+        int error = 0;
+        while (error == 0) {
+            at = at == kAt + 2ULL * kLength ? kAt - kLength : at - g;
+            ASSERT_GT(at, 2 * kControl);
+            dm_remap_record r = pending(at, g);
+            r.reason = at / g % 2 == 0 ? DM_REMAP_REASON_READ_ERROR : DM_REMAP_REASON_WRITE_ERROR;
+            error = md->commit({r});
+        }
+        ASSERT_EQ(error, -ENOSPC);
+        ASSERT_EQ(dm_remap_room(md->get()), 0U);
     }
 
     std::unique_ptr<World> world;
@@ -503,6 +521,62 @@ TEST_P(Redo, FullSpareFailsTheWrite) {
     EXPECT_TRUE(md->records().empty());
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+// No good block is put at risk for it, either: there would be no record to save it by.
+TEST_P(Redo, FullTableFailsTheWrite) {
+    make_small_table();
+    fill_table();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    world->log.clear();
+    main_writes = world->main.writes();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    EXPECT_EQ(world->main.writes(), main_writes + 1);
+    ASSERT_EQ(world->log.size(), 1U);
+    EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+// There is room for one record more, and two are wanted: known before, or when the run has been
+// placed piece by piece.
+TEST_P(Redo, TableThatBecomesFullFailsTheWrite) {
+    for (bool in_pieces : {false, true}) {
+        make_small_table();
+        fill_table();
+        for (std::uint64_t at = kMain - g; dm_remap_room(md->get()) == 0; at -= g) {
+            ASSERT_EQ(md->commit({clear(at, g)}), 0);
+        }
+        ASSERT_EQ(dm_remap_room(md->get()), 1U);
+        if (in_pieces) {
+            fill_spare();
+            dm_remap_alloc_release(&(*md)->alloc, data_start(), g);
+            dm_remap_alloc_release(&(*md)->alloc, data_start() + 2 * g, g);
+        }
+        for (std::uint32_t i = 0; i < 2; i++) {
+            bad_block(world->main.bad_write, bad + (in_pieces ? 1 : 2) * i * g);
+        }
+        world->log.clear();
+        const Image data = pattern(7, kLength);
+        // What the batch ends with is for those that look like done.
+        EXPECT_EQ(write(kAt, data), in_pieces ? -ENOSPC : -EIO);
+        for (std::uint32_t i = 0; i < kLength; i++) {
+            const bool failed =
+                world->main.bad_write.any(kAt + i, 1) && kind(kAt + i) == DM_REMAP_NONE;
+            if (!failed) {
+                set_content(kAt + i,
+                            {data.begin() + i * kSector, data.begin() + (i + 1) * kSector});
+            }
+        }
+        EXPECT_EQ(kind(bad), in_pieces ? DM_REMAP_NONE : DM_REMAP_MAPPED);
+        EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+        ASSERT_EQ(world->log.size(), 1U);
+        EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
+        expect_content();
+    }
 }
 
 TEST_P(Redo, BadSpareBlocksAreRetired) {

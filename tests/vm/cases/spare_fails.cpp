@@ -38,6 +38,34 @@ TEST(SpareFails, Full) {
     EXPECT_TRUE(stack.is_whole());
 }
 
+// There may be space for the data, and no place for the record.
+TEST(SpareFails, ItsTableIsFull) {
+    Stack stack({.spare_mb = 1});
+    const uint64_t promised = stack.number("records_free");
+    stack.main.fail(20000, 1, Fails::kWrites);
+    uint64_t records = 0;
+    while (message_error(stack.device(), "remap " + std::to_string(2 * records) + " 1") == 0) {
+        records++;
+    }
+    EXPECT_GE(records, promised);
+    EXPECT_EQ(stack.number("records_free"), 0U);
+    EXPECT_GT(stack.number("spare_free"), 100U);
+    KernelLog log;
+    EXPECT_EQ(stack.write(20000, 1, 2), EIO);
+    EXPECT_TRUE(log.contains("the table is full", 1000));
+    EXPECT_GE(stack.number("refused"), 1U);
+    EXPECT_EQ(stack.mode(), "rw");
+    EXPECT_TRUE(stack.is_whole());
+    stack.restart();
+    EXPECT_TRUE(stack.is_whole());
+    // With room again it goes on.
+    stack.device().message("unremap 0 100");
+    ASSERT_EQ(stack.write(20000, 1, 3), 0);
+    EXPECT_TRUE(stack.is_whole());
+    stack.restart();
+    EXPECT_TRUE(stack.is_whole());
+}
+
 TEST(SpareFails, UseRaisesEventsAtItsThresholds) {
     Stack stack({.main_mb = 32});
     const uint64_t room = stack.number("spare_total");
