@@ -4,6 +4,9 @@
 /* Sectors that are held, read and written at once; a multiple of any granularity. */
 #define CHUNK_SECTORS 2048u
 
+/* Looked through at once for what there is to be done, with preemption off. */
+#define LOOK_SECTORS (1u << 20)
+
 #define WHY_DOUBT "a record of this range may be on the spare, or not: save must succeed first"
 
 /* Pieces of the range, each of them held meanwhile. */
@@ -194,6 +197,28 @@ static int unremap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
 	return ret;
 }
 
+/* The chunks of the range in which there is something. Most of a disk is not remapped. */
+static int unremap_range(struct dm_remap_mover *m, u64 start, u64 length)
+{
+	u64 end = start + length;
+	int ret = 0;
+
+	while (!ret && start < end) {
+		struct dm_remap_extent e;
+		u32 n;
+
+		dm_remap_look(m->md, start, min_t(u64, end - start, LOOK_SECTORS), &e);
+		cond_resched();
+		n = e.length;
+		if (e.kind == DM_REMAP_MAPPED || e.flags & DM_REMAP_F_DOUBT) {
+			n = min_t(u64, end - start, CHUNK_SECTORS);
+			ret = for_chunks(m, start, n, unremap_chunk);
+		}
+		start += n;
+	}
+	return ret;
+}
+
 static bool any_record(struct dm_remap_metadata *md, u64 start, u64 length, u8 kind)
 {
 	struct dm_remap_record r;
@@ -216,7 +241,7 @@ int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
 	if (!m)
 		return -ENOMEM;
 	if (any_record(md, start, length, DM_REMAP_MAPPED)) {
-		ret = for_chunks(m, start, length, unremap_chunk);
+		ret = unremap_range(m, start, length);
 		if (!ret && m->moved.refused)
 			ret = -EIO;
 	} else {

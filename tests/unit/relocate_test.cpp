@@ -347,6 +347,18 @@ TEST_P(Relocate, UnremapBringsTheDataHome) {
     EXPECT_TRUE(world->main.image() == content);
 }
 
+// Of all of a disk only what is remapped is looked at: of the rest there are millions of pieces.
+TEST_P(Relocate, UnremapHoldsNothingWhereNothingIs) {
+    for (const std::uint64_t at : {1000, 1064, 9000}) {
+        ASSERT_EQ(remap(at, 16), 0);
+    }
+    world->drains = 0;
+    ASSERT_EQ(unremap(0, kMain), 0);
+    EXPECT_EQ(moved.moved, 48U);
+    EXPECT_EQ(world->drains, 2U);
+    EXPECT_TRUE(md->records().empty());
+}
+
 TEST_P(Relocate, UnremapOfAPart) {
     ASSERT_EQ(remap(1000, 64), 0);
     ASSERT_EQ(unremap(1016, 16), 0);
