@@ -11,18 +11,23 @@
 
 #include <linux/uuid.h>
 
-/* Protects the list, and who shares what. */
+/*
+ * Who shares what is decided under registry_lock, and a spare is read under it: one that is
+ * slow, or lies on a device that is suspended, must not keep others from being resumed.
+ * So the list changes under list_lock besides, which is enough to look at it.
+ */
 static DEFINE_MUTEX(registry_lock);
+static DEFINE_MUTEX(list_lock);
 static LIST_HEAD(registry);
 
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d))
 {
 	struct dm_remap_device *d;
 
-	mutex_lock(&registry_lock);
+	mutex_lock(&list_lock);
 	list_for_each_entry(d, &registry, list)
 		fn(d);
-	mutex_unlock(&registry_lock);
+	mutex_unlock(&list_lock);
 }
 
 /* ---- who main is ---- */
@@ -306,7 +311,7 @@ static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, ch
 	if (ret)
 		return ret;
 	d->tables++;
-	d->main_claim = max_t(u64, d->main_claim, t->ti->len);
+	WRITE_ONCE(d->main_claim, max_t(u64, d->main_claim, t->ti->len));
 	return 0;
 }
 
@@ -324,13 +329,15 @@ static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
 		return ret;
 	}
 	d->tables = 1;
+	mutex_lock(&list_lock);
 	list_add(&d->list, &registry);
+	mutex_unlock(&list_lock);
 	return 0;
 }
 
 int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 {
-	/* A resume waits for the lock, and reclaim may wait for the resume. */
+	/* Who frees a device waits for the lock, and reclaim may wait for that. */
 	unsigned int noio = memalloc_noio_save();
 	struct dm_remap_device *d;
 	int ret;
@@ -354,7 +361,9 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	if (--d->tables) {
 		d = NULL;
 	} else {
+		mutex_lock(&list_lock);
 		list_del(&d->list);
+		mutex_unlock(&list_lock);
 		device_free(d);
 	}
 	mutex_unlock(&registry_lock);
@@ -456,13 +465,14 @@ static bool device_superseded(struct dm_remap_device *d)
 {
 	struct dm_remap_device *other;
 
-	mutex_lock(&registry_lock);
+	mutex_lock(&list_lock);
 	list_for_each_entry(other, &registry, list)
 		if (other != d && other->dm == d->dm && other->main_devt == d->main_devt &&
-		    ranges_overlap(other->main_start, other->main_claim, d->main_start,
-				   d->main_claim) && spare_in_use(other))
+		    ranges_overlap(other->main_start, READ_ONCE(other->main_claim),
+				   d->main_start, READ_ONCE(d->main_claim)) &&
+		    spare_in_use(other))
 			d->superseded = true;
-	mutex_unlock(&registry_lock);
+	mutex_unlock(&list_lock);
 	if (d->superseded)
 		DMERR("%s: the spare until now holds records: create the device anew, with that",
 		      dm_device_name(d->dm));

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <future>
 #include <optional>
 
 #include "backing.h"
@@ -155,6 +156,24 @@ TEST(Layers, CryptAbove) {
     write_pattern(plain, 20000, 8, 1);
     EXPECT_EQ(stack.number("pending"), 0U);
     EXPECT_TRUE(verify_pattern(plain, 0, stack.sectors(), 1));
+}
+
+// A spare that lies on another remap device, which is suspended while the spare is read: who
+// resumes that one need not wait for it.
+TEST(Layers, SpareOnADeviceThatIsSuspended) {
+    const LoopDevice disk(16 << 20);
+    const LoopDevice spare(16 << 20);
+    DmDevice below("below", remap_table(disk.path(), spare.path(), {"format"}));
+    register_spare(spare.path());
+    const LoopDevice main(4 << 20);
+    const Table table = remap_table(main.path(), below.path());
+    { const DmDevice above("above", remap_table(main.path(), below.path(), {"format"})); }
+    below.suspend();
+    auto made = std::async(std::launch::async, [&] { return create_error(table); });
+    EXPECT_EQ(made.wait_for(2s), std::future_status::timeout);
+    below.resume();
+    ASSERT_EQ(made.wait_for(20s), std::future_status::ready);
+    EXPECT_EQ(made.get(), 0);
 }
 
 }  // namespace
