@@ -479,6 +479,17 @@ static bool device_superseded(struct dm_remap_device *d)
 	return d->superseded;
 }
 
+/* Where blocks of main's media begin with one of the mapped device: their size in sectors, else 0. */
+static u32 media_block(const struct dm_remap_device *d)
+{
+	u32 size = bdev_physical_block_size(d->main_bdev) >> SECTOR_SHIFT;
+	u64 start = get_start_sect(d->main_bdev) + d->main_start;
+
+	if (bdev_alignment_offset(d->main_bdev) || !is_power_of_2(size) || start & (size - 1))
+		return 0;
+	return min_t(u32, size, DM_REMAP_BLOCK_SECTORS);
+}
+
 int dm_remap_device_resume(struct dm_remap_target *t)
 {
 	struct dm_remap_device *d = t->device;
@@ -494,6 +505,7 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	d->spare_bdev = t->spare->bdev;
 	d->spare_discards = bdev_max_discard_sectors(d->spare_bdev);
 	md->policy = t->features.policy;
+	md->main_block = media_block(d);
 	WRITE_ONCE(d->stop, false);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;

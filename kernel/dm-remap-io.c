@@ -160,6 +160,11 @@ static u64 op_now(void *ctx)
 	return ktime_get_real_seconds();
 }
 
+static u64 op_uptime(void *ctx)
+{
+	return ktime_get_seconds();
+}
+
 static __printf(3, 4) void op_log(void *ctx, enum dm_remap_level level, const char *fmt, ...)
 {
 	struct dm_remap_device *d = ctx;
@@ -230,6 +235,7 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.write = op_write,
 	.flush = op_flush,
 	.now = op_now,
+	.uptime = op_uptime,
 	.log = op_log,
 	.drain = dm_remap_drain,
 	.stop = op_stop,

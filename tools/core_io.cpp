@@ -39,6 +39,7 @@ const dm_remap_ops& CoreIo::ops() {
         .write = &CoreIo::write,
         .flush = &CoreIo::flush,
         .now = &CoreIo::now,
+        .uptime = nullptr,  // moves no data
         .log = &CoreIo::log,
         .drain = nullptr,
         .stop = nullptr,

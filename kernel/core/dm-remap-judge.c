@@ -31,7 +31,7 @@ static void breaker_failure(struct dm_remap_metadata *md, enum dm_remap_directio
 {
 	struct dm_remap_breaker *b = &md->breaker[direction];
 
-	b->tried = md->ops->now(md->ctx);
+	b->tried = md->ops->uptime(md->ctx);
 	if (++b->failures >= DM_REMAP_BREAKER_LIMIT)
 		breaker_set(md, direction, true);
 }
@@ -48,24 +48,40 @@ void dm_remap_breaker_reset(struct dm_remap_metadata *md)
 static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
 {
 	const struct dm_remap_breaker *b = &m->md->breaker[t->direction];
-	u64 now = m->md->ops->now(m->md->ctx);
 
 	if (t->dev != DM_REMAP_MAIN || !b->open)
 		return false;
-	/* A clock that was set back must not keep it open for ever. */
-	if (now >= b->tried && now < b->tried + DM_REMAP_BREAKER_PAUSE)
+	if (m->md->ops->uptime(m->md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE)
 		return true;
 	return !dm_remap_proved_media(m, t->direction, t->sector, t->sectors);
 }
 
 /* ---- narrowing ---- */
 
-/* May the transfer go on? A block that fails can take a drive many seconds. */
-static int go_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 deadline)
+/* May the transfer that began at @began go on? A block that fails can take a drive many seconds. */
+static int go_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 began)
 {
 	if (t->stoppable)
 		return m->md->ops->stop(m->md->ctx);
-	return m->md->ops->now(m->md->ctx) > deadline ? -ETIMEDOUT : 0;
+	return m->md->ops->uptime(m->md->ctx) > began + DM_REMAP_REDO_BUDGET ? -ETIMEDOUT : 0;
+}
+
+/* Is there time to find out more about what failed? */
+static bool in_time(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 began)
+{
+	return t->stoppable || m->md->ops->uptime(m->md->ctx) <= began + DM_REMAP_REDO_HURRY;
+}
+
+/*
+ * Blocks that fail together: of the logical blocks in one of the media's, all do. Known only
+ * where the transfer begins with one of those.
+ */
+static u32 least_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
+{
+	u32 media = t->dev == DM_REMAP_MAIN ? m->md->main_block : 0;
+	u32 g = dm_remap_granularity(m->md);
+
+	return media > g && !(t->sector & (media - 1)) ? media / g : 1;
 }
 
 /* One try at [@from, @from + @sectors) of the transfer. */
@@ -88,22 +104,22 @@ static int transfer_once(struct dm_remap_mover *m, const struct dm_remap_transfe
 	return ret;
 }
 
-/* A block that failed by itself, tried further. */
-static int block_retry(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 from,
-		       u64 deadline, u8 *fate)
+/* @n blocks from @at on, which failed and are not narrowed down, tried further. */
+static int blocks_retry(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 at,
+			u32 n, u64 began)
 {
+	u32 g = dm_remap_granularity(m->md);
 	unsigned int tries;
 
-	for (tries = 0; tries < t->retries; tries++) {
-		int ret = go_on(m, t, deadline) ?:
-			  transfer_once(m, t, from, dm_remap_granularity(m->md));
+	for (tries = 0; tries < t->retries && in_time(m, t, began); tries++) {
+		int ret = go_on(m, t, began) ?: transfer_once(m, t, at * g, n * g);
 
 		if (!ret)
-			*fate = DM_REMAP_LATE;
+			memset(t->fate + at, DM_REMAP_LATE, n);
 		if (!ret || !dm_remap_may_be_media(ret))
 			return ret;
 	}
-	*fate = DM_REMAP_BAD;
+	memset(t->fate + at, DM_REMAP_BAD, n);
 	/* What main did before this is no control. */
 	if (t->dev == DM_REMAP_MAIN)
 		m->answered[t->direction] = false;
@@ -166,25 +182,26 @@ static int not_the_media(struct dm_remap_mover *m, const struct dm_remap_transfe
 int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 {
 	u32 g = dm_remap_granularity(m->md), total = t->sectors / g, at = 0, n = total;
-	u64 deadline = m->md->ops->now(m->md->ctx) + DM_REMAP_REDO_BUDGET;
+	u32 least = least_blocks(m, t);
+	u64 began = m->md->ops->uptime(m->md->ctx);
 	unsigned int bad = 0;
 
 	memset(t->fate, DM_REMAP_GOOD, total);
 	if (t->failed && breaker_holds(m, t))
 		return -EIO;
 	while (at < total) {
-		int ret = go_on(m, t, deadline) ?: transfer_once(m, t, at * g, n * g);
+		int ret = go_on(m, t, began) ?: transfer_once(m, t, at * g, n * g);
 
 		if (ret && !dm_remap_may_be_media(ret))
 			return not_the_media(m, t, ret);
 		if (ret && breaker_holds(m, t))
 			return -EIO;
-		if (ret && n > 1) {
+		if (ret && n > least && in_time(m, t, began)) {
 			n = lower_half(n);
 			continue;
 		}
 		if (ret)
-			ret = block_retry(m, t, at * g, deadline, &t->fate[at]);
+			ret = blocks_retry(m, t, at, n, began);
 		if (ret)
 			return not_the_media(m, t, ret);
 		bad += t->fate[at] == DM_REMAP_BAD;

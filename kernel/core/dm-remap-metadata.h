@@ -60,7 +60,8 @@ struct dm_remap_ops {
 	int (*write)(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, const void *buf,
 		     unsigned int flags);
 	int (*flush)(void *ctx, enum dm_remap_dev dev);
-	u64 (*now)(void *ctx);		/* seconds since 1970 UTC */
+	u64 (*now)(void *ctx);		/* seconds since 1970 UTC; people set it */
+	u64 (*uptime)(void *ctx);	/* seconds since some time; nobody sets it */
 	void (*log)(void *ctx, enum dm_remap_level level, const char *fmt, ...) __printf(3, 4);
 
 	/*
@@ -149,6 +150,7 @@ struct dm_remap_metadata {
 	void *ctx;
 
 	struct dm_remap_policy policy;
+	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
 
 	struct mutex move_lock;		/* one mover of data at a time */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];

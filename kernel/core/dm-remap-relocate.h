@@ -44,7 +44,12 @@
 /* Seconds from one control to the next while it is open. */
 #define DM_REMAP_BREAKER_PAUSE	5u
 
-/* Seconds that one extent of a request may be tried, block by block. */
+/*
+ * Seconds that one extent of a request may be tried, block by block. Some drives take half
+ * a minute for each command that fails: after the first number what fails is not
+ * narrowed down any further, after the second nothing is tried.
+ */
+#define DM_REMAP_REDO_HURRY	60u
 #define DM_REMAP_REDO_BUDGET	120u
 
 /* A flag of a redo: the request has been tried, and has failed. */

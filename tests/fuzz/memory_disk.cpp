@@ -62,6 +62,7 @@ const dm_remap_ops MemoryDisk::kOps = {
     .flush = [](void* ctx,
                 dm_remap_dev) { return disk_of(ctx).writes > disk_of(ctx).fail_from ? -EIO : 0; },
     .now = [](void*) -> u64 { return 1'700'000'000; },
+    .uptime = [](void*) -> u64 { return 1000; },
     .log = disk_log,
     .drain = nullptr,
     .stop = nullptr,

@@ -138,6 +138,7 @@ const dm_remap_ops Machine::kOps = {
             return machine_of(ctx).flush(dev);
         },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
+    .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .log = log_line,
     .drain = [](void* ctx) { machine_of(ctx).drain(); },
     .stop =

@@ -365,7 +365,7 @@ TEST_P(Redo, BreakerClosesWhenMainWorksAgain) {
     world->main.on_write = nullptr;
     bad_block(world->main.bad_write, bad);
     EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
-    world->time += DM_REMAP_BREAKER_PAUSE;
+    world->uptime += DM_REMAP_BREAKER_PAUSE;
     EXPECT_EQ(write(bad, pattern(7, g)), 0);
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
     EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
@@ -379,6 +379,7 @@ TEST_P(Redo, ClockThatWasSetBackDoesNotKeepTheBreakerOpen) {
     ASSERT_TRUE(dm_remap_breaker_open(md->get()));
     world->main.on_write = nullptr;
     world->time -= 86'400;
+    world->uptime += DM_REMAP_BREAKER_PAUSE;
     EXPECT_EQ(write(kAt, pattern(7, g)), 0);
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
 }
@@ -435,13 +436,68 @@ TEST_P(Redo, TimeOutsOfTheSpareOpenNoBreaker) {
 // A drive that takes seconds for each bad block does not hold up everything for hours.
 TEST_P(Redo, TimeIsLimited) {
     world->main.fail_read = [this](auto, auto) {
-        world->time += 7;
+        world->uptime += 7;
         return -EIO;
     };
     world->main.on_write = nullptr;
-    const std::uint64_t before = world->time;
+    const std::uint64_t before = world->uptime;
     EXPECT_NE(read(kAt, DM_REMAP_REDO_SECTORS), 0);
-    EXPECT_LT(world->time - before, DM_REMAP_REDO_BUDGET + 7 * 11);
+    EXPECT_LT(world->uptime - before, DM_REMAP_REDO_BUDGET + 7 * 11);
+}
+
+// A drive that takes half a minute for each command that fails. What is bad is found as far as
+// there is time, and that main was slow is no reason not to believe it.
+TEST_P(Redo, SlowMainIsNarrowedAsFarAsTimeAllows) {
+    const std::uint64_t begin = world->uptime;
+    const auto slow = [this](std::uint64_t sector, std::uint32_t n) {
+        if (sector > bad || bad >= sector + n) {
+            return 0;
+        }
+        world->uptime += 25;
+        return -EIO;
+    };
+    world->main.fail_read = slow;
+    EXPECT_EQ(read(kAt, 256), -EIO);
+    EXPECT_LE(world->uptime - begin, DM_REMAP_REDO_BUDGET);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(kind(kAt + 128), DM_REMAP_NONE);
+    EXPECT_EQ((*md)->breaker[DM_REMAP_READ].failures, 0U);
+
+    world->main.on_write = [slow](auto, auto sector, auto n) { return slow(sector, n); };
+    EXPECT_EQ(write(kAt + 256, pattern(7, 64)), 0);
+    EXPECT_EQ(write(kAt, pattern(7, 256)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ((*md)->breaker[DM_REMAP_WRITE].failures, 0U);
+}
+
+// Of a disk with physical blocks of 4096 bytes and logical ones of 512, eight fail together: who
+// looked for the one that is bad would need 31 commands.
+TEST_P(Redo, NarrowingEndsAtTheMediasBlock) {
+    (*md)->main_block = 8;
+    unsigned failed = 0;
+    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+        const bool fails = sector < bad + 8 && bad < sector + n;
+        failed += fails;
+        return fails ? -EIO : 0;
+    };
+    EXPECT_EQ(read(kAt, 64), -EIO);
+    EXPECT_EQ(md->records(), (Records{{DM_REMAP_PENDING, bad, 0, 8}}));
+    EXPECT_LE(failed, 4U + 2U);  // 64, 32, 16 and 8 sectors, and what the policy adds
+    // A request that begins within one of them is looked at block by block.
+    failed = 0;
+    EXPECT_EQ(read(bad + 8 - g, 8), -EIO);
+    EXPECT_GT(failed, 0U);
+}
+
+// Whoever sets the clock does not make a drive slow.
+TEST_P(Redo, ClockThatIsSetForwardFailsNothing) {
+    bad_block(world->main.bad_write, bad);
+    world->main.on_write = [this](auto, auto, auto) {
+        world->time += 1000;
+        return 0;
+    };
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
 }
 
 TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {

@@ -74,6 +74,7 @@ const dm_remap_ops World::kOps = {
                 unsigned flags) { return disk_of(ctx, dev).write(sector, sectors, buf, flags); },
     .flush = [](void* ctx, dm_remap_dev dev) { return disk_of(ctx, dev).flush(); },
     .now = [](void* ctx) -> u64 { return world_of(ctx).time; },
+    .uptime = [](void* ctx) -> u64 { return world_of(ctx).uptime; },
     .log = log_line,
     .drain =
         [](void* ctx) {

@@ -46,6 +46,7 @@ struct World {
     SimDisk main;
     SimDisk spare;
     std::uint64_t time = 1'700'000'000;
+    std::uint64_t uptime = 1000;
     std::vector<std::string> log;
     unsigned drains = 0;
     std::vector<Note> notes;

@@ -88,6 +88,27 @@ TEST(FailedRead, MediumErrors) {
     }
 }
 
+// Of a disk that shows its physical blocks of 4096 bytes as eight, those fail together.
+TEST(FailedRead, OfAPhysicalBlockIsOneRecord) {
+    ScsiDebug main({"dev_size_mb=16", "sector_size=512", "physblk_exp=3"});
+    const LoopDevice spare(16 << 20);
+    register_spare(spare.path());
+    write_pattern(BlockFile(main.path()), 0, 32768, 1);
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    const BlockFile mapped(device.path());
+    main.fail_reads(1603, 1);
+    const Buffer buffer(64 * kSector);
+    EXPECT_EQ(mapped.read(1568, buffer.bytes()), EIO);
+    EXPECT_THAT(remap_brief(device), ElementsAre("1600 8 pending read_error"));
+    EXPECT_TRUE(verify_pattern(mapped, 0, 1600, 1));
+    EXPECT_TRUE(verify_pattern(mapped, 1608, 32768 - 1608, 1));
+    // A write settles it.
+    main.fail_reads(0, 0);
+    write_pattern(mapped, 1600, 8, 2);
+    EXPECT_THAT(remap_brief(device), IsEmpty());
+    EXPECT_TRUE(verify_pattern(mapped, 1600, 8, 2));
+}
+
 // Through the page cache, whose read-ahead goes over the bad block too.
 TEST(FailedRead, ThroughThePageCache) {
     Stack stack;
