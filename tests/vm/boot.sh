@@ -4,7 +4,7 @@
 #   vm_options "$@"         "--name value" sets the variable of that name, which must be there
 #   vm_on_each COMMAND KERNEL   runs COMMAND VERSION for each version that KERNEL means, a series, a
 #                           version or "all", with what it needs built and nobody else at it (but
-#                           who has set "failing", which are others' machines); fails if one did
+#                           who has set "machine", the name of another one); fails if one did
 #   vm_job DIR FILTER [NAME=VALUE]
 #                           makes DIR/job: the cases that the GoogleTest filter picks
 #
@@ -63,7 +63,7 @@ vm_on_each() {
     for one in $kernels; do
         version=$(scripts/kernels.sh version "$one")
         mkdir -p "build/vm/$version" build/results
-        exec 9>"build/vm/$version/lock${failing:+-failing}"
+        exec 9>"build/vm/$version/lock${machine:+-$machine}"
         flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
         (flock 8 && make -s module KVER="$version" KDIR="$(scripts/kernels.sh headers "$version")" &&
             make -s vm-programs && tests/vm/initramfs.sh "$version") 8>build/lock >&2

@@ -1,16 +1,17 @@
 #!/bin/bash
 # Run the VM cases: run.sh [--kernel 6.1|6.12|debug|VERSION|all] [--case GTEST_FILTER]
-#                          [--failing PERCENT]
+#                          [--failing PERCENT] [--machine NAME]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
 # names of the suites mean is in lib/harness.h. Ordinary cases share one boot, and those that race
 # another; after a crash or a hang, which cost the case that was running, the rest goes on in the next.
 #
 # --failing: so many of the allocations of the module's workers fail (debug kernel; lib/harness.h).
+# --machine: one of its own, so that several runs go on side by side on one kernel.
 #
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
-# selftest, vm-selftest-VERSION.txt; with --failing, vm-failing-VERSION.txt); log and console of the
-# last boot in build/vm/VERSION/machine (with --failing, machine-failing).
+# selftest, vm-selftest-VERSION.txt; of a machine with a name, vm-NAME-VERSION.txt); log and console of
+# the last boot in build/vm/VERSION/machine (machine-NAME).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
@@ -19,6 +20,7 @@ cd "$(dirname "$0")/../.."
 kernel=all
 case='*'
 failing=
+machine=
 vm_options "$@"
 
 declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
@@ -119,8 +121,8 @@ list_cases() {
 }
 
 results_of() {
-    if [[ -n $failing ]]; then
-        echo "build/results/vm-failing-$1.txt"
+    if [[ -n $machine ]]; then
+        echo "build/results/vm-$machine-$1.txt"
         return
     fi
     case $case in
@@ -130,7 +132,7 @@ results_of() {
 }
 
 run_kernel() {
-    local version=$1 dir=build/vm/$1/machine${failing:+-failing} results
+    local version=$1 dir=build/vm/$1/machine${machine:+-$machine} results
     local name suite ordinary=() racing=() suites=()
     results=$(results_of "$version")
     verdicts=()
