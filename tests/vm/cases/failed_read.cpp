@@ -15,6 +15,7 @@ namespace remap::vm {
 namespace {
 
 using testing::ElementsAre;
+using testing::IsEmpty;
 
 TEST(FailedRead, IsAnErrorForTheBadBlocksAlone) {
     Stack stack;
