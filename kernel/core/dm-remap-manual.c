@@ -5,7 +5,7 @@
 #define CHUNK_SECTORS 2048u
 
 /* Looked through at once for what there is to be done, with preemption off. */
-#define LOOK_SECTORS (512 * CHUNK_SECTORS)
+#define LOOK_SECTORS (4 * CHUNK_SECTORS)
 
 #define WHY_DOUBT "a record of this range may be on the spare, or not: save must succeed first"
 

@@ -305,9 +305,9 @@ u64 dm_remap_puts_allowed(struct dm_remap_mover *m)
 	u64 blocks = div_u64(dm_remap_alloc_free_sectors(&md->alloc), dm_remap_granularity(md));
 	u64 room = dm_remap_room(md);
 
-	if (dm_remap_may_move(md))
+	if (dm_remap_may_move(md) || room <= m->n)
 		return 0;
-	return min_t(u64, blocks, room - min_t(u64, room, m->n));
+	return min_t(u64, blocks, room - m->n);
 }
 
 int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, const u8 *data)

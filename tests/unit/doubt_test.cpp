@@ -133,6 +133,18 @@ TEST_F(Doubt, RecordIsNotBroughtHome) {
     EXPECT_TRUE(md->records().empty());
 }
 
+// Where there is no record, there may be one on the spare: not all of the range is home then.
+TEST_F(Doubt, RangeIsNotSkippedOnTheWayHome) {
+    ASSERT_EQ(md->remap(3000), 0);
+    leave_over({mapped(100, md->take())});
+    dm_remap_moved moved{};
+    EXPECT_EQ(dm_remap_unremap(md->get(), 0, 4096, &moved), -EUCLEAN);
+    EXPECT_EQ(moved.moved, 0U);
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(dm_remap_unremap(md->get(), 0, 4096, &moved), 0);
+    EXPECT_EQ(moved.moved, 1U);
+}
+
 // What is loaded in doubt takes memory, too: without it there is no load. On either replica.
 TEST_F(Doubt, LoadedTakesMemory) {
     for (int holder : {0, 1}) {

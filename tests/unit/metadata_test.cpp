@@ -417,6 +417,7 @@ TEST(Commit, FullTableRefusesMoreButAlwaysClears) {
     }
     EXPECT_EQ(ret, -ENOSPC);
     EXPECT_EQ(md->records().size(), capacity);
+    EXPECT_EQ(dm_remap_room(md->get()), 0U);
     ASSERT_EQ(md->checkpoint(), 0);
     EXPECT_EQ(try_load(*world).records.size(), capacity);
     // What makes no more records still goes: counters, the edge of one, a whole one.

@@ -178,6 +178,20 @@ TEST(Protocol, FailedCommitThatLandedIsNotTakenForAnAcknowledgedOne) {
     }
 }
 
+// Where it cannot be told whether the other replica has it, its chain tells that it is not in the
+// table.
+TEST(Protocol, BurntCommitIsToldByItsChain) {
+    auto world = formatted();
+    fail_landing_commit(*world, {false, true});
+    unreadable_block(*world, journal_at(*world, 1, kFirst));
+    unreadable_block(*world, 0);
+    world->spare.bad_write.insert(0);  // superblock 0
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(md->records().empty());
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+}
+
 // Withdrawn on both, it never was: whichever end counts.
 TEST(Protocol, CommitThatBothReplicasWithdrewIsNone) {
     auto world = formatted();
