@@ -479,7 +479,7 @@ static bool device_superseded(struct dm_remap_device *d)
 	return d->superseded;
 }
 
-/* Where blocks of main's media begin with one of the mapped device: their size in sectors, else 0. */
+/* Main's physical block in sectors, where the mapped device begins with one; else 0. */
 static u32 media_block(const struct dm_remap_device *d)
 {
 	u32 size = bdev_physical_block_size(d->main_bdev) >> SECTOR_SHIFT;
