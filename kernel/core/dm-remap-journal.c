@@ -326,18 +326,28 @@ int dm_remap_burnt_withdraw(struct dm_remap_metadata *md)
 	return failed == DM_REMAP_REPLICAS ? ret : 0;
 }
 
-/* The last commit, which load left in journal_buf, gets to where it was not read from. */
+/*
+ * The last commit, which load left in journal_buf, gets to where it was not read from. It is
+ * there until that is done: who activates may have to try again.
+ */
 static int last_commit_write(struct dm_remap_metadata *md)
 {
 	struct dm_remap_disk_block *block = md->journal_buf;
 	const struct dm_remap_layout *layout = &md->sb.layout;
 	u64 sequence = md->next_sequence - 1, at = dm_remap_journal_at(layout, 0, sequence);
+	u64 from = le64_to_cpu(block->header.block);
+	int ret;
 
 	lockdep_assert_held(&md->commit_lock);
-	if (le64_to_cpu(block->header.block) == at)
+	if (le64_to_cpu(block->header.sequence) != sequence)
+		return 0;
+	if (from == at)
 		at = dm_remap_journal_at(layout, 1, sequence);
 	dm_remap_block_seal(block, at);
-	return dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+	ret = dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+	if (ret)
+		dm_remap_block_seal(block, from);
+	return ret;
 }
 
 int dm_remap_end_withdraw(struct dm_remap_metadata *md, bool one_sided)

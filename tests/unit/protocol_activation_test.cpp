@@ -179,6 +179,36 @@ TEST(Protocol, EndBehindAOneSidedCommitThatStaysSoIsNotWithdrawn) {
     }
 }
 
+// An activation that was refused may be tried again: with the same metadata, and whatever of it had
+// been done.
+TEST(Protocol, EndIsWithdrawnAtTheNextTry) {
+    for (const int failing : {0, 1}) {
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
+        }
+        world->spare.rewrite_heals = true;
+        unreadable_block(*world, journal_at(*world, 0, kFirst + 1));
+        world->spare.bad_write.insert(0);  // superblock 0
+        // The withdrawal, or the last commit's other copy.
+        world->spare.bad_write.insert(journal_at(*world, failing, kFirst + 1 - failing) *
+                                      kBlockSectors);
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        EXPECT_EQ(md.activate(), -EIO);
+        world->spare.bad_write.clear();
+        EXPECT_EQ(md.activate(), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RW);
+        for (int r : {0, 1}) {
+            const dm_remap_disk_block block = block_at(*world, journal_at(*world, r, kFirst));
+            EXPECT_EQ(block.header.sequence, kFirst) << failing << r;
+            EXPECT_EQ(block.header.count, 1) << failing << r;
+        }
+        EXPECT_EQ(try_load(*world).error, 0);
+    }
+}
+
 // The same, but the activation cannot leave its number: then it must not be.
 TEST(Protocol, UnreadableEndAndNoTraceIsRefused) {
     auto world = formatted();
