@@ -26,6 +26,15 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 	return m->error;
 }
 
+/*
+ * In blocks the rest of a range counts for nothing, and a write of less than a block would be one
+ * that nobody has done. No device takes such a request, so it comes here as one that failed.
+ */
+static bool whole_blocks(const struct dm_remap_mover *m, u64 start, u32 length)
+{
+	return !((start | length) & (dm_remap_granularity(m->md) - 1));
+}
+
 static const char *reason(struct dm_remap_metadata *md, int why)
 {
 	if (why == -EROFS)
@@ -167,6 +176,8 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 	int ret = 0;
 	u32 done;
 
+	if (!whole_blocks(m, start, length))
+		return -EIO;
 	/* What this batch has moved is found in the table only when it is committed. */
 	if (dm_remap_mover_overlaps(m, start, length))
 		ret = dm_remap_mover_commit(m);
@@ -287,6 +298,8 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	int ret, error = 0;
 	u32 done;
 
+	if (!whole_blocks(m, start, length))
+		return -EIO;
 	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);

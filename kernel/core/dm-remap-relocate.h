@@ -69,17 +69,17 @@ void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
  * Writes @data to [@start, @start + @length) of the mapped device, at most
- * DM_REMAP_REDO_SECTORS. @flags: DM_REMAP_FUA, DM_REMAP_FAILED. 0: done, if
- * dm_remap_redo_end returns 0 too. Otherwise a negative errno; any part of it may
- * have been written.
+ * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails. @flags: DM_REMAP_FUA,
+ * DM_REMAP_FAILED. 0: done, if dm_remap_redo_end returns 0 too. Otherwise a negative errno; any
+ * part of it may have been written.
  */
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
 			unsigned int flags);
 
 /*
- * Reads the range into @data. @flags: DM_REMAP_FAILED or 0. 0, or a negative errno;
- * then the blocks that could be read are in @data all the same, and the others are
- * undefined. -EIO: the rest is unreadable.
+ * Reads the range, whole logical blocks, into @data. @flags: DM_REMAP_FAILED or 0. 0, or a
+ * negative errno; then the blocks that could be read are in @data all the same, and the others
+ * are undefined. -EIO: the rest is unreadable.
  */
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
 		       unsigned int flags);

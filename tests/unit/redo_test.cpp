@@ -970,6 +970,21 @@ TEST_P(Redo, ReadOnlyModeMakesNoRecordOfReads) {
     expect_nothing_spent();
 }
 
+// ---- what is not whole blocks ----
+
+// No device takes it, so it comes here. Nothing of it was done, and nobody must think so.
+TEST_P(Redo, PartOfABlockFails) {
+    if (g == 1) {
+        GTEST_SKIP() << "a sector is a block";
+    }
+    EXPECT_EQ(write(kAt, pattern(7, 1)), -EIO);
+    EXPECT_EQ(write(kAt + 1, pattern(7, g)), -EIO);
+    EXPECT_EQ(read(kAt, g - 1), -EIO);
+    EXPECT_EQ(read(kAt + g - 1, g), -EIO);
+    EXPECT_EQ(world->main.writes(), main_writes);
+    expect_nothing_spent();
+}
+
 // ---- the mover's own buffer ----
 
 // It is as long as a request may be, and what goes on in one does not touch it.
