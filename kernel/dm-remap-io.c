@@ -56,12 +56,12 @@ static int submit_and_wait(struct bio *bio)
 	return ret;
 }
 
-/* One synchronous transfer. @sectors 0: a flush. */
+/* One synchronous transfer. */
 static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
 		   u32 sectors, void *buf, blk_opf_t opf)
 {
 	unsigned int left = sectors << SECTOR_SHIFT, n;
-	bool vmalloced = left && is_vmalloc_addr(buf);
+	bool vmalloced = is_vmalloc_addr(buf);
 	int ret;
 
 	if (vmalloced && op_is_write(opf))
@@ -147,14 +147,6 @@ static int op_write(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, c
 		       write_flags(flags));
 }
 
-static int op_flush(void *ctx, enum dm_remap_dev dev)
-{
-	struct dm_remap_device *d = ctx;
-
-	return sync_io(d, dev == DM_REMAP_SPARE ? d->spare_bdev : d->main_bdev, 0, 0, NULL,
-		       REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH);
-}
-
 static u64 op_now(void *ctx)
 {
 	return ktime_get_real_seconds();
@@ -233,7 +225,6 @@ static int op_stop(void *ctx)
 const struct dm_remap_ops dm_remap_kernel_ops = {
 	.read = op_read,
 	.write = op_write,
-	.flush = op_flush,
 	.now = op_now,
 	.uptime = op_uptime,
 	.log = op_log,

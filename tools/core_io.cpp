@@ -37,7 +37,6 @@ const dm_remap_ops& CoreIo::ops() {
     static const dm_remap_ops table = {
         .read = &CoreIo::read,
         .write = &CoreIo::write,
-        .flush = &CoreIo::flush,
         .now = &CoreIo::now,
         .uptime = nullptr,  // moves no data
         .log = &CoreIo::log,
@@ -77,15 +76,7 @@ int CoreIo::write(void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, const vo
     if (error != 0) {
         return error;
     }
-    return (flags & DM_REMAP_FUA) != 0 ? flush(ctx, dev) : 0;
-}
-
-int CoreIo::flush(void* ctx, dm_remap_dev dev) {
-    const CoreIo& io = *static_cast<CoreIo*>(ctx);
-    if (dev != DM_REMAP_SPARE) {
-        return -ENXIO;
-    }
-    return fdatasync(io.spare_.fd()) == 0 ? 0 : -errno;
+    return (flags & DM_REMAP_FUA) != 0 && fdatasync(io.spare_.fd()) != 0 ? -errno : 0;
 }
 
 u64 CoreIo::now(void* /*ctx*/) {

@@ -25,7 +25,6 @@ class CoreIo {
     static int read(void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, void* buf);
     static int write(void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, const void* buf,
                      unsigned int flags);
-    static int flush(void* ctx, dm_remap_dev dev);
     static u64 now(void* ctx);
     static void log(void* ctx, dm_remap_level level, const char* fmt, ...) __printf(3, 4);
 

@@ -59,7 +59,6 @@ struct dm_remap_ops {
 	int (*read)(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, void *buf);
 	int (*write)(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, const void *buf,
 		     unsigned int flags);
-	int (*flush)(void *ctx, enum dm_remap_dev dev);
 	u64 (*now)(void *ctx);		/* seconds since 1970 UTC; people set it */
 	u64 (*uptime)(void *ctx);	/* seconds since some time; nobody sets it */
 	void (*log)(void *ctx, enum dm_remap_level level, const char *fmt, ...) __printf(3, 4);

@@ -52,7 +52,6 @@ inline const dm_remap_ops MemoryDisk::kOps = {
                         sectors * size_t{DM_REMAP_SECTOR_SIZE});
             return 0;
         },
-    .flush = [](void*, dm_remap_dev) { return 0; },
     .now = [](void*) -> u64 { return 1'700'000'000; },
     .uptime = [](void*) -> u64 { return 1000; },
     .log = log_nothing,

@@ -59,8 +59,6 @@ void disk_log(void* ctx, dm_remap_level /*level*/, const char* fmt, ...) {
 const dm_remap_ops MemoryDisk::kOps = {
     .read = disk_read,
     .write = disk_write,
-    .flush = [](void* ctx,
-                dm_remap_dev) { return disk_of(ctx).writes > disk_of(ctx).fail_from ? -EIO : 0; },
     .now = [](void*) -> u64 { return 1'700'000'000; },
     .uptime = [](void*) -> u64 { return 1000; },
     .log = disk_log,

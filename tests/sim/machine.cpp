@@ -132,11 +132,6 @@ const dm_remap_ops Machine::kOps = {
             machine_of(ctx).meanwhile();
             return machine_of(ctx).write(dev, sector, n, buf, flags);
         },
-    .flush =
-        [](void* ctx, dm_remap_dev dev) {
-            machine_of(ctx).meanwhile();
-            return machine_of(ctx).flush(dev);
-        },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .log = log_line,

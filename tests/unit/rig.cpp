@@ -72,7 +72,6 @@ const dm_remap_ops World::kOps = {
                void* buf) { return disk_of(ctx, dev).read(sector, sectors, buf); },
     .write = [](void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, const void* buf,
                 unsigned flags) { return disk_of(ctx, dev).write(sector, sectors, buf, flags); },
-    .flush = [](void* ctx, dm_remap_dev dev) { return disk_of(ctx, dev).flush(); },
     .now = [](void* ctx) -> u64 { return world_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return world_of(ctx).uptime; },
     .log = log_line,
