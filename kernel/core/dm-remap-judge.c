@@ -194,6 +194,8 @@ int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 
 		if (ret && !dm_remap_may_be_media(ret))
 			return not_the_media(m, t, ret);
+		if (ret && t->whole)
+			return ret;
 		if (ret && breaker_holds(m, t))
 			return -EIO;
 		if (ret && n > least && in_time(m, t, began)) {

@@ -1,40 +1,74 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "dm-remap-mover.h"
 
-/* Sectors that are held, read and written at once; a multiple of any granularity. */
+/*
+ * Sectors that are held, read and written at once. A block that fails may take a drive many
+ * seconds, and who waits for the range, or for move_lock, must get a turn: what fails is tried
+ * in chunks that are so many times smaller, and block by block only within the smallest. All are
+ * powers of two, and multiples of any granularity.
+ */
 #define CHUNK_SECTORS 2048u
+#define CHUNK_STEP 4u
+#define SMALLEST_CHUNK_SECTORS DM_REMAP_BLOCK_SECTORS
+
+/* Something of the chunk failed, and it is not the smallest. */
+#define TRY_LESS (-E2BIG)
 
 /* Looked through at once for what there is to be done, with preemption off. */
 #define LOOK_SECTORS (4 * CHUNK_SECTORS)
 
 #define WHY_DOUBT "a record of this range may be on the spare, or not: save must succeed first"
 
-/* Pieces of the range, each of them held meanwhile. */
+/* One chunk, held meanwhile. */
+static int one_chunk(struct dm_remap_mover *m, u64 start, u32 length,
+		     int (*chunk)(struct dm_remap_mover *m, u64 start, u32 length))
+{
+	struct dm_remap_metadata *md = m->md;
+	/* Others wait for the lock, and reclaim may wait for them. */
+	unsigned int reclaim = dm_remap_reclaim_off();
+	int ret, committed;
+
+	mutex_lock(&md->move_lock);
+	m->answered[DM_REMAP_READ] = false;
+	ret = dm_remap_hold(md, start, length);
+	if (!ret) {
+		ret = chunk(m, start, length);
+		/* What was moved already is committed, whatever stopped the rest. */
+		committed = dm_remap_mover_commit(m);
+		if (!ret || ret == TRY_LESS)
+			ret = committed ?: ret;
+		dm_remap_release(md, start, length);
+	}
+	mutex_unlock(&md->move_lock);
+	dm_remap_reclaim_restore(reclaim);
+	return ret;
+}
+
+/* Sectors of the next chunk. Aligned, so that none begins within a block of the media. */
+static u32 chunk_at(u64 start, u64 length, u32 most)
+{
+	return min_t(u64, length, most - (start & (most - 1)));
+}
+
 static int for_chunks(struct dm_remap_mover *m, u64 start, u64 length,
 		      int (*chunk)(struct dm_remap_mover *m, u64 start, u32 length))
 {
 	struct dm_remap_metadata *md = m->md;
+	u32 most = CHUNK_SECTORS;
 	int ret = 0;
 
 	while (!ret && length) {
-		u32 n = min_t(u64, length, CHUNK_SECTORS);
+		u32 n = chunk_at(start, length, most);
 
 		ret = dm_remap_may_move(md) ?: md->ops->stop(md->ctx);
-		if (ret)
-			break;
-		mutex_lock(&md->move_lock);
-		m->answered[DM_REMAP_READ] = false;
-		ret = dm_remap_hold(md, start, n);
-		if (!ret) {
-			int committed;
-
-			ret = chunk(m, start, n);
-			/* What was moved already is committed, whatever stopped the rest. */
-			committed = dm_remap_mover_commit(m);
-			ret = ret ?: committed;
-			dm_remap_release(md, start, n);
+		ret = ret ?: one_chunk(m, start, n, chunk);
+		if (ret == TRY_LESS) {
+			while (most >= n)
+				most /= CHUNK_STEP;
+			ret = 0;
+			continue;
 		}
-		mutex_unlock(&md->move_lock);
+		most = min_t(u32, most * CHUNK_STEP, CHUNK_SECTORS);
 		start += n;
 		length -= n;
 	}
@@ -44,19 +78,21 @@ static int for_chunks(struct dm_remap_mover *m, u64 start, u64 length,
 /* ---- remap ---- */
 
 /*
- * Reads [@start, @start + @length) into m->buf as far as it can be read. A failed
- * read is bad media only if another one works: main may be gone.
+ * Reads [@start, @start + @length) into m->buf: as a whole, or else, of the @smallest chunk, as
+ * far as it can be read. A failed read is bad media only if another one works: main may be gone.
  */
-static int chunk_read(struct dm_remap_mover *m, u64 start, u32 length)
+static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smallest)
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
 		.sectors = length, .data = m->buf, .fate = m->fate[0], .stoppable = true,
-		.retries = READ_ONCE(m->md->policy.read_retries),
+		.whole = !smallest, .retries = READ_ONCE(m->md->policy.read_retries),
 	};
 	u32 blocks = length / dm_remap_granularity(m->md), bad = 0, i;
 	int ret = dm_remap_transfer(m, &t);
 
+	if (!smallest && dm_remap_may_be_media(ret))
+		return TRY_LESS;
 	for (i = 0; !ret && i < blocks; i++)
 		bad += t.fate[i] == DM_REMAP_BAD;
 	dm_remap_count(m->md, DM_REMAP_READ_ERRORS, bad);
@@ -67,7 +103,43 @@ static int chunk_read(struct dm_remap_mover *m, u64 start, u32 length)
 	return ret;
 }
 
-/* Is any of the range remapped, or in doubt? Then it can't be moved. */
+/* A piece of a chunk that is on main. */
+static int piece_away(struct dm_remap_mover *m, u64 start, u32 length, bool smallest)
+{
+	u32 g = dm_remap_granularity(m->md), blocks = length / g, i, run;
+	int ret = piece_read(m, start, length, smallest);
+
+	for (i = 0; !ret && i < blocks; i += run) {
+		run = dm_remap_fate_run(m->fate[0], i, blocks);
+		if (m->fate[0][i] == DM_REMAP_BAD)
+			ret = dm_remap_unreadable_add(m, start + i * g, run * g);
+		else
+			ret = dm_remap_put(m, DM_REMAP_REASON_MANUAL, start + i * g, run * g,
+					   m->buf + dm_remap_bytes(i * g));
+	}
+	return ret;
+}
+
+/* Between two chunks failed I/O has its turn: what it has moved by now is left alone. */
+static int remap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	struct dm_remap_extent e;
+	int ret = 0;
+	u64 pos;
+
+	for (pos = start; !ret && pos < start + length; pos += e.length) {
+		dm_remap_look(m->md, pos, start + length - pos, &e);
+		if (e.flags & DM_REMAP_F_DOUBT) {
+			m->moved.why = WHY_DOUBT;
+			ret = -EUCLEAN;
+		} else if (e.kind != DM_REMAP_MAPPED) {
+			ret = piece_away(m, pos, e.length, length <= SMALLEST_CHUNK_SECTORS);
+		}
+	}
+	return ret;
+}
+
+/* Is any of the range remapped, or in doubt? Then nothing is moved. */
 static int range_check(struct dm_remap_mover *m, u64 start, u64 length)
 {
 	struct dm_remap_extent e;
@@ -89,23 +161,6 @@ static int range_check(struct dm_remap_mover *m, u64 start, u64 length)
 	return 0;
 }
 
-static int remap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
-{
-	u32 g = dm_remap_granularity(m->md), blocks = length / g, i, run;
-	int ret = range_check(m, start, length);
-
-	ret = ret ?: chunk_read(m, start, length);
-	for (i = 0; !ret && i < blocks; i += run) {
-		run = dm_remap_fate_run(m->fate[0], i, blocks);
-		if (m->fate[0][i] == DM_REMAP_BAD)
-			ret = dm_remap_unreadable_add(m, start + i * g, run * g);
-		else
-			ret = dm_remap_put(m, DM_REMAP_REASON_MANUAL, start + i * g, run * g,
-					   m->buf + dm_remap_bytes(i * g));
-	}
-	return ret;
-}
-
 int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
 		   struct dm_remap_moved *moved)
 {
@@ -115,7 +170,6 @@ int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
 	memset(moved, 0, sizeof(*moved));
 	if (!m)
 		return -ENOMEM;
-	/* First of all: nothing is moved where something stands in the way at the end. */
 	ret = range_check(m, start, length);
 	ret = ret ?: for_chunks(m, start, length, remap_chunk);
 	*moved = m->moved;
@@ -166,14 +220,16 @@ static int block_home(struct dm_remap_mover *m, u64 main, u64 spare)
 	return 0;
 }
 
-/* One mapped piece: as a whole, or else block by block. */
-static int piece_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors)
+/* One mapped piece of a chunk: as a whole, or else block by block, if the chunk is @smallest. */
+static int piece_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors, bool smallest)
 {
 	u32 g = dm_remap_granularity(m->md), i;
 	int ret = 0;
 
 	if (!bring_home(m, main, spare, sectors))
 		return dm_remap_clear_add(m, main, sectors, spare);
+	if (!smallest)
+		return TRY_LESS;
 	for (i = 0; !ret && i < sectors; i += g)
 		ret = m->md->ops->stop(m->md->ctx) ?: block_home(m, main + i, spare + i);
 	return ret;
@@ -191,7 +247,8 @@ static int unremap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
 			m->moved.why = WHY_DOUBT;
 			ret = -EUCLEAN;
 		} else if (e.kind == DM_REMAP_MAPPED) {
-			ret = piece_home(m, pos, e.spare, e.length);
+			ret = piece_home(m, pos, e.spare, e.length,
+					 length <= SMALLEST_CHUNK_SECTORS);
 		}
 	}
 	return ret;
@@ -211,7 +268,7 @@ static int unremap_range(struct dm_remap_mover *m, u64 start, u64 length)
 		cond_resched();
 		n = e.length;
 		if (e.kind == DM_REMAP_MAPPED || e.flags & DM_REMAP_F_DOUBT) {
-			n = min_t(u64, end - start, CHUNK_SECTORS);
+			n = chunk_at(start, end - start, CHUNK_SECTORS);
 			ret = for_chunks(m, start, n, unremap_chunk);
 		}
 		start += n;

@@ -22,8 +22,8 @@ struct dm_remap_moved {
 
 /*
  * Moves [@start, @start + @length) to the spare. Sectors that main can read, with
- * md->policy.read_retries more tries, are copied; the others become pending. Durable
- * when it returns.
+ * md->policy.read_retries more tries, are copied; the others become pending. What failed I/O
+ * moves meanwhile is left alone. Durable when it returns.
  *
  * -EEXIST: part of it is remapped already (nothing done). -EROFS, -ENOSPC, -EIO,
  * -EUCLEAN, -ENOMEM, -EINTR, -EAGAIN: what *moved counts was done and stays.

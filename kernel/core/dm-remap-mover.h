@@ -105,6 +105,7 @@ struct dm_remap_transfer {
 	unsigned int retries;		/* more tries for a block that failed by itself */
 	bool failed;			/* all of it was tried before, and failed */
 	bool stoppable;			/* ask ops->stop between the steps */
+	bool whole;			/* not narrowed: a failure is returned */
 	u8 *fate;			/* for each block; all GOOD where nothing failed */
 };
 
