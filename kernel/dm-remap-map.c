@@ -341,8 +341,9 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 
 /* ---- the worker ---- */
 
-/* Requests in one batch: those before wait for the last. */
+/* Requests in one batch, and how long it takes up more: the first write waits for the last. */
 #define BATCH_BIOS 64
+#define BATCH_TIME (2 * HZ)
 
 /* Bytes of a part of the bio, @from sectors from its start. */
 static struct bvec_iter part_of(const struct bio *bio, u32 from, u32 sectors)
@@ -441,32 +442,47 @@ static void decided(struct bio *bio)
 	bio_endio(bio);
 }
 
-/* Does them over in one batch, so that they share a commit, and completes them. */
-static void redo_batch(struct dm_remap_device *d, struct bio_list *batch)
+static struct bio *next_waiting(struct dm_remap_device *d)
 {
 	struct bio *bio;
+
+	spin_lock_irq(&d->waiting_lock);
+	bio = bio_list_pop(&d->waiting);
+	spin_unlock_irq(&d->waiting_lock);
+	return bio;
+}
+
+/*
+ * Does some of those that wait over, so that they share a commit. Writes wait for it, one that
+ * failed too: it may have moved a part, and who writes that again must find it where it is then.
+ * False: none waits.
+ */
+static bool redo_batch(struct dm_remap_device *d)
+{
+	unsigned long end = jiffies + BATCH_TIME;
+	struct bio_list writes = BIO_EMPTY_LIST;
+	struct bio *bio = next_waiting(d);
+	unsigned int n;
 	int committed;
 
+	if (!bio)
+		return false;
 	dm_remap_redo_begin(d->mover);
-	bio_list_for_each(bio, batch)
+	for (n = 1; bio; n++) {
 		bio->bi_status = errno_to_blk_status(redo(d, bio));
+		if (op_is_write(bio_op(bio)))
+			bio_list_add(&writes, bio);
+		else
+			decided(bio);
+		bio = n < BATCH_BIOS && time_before(jiffies, end) ? next_waiting(d) : NULL;
+	}
 	committed = dm_remap_redo_end(d->mover);
-	while ((bio = bio_list_pop(batch))) {
-		if (committed && op_is_write(bio_op(bio)) && !bio->bi_status)
+	while ((bio = bio_list_pop(&writes))) {
+		if (committed && !bio->bi_status)
 			bio->bi_status = BLK_STS_IOERR;
 		decided(bio);
 	}
-}
-
-static void take_batch(struct dm_remap_device *d, struct bio_list *batch)
-{
-	unsigned int n;
-
-	bio_list_init(batch);
-	spin_lock_irq(&d->waiting_lock);
-	for (n = 0; n < BATCH_BIOS && !bio_list_empty(&d->waiting); n++)
-		bio_list_add(batch, bio_list_pop(&d->waiting));
-	spin_unlock_irq(&d->waiting_lock);
+	return true;
 }
 
 static void do_waiting(struct work_struct *work)
@@ -474,10 +490,9 @@ static void do_waiting(struct work_struct *work)
 	struct dm_remap_device *d = container_of(work, struct dm_remap_device, work);
 	/* Reclaim may be waiting for the very writes that are handled here. */
 	unsigned int reclaim = memalloc_noreclaim_save();
-	struct bio_list batch;
 
-	for (take_batch(d, &batch); !bio_list_empty(&batch); take_batch(d, &batch))
-		redo_batch(d, &batch);
+	while (redo_batch(d))
+		;
 	memalloc_noreclaim_restore(reclaim);
 	dm_remap_device_event(d);
 }

@@ -9,9 +9,10 @@
  *
  *	dm_remap_redo_begin(m);
  *	for each request: error = dm_remap_redo_write(m, ...) or dm_remap_redo_read(m, ...)
- *		if (error) the request has failed: complete it, now or later
+ *		a read may be completed now. A write may not, even if it failed: what it has moved
+ *		is published at the end
  *	error = dm_remap_redo_end(m);
- *	complete the others: all writes of the batch with @error, the reads with success
+ *	complete the writes: those that had succeeded with @error
  *
  * What is decided here, and where: docs/relocation.md has the table.
  *
