@@ -5,6 +5,7 @@
  */
 #include "dm-remap.h"
 
+#include <linux/completion.h>
 #include <linux/highmem.h>
 #include <linux/sched/signal.h>
 #include <linux/timekeeping.h>
@@ -46,14 +47,11 @@ static unsigned long too_long(struct block_device *bdev)
 	return (timeout ?: 30 * HZ) / 3;
 }
 
-static int submit_and_wait(struct bio *bio)
+static int error_of(blk_status_t status, struct block_device *bdev, unsigned long began)
 {
-	unsigned long began = jiffies;
-	int ret = submit_bio_wait(bio);
-
-	if (ret && time_after(jiffies, began + too_long(bio->bi_bdev)))
-		ret = -ETIMEDOUT;
-	return ret;
+	if (status && time_after(jiffies, began + too_long(bdev)))
+		return -ETIMEDOUT;
+	return blk_status_to_errno(status);
 }
 
 /* One synchronous transfer. */
@@ -70,10 +68,12 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 		unsigned int pages = DIV_ROUND_UP(offset_in_page(buf) + left, PAGE_SIZE);
 		struct bio *bio = bio_alloc_bioset(bdev, bio_max_segs(pages), opf, GFP_NOIO,
 						   &d->bios);
+		unsigned long began = jiffies;
 
 		bio->bi_iter.bi_sector = sector;
 		n = fill_bio(bio, buf, left);
-		ret = submit_and_wait(bio);
+		submit_bio_wait(bio);
+		ret = error_of(bio->bi_status, bdev, began);
 		bio_put(bio);
 		if (vmalloced && !op_is_write(opf))
 			invalidate_kernel_vmap_range(buf, n);
@@ -84,10 +84,98 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 	return ret;
 }
 
-static blk_opf_t write_flags(unsigned int flags)
+/* ---- flushes ---- */
+
+struct flush {
+	struct dm_remap_device *d;
+	enum dm_remap_dev dev;
+	u64 covers;			/* writes to the spare */
+	bool others;			/* there was data of others for it */
+	struct completion done;
+};
+
+static struct block_device *bdev_of(const struct dm_remap_device *d, enum dm_remap_dev dev)
 {
-	return REQ_OP_WRITE | REQ_SYNC | (flags & DM_REMAP_PREFLUSH ? REQ_PREFLUSH : 0) |
-	       (flags & DM_REMAP_FUA ? REQ_FUA : 0);
+	return dev == DM_REMAP_SPARE ? d->spare_bdev : d->main_bdev;
+}
+
+static bool others_have_data(struct dm_remap_device *d, enum dm_remap_dev dev)
+{
+	return dev == DM_REMAP_MAIN || !dm_remap_spare_is_flushed(d);
+}
+
+/*
+ * If it failed, what the device could not make durable may be somebody's write, and the device
+ * does not say so again. Who flushes next must hear of it, even who flushes now and completes
+ * just after this.
+ */
+static void flush_done(struct bio *bio)
+{
+	struct flush *f = bio->bi_private;
+	struct dm_remap_device *d = f->d;
+
+	if (bio->bi_status) {
+		atomic_inc(&d->flush_errors[f->dev]);
+		if (f->others || others_have_data(d, f->dev))
+			set_bit(f->dev, &d->flush_failed);
+	} else if (f->dev == DM_REMAP_SPARE) {
+		dm_remap_spare_flushed(d, f->covers);
+	}
+	complete(&f->done);
+}
+
+static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
+{
+	struct flush f = {
+		.d = d, .dev = dev, .covers = dm_remap_spare_writes(d),
+		.others = others_have_data(d, dev),
+	};
+	struct block_device *bdev = bdev_of(d, dev);
+	struct bio *bio = bio_alloc_bioset(bdev, 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
+					   GFP_NOIO, &d->bios);
+	unsigned long began = jiffies;
+	int ret;
+
+	init_completion(&f.done);
+	bio->bi_end_io = flush_done;
+	bio->bi_private = &f;
+	submit_bio(bio);
+	/* In pieces: it may take long, and is no hung task. */
+	while (!wait_for_completion_io_timeout(&f.done, 10 * HZ))
+		;
+	ret = error_of(bio->bi_status, bdev, began);
+	bio_put(bio);
+	return ret;
+}
+
+/* For a device without FUA. Its flush may tell somebody else that it could not keep this write. */
+static int write_and_flush(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector,
+			   u32 sectors, const void *buf)
+{
+	int errors = atomic_read(&d->flush_errors[dev]);
+	int ret = sync_io(d, bdev_of(d, dev), sector, sectors, (void *)buf,
+			  REQ_OP_WRITE | REQ_SYNC);
+
+	ret = ret ?: flush_io(d, dev);
+	if (!ret && errors != atomic_read(&d->flush_errors[dev]))
+		ret = -EIO;
+	return ret;
+}
+
+/* The flushes that a write asks for are bios of their own: so it is known what failed. */
+static int write_io(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector, u32 sectors,
+		    const void *buf, unsigned int flags)
+{
+	struct block_device *bdev = bdev_of(d, dev);
+	bool fua = flags & DM_REMAP_FUA;
+	int ret = flags & DM_REMAP_PREFLUSH ? flush_io(d, dev) : 0;
+
+	if (ret)
+		return ret;
+	if (fua && bdev_write_cache(bdev) && !bdev_fua(bdev))
+		return write_and_flush(d, dev, sector, sectors, buf);
+	return sync_io(d, bdev, sector, sectors, (void *)buf,
+		       REQ_OP_WRITE | REQ_SYNC | (fua ? REQ_FUA : 0));
 }
 
 int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf)
@@ -98,13 +186,11 @@ int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, v
 int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,
 			    unsigned int flags)
 {
-	u64 covers = dm_remap_spare_writes(d);
-	int ret = sync_io(d, d->spare_bdev, sector, sectors, (void *)buf, write_flags(flags));
+	int ret = write_io(d, DM_REMAP_SPARE, sector, sectors, buf, flags);
 
-	if (!ret && !(flags & DM_REMAP_FUA))
+	/* Data of somebody, whose flush has to cover it. */
+	if (!ret && !(flags & (DM_REMAP_FUA | DM_REMAP_META)))
 		dm_remap_spare_written(d);
-	if (!ret && (flags & DM_REMAP_PREFLUSH))
-		dm_remap_spare_flushed(d, covers);
 	return ret;
 }
 
@@ -143,8 +229,7 @@ static int op_write(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, c
 
 	if (dev == DM_REMAP_SPARE)
 		return dm_remap_metadata_write(d, sector, sectors, buf, flags);
-	return sync_io(d, d->main_bdev, d->main_start + sector, sectors, (void *)buf,
-		       write_flags(flags));
+	return write_io(d, dev, d->main_start + sector, sectors, buf, flags);
 }
 
 static u64 op_now(void *ctx)

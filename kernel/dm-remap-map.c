@@ -23,9 +23,10 @@
 #define IO_GENERATION	0x1		/* IO_COUNTED: which one */
 #define IO_COUNTED	0x2		/* in inflight->n[generation] */
 #define IO_SPARE_WRITE	0x4		/* a flush of the spare must cover it */
-#define IO_SPARE_FLUSH	0x8
-#define IO_FAILED	0x10		/* it was tried once */
-#define IO_DECIDED	0x20		/* the worker has given it its status */
+#define IO_MAIN_FLUSH	0x8
+#define IO_SPARE_FLUSH	0x10
+#define IO_FAILED	0x20		/* it was tried once */
+#define IO_DECIDED	0x40		/* the worker has given it its status */
 
 /* A clone's bi_private is the target's, and nearer than dm_per_bio_data. */
 static unsigned long marks_of(const struct bio *bio)
@@ -185,17 +186,17 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
-	mark(bio, 0);
 	if (!dm_bio_get_target_bio_nr(bio)) {
+		mark(bio, IO_MAIN_FLUSH);
 		dm_remap_set_dev(bio, d->main_bdev);
 		return DM_MAPIO_REMAPPED;
 	}
-	io->flush_covers = atomic64_read(&d->spare_written);
-	if (io->flush_covers == atomic64_read(&d->spare_flushed)) {
+	mark(bio, IO_SPARE_FLUSH);
+	io->flush_covers = dm_remap_spare_writes(d);
+	if (dm_remap_spare_is_flushed(d)) {
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	mark(bio, IO_SPARE_FLUSH);
 	dm_remap_set_dev(bio, d->spare_bdev);
 	return DM_MAPIO_REMAPPED;
 }
@@ -274,6 +275,11 @@ void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers)
 		;
 }
 
+bool dm_remap_spare_is_flushed(struct dm_remap_device *d)
+{
+	return atomic64_read(&d->spare_written) == atomic64_read(&d->spare_flushed);
+}
+
 /*
  * Is it worth looking closer? A status that says it is not the media is passed on as
  * it is, AGAIN and REQUEUE among them. A failed discard is no loss, and who reads ahead
@@ -312,20 +318,40 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 	return DM_ENDIO_INCOMPLETE;
 }
 
-static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
+/*
+ * A flush from above has completed. A device tells once that it could not make a write durable:
+ * if it told a flush of ours, this one has to pass it on.
+ */
+static void flush_ended(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FLUSH ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+
+	if (*error)
+		atomic_inc(&d->flush_errors[dev]);
+	if (test_and_clear_bit(dev, &d->flush_failed) && !*error)
+		*error = BLK_STS_IOERR;
+	if (*error)
+		count_error(d, bio, *error);
+	else if (dev == DM_REMAP_SPARE)
+		dm_remap_spare_flushed(d, io->flush_covers);
+}
+
+static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
 {
 	unsigned long marks = marks_of(bio);
-	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	if (marks & IO_DECIDED)
 		return DM_ENDIO_DONE;
 	/* Before the write is acknowledged: a flush that follows must see it. */
-	if ((marks & IO_SPARE_WRITE) && !error)
+	if ((marks & IO_SPARE_WRITE) && !*error)
 		dm_remap_spare_written(d);
-	if ((marks & IO_SPARE_FLUSH) && !error)
-		dm_remap_spare_flushed(d, io->flush_covers);
+	if (marks & (IO_MAIN_FLUSH | IO_SPARE_FLUSH)) {
+		flush_ended(d, bio, error);
+		return DM_ENDIO_DONE;
+	}
 	inflight_leave(d, marks);
-	return error ? io_failed(d, bio, error) : DM_ENDIO_DONE;
+	return *error ? io_failed(d, bio, *error) : DM_ENDIO_DONE;
 }
 
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
@@ -334,7 +360,7 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 	unsigned long marks = marks_of(bio);
 
 	if (unlikely(*error || (marks & ~(IO_COUNTED | IO_GENERATION))))
-		return end_unusual(t->device, bio, *error);
+		return end_unusual(t->device, bio, error);
 	inflight_leave(t->device, marks);
 	return DM_ENDIO_DONE;
 }

@@ -76,6 +76,8 @@ struct dm_remap_device {
 	int generation;			/* which of the two counts; move_lock to change */
 	atomic64_t spare_written;	/* completed writes to the spare */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
+	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
+	unsigned long flush_failed;	/* ours, and nobody has been told: a bit for each */
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
@@ -154,6 +156,8 @@ u64 dm_remap_spare_writes(struct dm_remap_device *d);
 void dm_remap_spare_written(struct dm_remap_device *d);
 /* A flush has completed. */
 void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers);
+/* Is there nothing that a flush would make durable? */
+bool dm_remap_spare_is_flushed(struct dm_remap_device *d);
 
 /* ---- dm-remap-io.c ---- */
 

@@ -36,7 +36,7 @@ static inline int dm_remap_blocks_write(struct dm_remap_metadata *md, u64 block,
 					const void *buf, unsigned int flags)
 {
 	return md->ops->write(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
-			      n * DM_REMAP_BLOCK_SECTORS, buf, flags);
+			      n * DM_REMAP_BLOCK_SECTORS, buf, flags | DM_REMAP_META);
 }
 
 /* dm_remap_table_lookup as a reader of its own. */

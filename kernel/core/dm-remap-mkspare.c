@@ -25,7 +25,7 @@ static int fmt_read(struct formatter *f, u64 block, u32 n)
 static int fmt_write(struct formatter *f, u64 block, u32 n, unsigned int flags)
 {
 	return f->ops->write(f->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
-			     n * DM_REMAP_BLOCK_SECTORS, f->buf, flags);
+			     n * DM_REMAP_BLOCK_SECTORS, f->buf, flags | DM_REMAP_META);
 }
 
 /* Blocks of journal and both tables of one replica, which follow one another. */

@@ -56,5 +56,50 @@ TEST(Flush, AFailedFlushOfMainIsNoBadSector) {
     EXPECT_TRUE(stack.is_whole());
 }
 
+// A disk says once that it could not make a write durable. If it says so to a flush of the
+// target's own, who flushes next has to hear it.
+
+TEST(Flush, WhatTheSpareToldASaveTheNextFlushTells) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);  // in the cache of the spare
+    // The superblock at its end: the table before it is written, then flushed.
+    stack.spare.fail(stack.spare.sectors() - 8, 8, Fails::kWritesAndFlushes);
+    EXPECT_THROW(stack.device().message("save"), DmError);
+    stack.spare.heal_all();
+    EXPECT_EQ(stack.mapped().flush(), EIO);
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
+// Nobody has anything in the cache of the spare, so nobody has lost anything.
+TEST(Flush, WhatConcernsNobodyIsNotTold) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);  // durable on the spare
+    stack.spare.fail(stack.spare.sectors() - 8, 8, Fails::kWritesAndFlushes);
+    EXPECT_THROW(stack.device().message("save"), DmError);
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    stack.spare.heal_all();
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(Flush, WhatMainToldAWriteOfOursTheNextFlushTells) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kReadsUntilWritten);
+    ASSERT_EQ(stack.read(1000, 8), EIO);
+    ASSERT_EQ(stack.write(5000, 8, 2), 0);  // in the cache of main
+    stack.main.fail(9000, 8, Fails::kWritesAndFlushes);
+    // Written to main and read back, and so made durable: that fails, so it goes to the spare.
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);
+    EXPECT_THAT(stack.records(), ElementsAre("1000 8 mapped pending_write"));
+    stack.main.heal(9000, 8);
+    EXPECT_EQ(stack.mapped().flush(), EIO);
+    EXPECT_EQ(stack.mapped().flush(), 0);
+    EXPECT_TRUE(stack.is_whole());
+}
+
 }  // namespace
 }  // namespace remap::vm

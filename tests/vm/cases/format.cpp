@@ -8,6 +8,7 @@
 #include "command.h"
 #include "core.h"
 #include "dm_device.h"
+#include "failing.h"
 #include "harness.h"
 #include "kernel_log.h"
 #include "remap.h"
@@ -47,21 +48,9 @@ class Format : public testing::Test {
     [[nodiscard]] Table line(const std::vector<std::string>& features = {"format"}) const {
         return remap_table(main.path(), spare.path(), features);
     }
-    // All of the spare; writes to `count` blocks from `first` on fail.
-    [[nodiscard]] Table spare_part(uint64_t first = 0, uint64_t count = 0) const {
-        Table table;
-        const auto add = [&](uint64_t begin, uint64_t end, const char* type, const char* more) {
-            if (begin < end) {
-                table.push_back(
-                    {begin, end - begin, type, spare.path() + " " + std::to_string(begin) + more});
-            }
-        };
-        const uint64_t begin = first * DM_REMAP_BLOCK_SECTORS;
-        const uint64_t end = begin + count * DM_REMAP_BLOCK_SECTORS;
-        add(0, begin, "linear", "");
-        add(begin, end, "flakey", " 0 60 1 error_writes");
-        add(end, kSpareSectors, "linear", "");
-        return table;
+    // Of `count` blocks of the spare from `first` on.
+    static void fail_writes(FailingDisk& disk, uint64_t first, uint64_t count) {
+        disk.fail(first * DM_REMAP_BLOCK_SECTORS, count * DM_REMAP_BLOCK_SECTORS, Fails::kWrites);
     }
     void expect_spare_untouched() const {
         EXPECT_TRUE(verify_zeroes(BlockFile(spare.path()), 0, kSpareSectors));
@@ -83,7 +72,7 @@ class Format : public testing::Test {
 };
 
 TEST_F(Format, FailingHalfWayLeavesWhatIsRefusedUntilItIsMadeAnew) {
-    DmDevice under("under", spare_part());
+    FailingDisk under("under", spare.path());
     const auto table = [&](const std::vector<std::string>& features) {
         return remap_table(main.path(), under.path(), features);
     };
@@ -91,14 +80,14 @@ TEST_F(Format, FailingHalfWayLeavesWhatIsRefusedUntilItIsMadeAnew) {
         DmDevice device("remap");
         device.load(table({"format"}));
         // After both superblocks and the first journal.
-        under.reload(spare_part(dm_remap_table_at(&layout, 0, 1), 8));
+        fail_writes(under, dm_remap_table_at(&layout, 0, 1), 8);
         EXPECT_TRUE(
             fails([&] { device.resume(); }, "cannot be written where its metadata belongs"));
         EXPECT_TRUE(device.info().suspended);
         EXPECT_EQ(remap_status(device).mode, "fail");
         EXPECT_NE(message_error(device, "remap 1000 8"), 0);
 
-        under.reload(spare_part());
+        under.heal_all();
         EXPECT_TRUE(fails([&] { device.resume(); }, "half formatted; run dm-remapctl format"));
     }
     EXPECT_TRUE(refused(table({"format"}), "half formatted; run dm-remapctl format --force"));
@@ -110,25 +99,23 @@ TEST_F(Format, FailingHalfWayLeavesWhatIsRefusedUntilItIsMadeAnew) {
     DmDevice device("remap", table({}));
     expect_good(device);
     device.remove();
-    under.remove();
 }
 
 // Nothing is on the spare then, and the same table can go on.
 TEST_F(Format, FailingAtItsFirstWriteIsTriedAgainByTheNextResume) {
-    DmDevice under("under", spare_part());
+    FailingDisk under("under", spare.path());
     DmDevice device("remap");
     device.load(remap_table(main.path(), under.path(), {"format"}));
-    under.reload(spare_part(dm_remap_superblock_at(&layout, 1), 1));
+    fail_writes(under, dm_remap_superblock_at(&layout, 1), 1);
     for (int i = 0; i < 2; i++) {
         EXPECT_TRUE(
             fails([&] { device.resume(); }, "cannot be written where its metadata belongs"));
         expect_spare_untouched();
     }
-    under.reload(spare_part());
+    under.heal_all();
     device.resume();
     expect_good(device);
     device.remove();
-    under.remove();
     register_spare(spare.path());
 }
 
