@@ -30,4 +30,20 @@ inline std::unique_ptr<World> world_with_records() {
     return world;
 }
 
+// Two commits in the journal; returns the records.
+inline Records two_commits(World& world) {
+    auto md = open(world);
+    EXPECT_EQ(md->remap(100), 0);
+    EXPECT_EQ(md->remap(200), 0);
+    return md->records();
+}
+
+// The superblock at the end of the spare can be neither read nor written.
+inline void superblock_1_fails(World& world) {
+    const dm_remap_layout layout = super_at(world, 0).layout;
+    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+    unreadable_block(world, tail);
+    world.spare.bad_write.insert(tail * kBlockSectors);
+}
+
 }  // namespace remap

@@ -80,13 +80,7 @@ TEST(Protocol, BlockIsOneTransaction) {
 TEST(Protocol, AcknowledgedIsOnBothReplicas) {
     for (int lost : {0, 1}) {
         auto world = formatted();
-        Records expected;
-        {
-            auto md = open(*world);
-            ASSERT_EQ(md->remap(100), 0);
-            ASSERT_EQ(md->remap(200), 0);
-            expected = md->records();
-        }
+        const Records expected = two_commits(*world);
         world->spare.power_off();
         world->spare.power_on([](auto, auto) { return false; });
         const dm_remap_layout l = super_at(*world, 0).layout;
@@ -142,13 +136,7 @@ TEST(Protocol, OneReplicaIsNotEnoughToAcknowledge) {
 TEST(Protocol, ValidInEitherIsTakenAndMadeSafe) {
     for (int lost : {0, 1}) {
         auto world = formatted();
-        Records expected;
-        {
-            auto md = open(*world);
-            ASSERT_EQ(md->remap(100), 0);
-            ASSERT_EQ(md->remap(200), 0);
-            expected = md->records();
-        }
+        const Records expected = two_commits(*world);
         zero_block(*world, journal_at(*world, lost, kFirst + 1));
         {
             auto md = open(*world);

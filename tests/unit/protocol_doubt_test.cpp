@@ -156,12 +156,9 @@ TEST(Protocol, DoubtOutlivesARestartBetweenTheTwoEnds) {
 TEST(Protocol, FailedCommitThatLandedIsNotTakenForAnAcknowledgedOne) {
     for (int withdrawn : {0, 1}) {
         auto world = formatted();
-        const dm_remap_layout layout = super_at(*world, 0).layout;
-        const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
         fail_landing_commit(*world, {withdrawn == 0, withdrawn == 1});
         EXPECT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
-        unreadable_block(*world, tail);
-        world->spare.bad_write.insert(tail * kBlockSectors);
+        superblock_1_fails(*world);
         auto md = open(*world);
         EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
         EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
@@ -351,17 +348,14 @@ TEST(Protocol, UnreadableFellowOfAWithdrawalBehindTheStartIsInDoubt) {
 TEST(Protocol, WithdrawalThatBothEndsPassedIsNotInDoubt) {
     for (bool commit_follows : {false, true}) {
         auto world = formatted();
-        const dm_remap_layout layout = super_at(*world, 0).layout;
-        const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
         fail_landing_commit(*world, {true, true});
         {
             auto md = open(*world);
             ASSERT_EQ((*md)->mode, DM_REMAP_MODE_RW);
             ASSERT_EQ(commit_follows ? md->remap(100, 8) : md->deactivate(), 0);
         }
-        unreadable_block(*world, tail);
+        superblock_1_fails(*world);
         unreadable_block(*world, journal_at(*world, 1, kFirst));
-        world->spare.bad_write.insert(tail * kBlockSectors);
         auto md = open(*world);
         EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
         EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
@@ -499,10 +493,7 @@ TEST(Protocol, CommitThatBothEndsPassedIsNotInDoubt) {
 TEST(Protocol, AcknowledgedCommitIsNotInDoubtWithoutSuperblock1) {
     auto world = formatted();
     { ASSERT_EQ(open(*world)->remap(100), 0); }
-    const dm_remap_layout layout = super_at(*world, 0).layout;
-    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
-    unreadable_block(*world, tail);
-    world->spare.bad_write.insert(tail * kBlockSectors);
+    superblock_1_fails(*world);
     auto md = open(*world);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
     EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
