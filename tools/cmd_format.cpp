@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "device_identity.h"
+#include "device_use.h"
 #include "spare_format.h"
 #include "text.h"
 
@@ -58,9 +59,18 @@ Result<ExitCode> cmd_format(const FormatOptions& options) {
     if (!params) {
         return pass_on(params);
     }
+    if (const std::string name = remap_device_on(main->number()); !name.empty() && !options.force) {
+        return fail(Error(fmt::format("{}: is in use by the remap device {}", main->path(), name))
+                        .advise("What that has remapped is on its own spare, and with another one "
+                                "it would be lost. If nothing is (`dm-remapctl list`), add "
+                                "--force."));
+    }
     Result<std::vector<std::string>> contents = find_contents(*spare);
     if (!contents) {
         return pass_on(contents);
+    }
+    if (contents->empty() && !is_blank(*spare, *params)) {
+        contents->emplace_back("data that nobody here knows");
     }
     if (!contents->empty() && !options.force) {
         return fail(Error(fmt::format("{}: is not empty: {}", spare->path(), join(*contents, ", ")))

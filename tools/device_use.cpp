@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "target_spec.h"
 #include "text.h"
 
 namespace remap {
@@ -30,12 +31,13 @@ std::vector<std::filesystem::path> holders(dev_t device) {
     return found;
 }
 
-// The name of the mapped device behind a holder; empty if it is another kind of device.
-std::string mapped_name(const std::filesystem::path& holder) {
-    std::string name;
-    std::ifstream file(holder / "dm" / "name");
-    std::getline(file, name);
-    return name;
+// What device-mapper says of a holder: its "name", or "uuid"; empty if it is another kind of
+// device.
+std::string mapped(const std::filesystem::path& holder, const std::string& attribute) {
+    std::string text;
+    std::ifstream file(holder / "dm" / attribute);
+    std::getline(file, text);
+    return text;
 }
 
 std::string mount_point(dev_t device) {
@@ -69,6 +71,15 @@ bool is_swap(dev_t device) {
 
 }  // namespace
 
+std::string remap_device_on(dev_t device) {
+    for (const std::filesystem::path& holder : holders(device)) {
+        if (mapped(holder, "uuid").starts_with(device_uuid_prefix)) {
+            return mapped(holder, "name");
+        }
+    }
+    return {};
+}
+
 std::string device_path(const std::string& number) {
     std::error_code error;
     std::string name =
@@ -87,7 +98,7 @@ std::string describe_use(dev_t device) {
         uses.emplace_back("swap");
     }
     for (const std::filesystem::path& holder : holders(device)) {
-        const std::string name = mapped_name(holder);
+        const std::string name = mapped(holder, "name");
         uses.push_back(fmt::format("held by {}{}", holder.filename().string(),
                                    name.empty() ? "" : " (" + name + ")"));
     }

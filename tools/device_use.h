@@ -10,6 +10,9 @@ namespace remap {
 // Who uses a block device: "mounted at /mnt, swap, held by dm-0 (home)". Empty: nobody that shows.
 std::string describe_use(dev_t device);
 
+// The remap device that has it as main or spare; empty: none.
+std::string remap_device_on(dev_t device);
+
 // "/dev/sda" for "8:0"; what is no number, or unknown here, stays as it is.
 std::string device_path(const std::string& number);
 

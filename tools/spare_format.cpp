@@ -92,6 +92,13 @@ Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockD
     return params;
 }
 
+bool is_blank(const BlockDevice& spare, dm_remap_format_params params) {
+    CoreIo io(spare);
+    dm_remap_report report{};
+    params.blank_only = true;
+    return dm_remap_format_check(&CoreIo::ops(), &io, &params, &report) == 0;
+}
+
 Result<std::vector<std::string>> find_contents(const BlockDevice& spare) {
     std::vector<std::string> contents;
     Result<std::vector<Signature>> signatures = find_signatures(spare);

@@ -116,6 +116,17 @@ TEST_F(FormatTest, AForeignSignatureIsNamedAndWiped) {
     EXPECT_EQ(run_tool({"check", image_.spare()}).exit_code, 0);
 }
 
+// An encrypted volume, a database, a file that is no spare at all.
+TEST_F(FormatTest, DataThatNobodyKnowsNeedsForce) {
+    make_blank();
+    image_.write(8192, std::vector<std::uint8_t>(512, 0x5a));
+    const ToolRun refused = format();
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_THAT(refused.err, HasSubstr("is not empty: data that nobody here knows"));
+    EXPECT_EQ(image_.read(8192, 512), std::vector<std::uint8_t>(512, 0x5a));
+    EXPECT_EQ(format({"--yes", "--force"}).exit_code, 0);
+}
+
 TEST_F(FormatTest, APartitionTableIsNamed) {
     make_blank();
     image_.write(446, {0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0});
