@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "commands.h"
+#include "device_identity.h"
 #include "offline_spare.h"
 #include "spare_format.h"
 #include "target_spec.h"
@@ -46,13 +47,20 @@ Result<void> check_main(const OfflineSpare& offline, const BlockDevice& main,
                         const BlockDevice& spare, std::uint64_t start) {
     const dm_remap_main_id& known = offline.super().main;
     dm_remap_main_id found = describe_main(main, start);
+    // With what the spare holds main is whole; a new format would throw that away.
+    constexpr const char* do_not_format =
+        "Name the right main device. Do not format the spare: what was remapped is there alone.";
     if (known.id_type != 0) {
         found.sectors = known.sectors;  // a disk that is known by its id may have grown
-    } else if (std::string_view(known.name) != found.name && known.name[0] != '\0' &&
-               found.name[0] != '\0') {
+    } else if (!same_name(known.name, found.name)) {
         return fail(Error(fmt::format("{}: was formatted for the disk {}, but {} is {}",
                                       spare.path(), known.name, main.path(), found.name))
-                        .advise("Name the right main device, or format the spare again."));
+                        .advise(do_not_format));
+    } else if (known.partition != found.partition) {
+        return fail(Error(fmt::format("{}: was formatted for what begins at sector {} of its disk, "
+                                      "but {} begins at sector {}",
+                                      spare.path(), known.partition, main.path(), found.partition))
+                        .advise(do_not_format));
     }
     if (const std::string wrong = offline.wrong_main(found); !wrong.empty()) {
         return fail(Error(fmt::format("{}: {}", spare.path(), wrong))
@@ -115,8 +123,12 @@ Result<NewDevice> prepare(const CreateOptions& options) {
         return pass_on(spare);
     }
     if (options.format) {
-        Result<void> formatted = format_blank(*main, *spare, options.start.value_or(0));
-        if (!formatted) {
+        // Before anything is written.
+        const std::uint64_t start = options.start.value_or(0);
+        if (Result<std::uint64_t> length = mapped_length(*main, start, options.length); !length) {
+            return pass_on(length);
+        }
+        if (Result<void> formatted = format_blank(*main, *spare, start); !formatted) {
             return pass_on(formatted);
         }
     }

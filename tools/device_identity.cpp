@@ -25,6 +25,19 @@ std::string trimmed(const char* text) {
     return result;
 }
 
+// An encrypted device is called CRYPT-<type>-<UUID>-<name>, and the name is new each time it is
+// opened.
+std::string_view without_mapped_name(std::string_view name) {
+    if (!name.starts_with("CRYPT-")) {
+        return name;
+    }
+    std::size_t end = 0;
+    for (int words = 0; words < 3 && end != std::string_view::npos; words++) {
+        end = name.find('-', end + (words != 0 ? 1 : 0));
+    }
+    return name.substr(0, end);
+}
+
 std::string first_attribute(udev_device* device, std::initializer_list<const char*> names) {
     for (const char* name : names) {
         if (std::string value = trimmed(udev_device_get_sysattr_value(device, name));
@@ -78,6 +91,10 @@ bool overlap(const BlockDevice& a, const BlockDevice& b) {
     return id_a.disk != 0 && id_a.disk == id_b.disk &&
            id_a.partition_start < id_b.partition_start + b.sectors() &&
            id_b.partition_start < id_a.partition_start + a.sectors();
+}
+
+bool same_name(std::string_view a, std::string_view b) {
+    return a.empty() || b.empty() || without_mapped_name(a) == without_mapped_name(b);
 }
 
 std::string identity_text(const DeviceIdentity& identity) {

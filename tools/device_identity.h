@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "block_device.h"
 
@@ -22,6 +23,9 @@ DeviceIdentity identify(const BlockDevice& device);
 
 // Do @a and @b share sectors: the same device, or a disk and its partition?
 bool overlap(const BlockDevice& a, const BlockDevice& b);
+
+// May two unique names be those of one disk? One that is not known may be any.
+bool same_name(std::string_view a, std::string_view b);
 
 // "model X, serial Y", or "no model or serial known".
 std::string identity_text(const DeviceIdentity& identity);

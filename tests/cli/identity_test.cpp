@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "device_identity.h"
+
+namespace remap {
+namespace {
+
+TEST(Identity, ANameThatIsNotKnownMayBeAny) {
+    EXPECT_TRUE(same_name("", "naa.5000c500a1b2c3d4"));
+    EXPECT_TRUE(same_name("S1234", ""));
+    EXPECT_TRUE(same_name("S1234", "S1234"));
+    EXPECT_FALSE(same_name("S1234", "S12345"));
+}
+
+// The same volume, opened under another name after the next boot.
+TEST(Identity, AnEncryptedDeviceKeepsItsUuid) {
+    const std::string volume = "CRYPT-LUKS2-0123456789abcdef0123456789abcdef";
+    EXPECT_TRUE(same_name(volume + "-crypt", volume + "-crypt2"));
+    EXPECT_TRUE(same_name(volume + "-luks-home", volume + "-home"));
+    EXPECT_FALSE(
+        same_name(volume + "-crypt", "CRYPT-LUKS2-00000000000000000000000000000000-crypt"));
+    EXPECT_FALSE(same_name("CRYPT-PLAIN-a", "CRYPT-PLAIN-b"));
+    EXPECT_FALSE(same_name("LVM-abc-def", "LVM-abc-deg"));
+}
+
+}  // namespace
+}  // namespace remap
