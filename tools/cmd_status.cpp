@@ -13,7 +13,7 @@
 namespace remap {
 namespace {
 
-Result<std::vector<RemapDevice>> read_devices(DmClient& dm, const std::string& name) {
+Result<RemapDevices> read_devices(DmClient& dm, const std::string& name) {
     if (name.empty()) {
         return read_remap_devices(dm);
     }
@@ -21,7 +21,7 @@ Result<std::vector<RemapDevice>> read_devices(DmClient& dm, const std::string& n
     if (!device) {
         return pass_on(device);
     }
-    return std::vector<RemapDevice>{std::move(*device)};
+    return RemapDevices{.devices = {std::move(*device)}, .errors = {}};
 }
 
 void print_overview(const std::vector<RemapDevice>& devices) {
@@ -87,34 +87,42 @@ void print_details(const RemapDevice& device) {
     table.print();
 }
 
-Json status_json(const std::vector<RemapDevice>& devices) {
+Json status_json(const RemapDevices& found) {
     Json document = json_document();
-    document["devices"] = array_json(devices);
+    document["devices"] = array_json(found.devices);
+    document["errors"] = Json::array();
+    for (const Error& error : found.errors) {
+        document["errors"].push_back(error.what());
+    }
     return document;
 }
 
 }  // namespace
 
 Result<ExitCode> cmd_status(DmClient& dm, const StatusOptions& options) {
-    Result<std::vector<RemapDevice>> devices = read_devices(dm, options.name);
-    if (!devices) {
-        return pass_on(devices);
+    Result<RemapDevices> found = read_devices(dm, options.name);
+    if (!found) {
+        return pass_on(found);
+    }
+    if (options.json) {
+        print_json(status_json(*found));
+    } else if (!options.name.empty()) {
+        print_details(found->devices.front());
+    } else if (!found->devices.empty()) {
+        print_overview(found->devices);
     }
     ExitCode code = ExitCode::done;
-    if (options.json) {
-        print_json(status_json(*devices));
-    } else if (!options.name.empty()) {
-        print_details(devices->front());
-    } else if (!devices->empty()) {
-        print_overview(*devices);
-    }
-    for (const RemapDevice& device : *devices) {
-        for (const std::string& reason : needs_attention(device.status)) {
+    for (const RemapDevice& device : found->devices) {
+        for (const std::string& reason : needs_attention(device)) {
             code = ExitCode::attention;
             if (!options.json) {
                 fmt::print("{}: attention: {}\n", device.name, reason);
             }
         }
+    }
+    for (const Error& error : found->errors) {
+        fmt::print(stderr, "dm-remapctl: {}\n", error.text());
+        code = ExitCode::error;
     }
     return code;
 }

@@ -46,6 +46,7 @@ Json to_json(const dm_remap_super& super) {
             {"state", disk_state_name(super.state)},
             {"generation", super.generation},
             {"activation", super.activation},
+            {"activation_sequence", super.activation_sequence},
             {"compat", super.compat},
             {"compat_ro", super.compat_ro},
             {"incompat", super.incompat},
@@ -95,7 +96,7 @@ Json to_json(const Witness& witness) {
 }
 
 Json to_json(const RemapDevice& device) {
-    const std::vector<std::string> attention = needs_attention(device.status);
+    const std::vector<std::string> attention = needs_attention(device);
     Json json = {{"name", device.name},
                  {"uuid", null_if_empty(device.uuid)},
                  {"sectors", device.sectors},
@@ -151,6 +152,7 @@ Json to_json(const dm_remap_report& report) {
     return {{"replicas", std::move(replicas)},
             {"lagging", report.lagging},
             {"one_sided", report.one_sided},
+            {"end_unread", report.end_unread},
             {"replayed", report.replayed},
             {"refusal", report.refusal != nullptr ? Json(report.refusal) : Json()}};
 }

@@ -31,6 +31,12 @@ Result<RemapDevice> parse_device(const MappedDevice& with_status, const MappedDe
                        .status = std::move(*status)};
 }
 
+// It may have been removed since it was named.
+bool is_there(DmClient& dm, const std::string& name) {
+    const Result<std::vector<std::string>> names = dm.names();
+    return !names || std::find(names->begin(), names->end(), name) != names->end();
+}
+
 }  // namespace
 
 bool is_ours(const MappedDevice& device) {
@@ -39,6 +45,10 @@ bool is_ours(const MappedDevice& device) {
 
 Error not_ours(const MappedDevice& device) {
     const std::string type = device.targets.empty() ? "empty" : device.targets.front().type;
+    if (is_ours(device)) {
+        return Error(fmt::format("{}: is let go, its table is {}", device.name, type))
+            .advise("It has neither main nor spare any more: `dm-remapctl remove` takes it away.");
+    }
     return Error(fmt::format("{}: is no remap device, its table is {}", device.name, type))
         .advise("See `dm-remapctl status` for those that there are.");
 }
@@ -58,30 +68,34 @@ Result<RemapDevice> read_remap_device(DmClient& dm, const std::string& name) {
     return parse_device(*with_status, *with_table);
 }
 
-Result<std::vector<RemapDevice>> read_remap_devices(DmClient& dm) {
+Result<RemapDevices> read_remap_devices(DmClient& dm) {
     Result<std::vector<std::string>> names = dm.names();
     if (!names) {
         return pass_on(names);
     }
     std::sort(names->begin(), names->end());
-    std::vector<RemapDevice> devices;
+    RemapDevices found;
     for (const std::string& name : *names) {
         Result<MappedDevice> with_table = dm.table(name);
-        // It may have been removed since it was named.
-        if (!with_table || !is_remap(*with_table)) {
+        if (with_table && !is_ours(*with_table)) {
             continue;
         }
         Result<RemapDevice> device = read_remap_device(dm, name);
-        if (!device) {
-            return pass_on(device);
+        if (device) {
+            found.devices.push_back(std::move(*device));
+        } else if (is_there(dm, name)) {
+            found.errors.push_back(std::move(device).error());
         }
-        devices.push_back(std::move(*device));
     }
-    return devices;
+    return found;
 }
 
-std::vector<std::string> needs_attention(const TargetStatus& status) {
+std::vector<std::string> needs_attention(const RemapDevice& device) {
+    const TargetStatus& status = device.status;
     std::vector<std::string> reasons;
+    if (device.suspended) {
+        reasons.emplace_back("it is suspended: all its I/O waits");
+    }
     switch (status.mode) {
         case Mode::rw:
             break;
@@ -103,6 +117,9 @@ std::vector<std::string> needs_attention(const TargetStatus& status) {
     }
     if (status.pending != 0) {
         reasons.push_back(fmt::format("{} sectors cannot be read", status.pending));
+    }
+    if (status.mode == Mode::fail) {
+        return reasons;
     }
     // 90 % used.
     if (status.spare_free <= status.spare_total / 10) {

@@ -29,10 +29,16 @@ Error not_ours(const MappedDevice& device);
 
 // An error if there is none of that name, or it is of another kind.
 Result<RemapDevice> read_remap_device(DmClient& dm, const std::string& name);
+
+struct RemapDevices {
+    std::vector<RemapDevice> devices;
+    // Of those that are ours, and cannot be read or are let go: one must not hide the others.
+    std::vector<Error> errors;
+};
 // All that there are, by name.
-Result<std::vector<RemapDevice>> read_remap_devices(DmClient& dm);
+Result<RemapDevices> read_remap_devices(DmClient& dm);
 
 // Why a person should look at the device, a phrase each; empty: all is well.
-std::vector<std::string> needs_attention(const TargetStatus& status);
+std::vector<std::string> needs_attention(const RemapDevice& device);
 
 }  // namespace remap

@@ -224,6 +224,10 @@ Result<TargetStatus> parse_status(std::string_view text) {
     TargetStatus status;
     status.mode = *mode;
     status.state = *state;
+    // Before the spare was loaded there is nothing more to tell.
+    if (status.mode == Mode::fail && parsed->pairs.empty()) {
+        return status;
+    }
     for (const StatusNumber& number : status_numbers()) {
         Result<std::uint64_t> value = parsed->number(number.key);
         if (!value) {

@@ -132,6 +132,46 @@ TEST_F(StatusTest, SkipsDevicesOfOtherTargets) {
     EXPECT_THAT(outcome.out, IsEmpty());
 }
 
+TEST_F(StatusTest, ASuspendedDeviceNeedsAttention) {
+    status_of(status_line("rw CLEAN", 0, 1000));
+    MappedDevice suspended = device("remap", status_line("rw CLEAN", 0, 1000));
+    suspended.suspended = true;
+    ON_CALL(dm_, status(_)).WillByDefault(Return(suspended));
+    const Outcome outcome = capture([&] { return cmd_status(dm_, {.name = "home"}); });
+    EXPECT_EQ(outcome.code, ExitCode::attention);
+    EXPECT_THAT(outcome.out, HasSubstr("home: attention: it is suspended"));
+}
+
+TEST_F(StatusTest, BeforeItIsLoadedThereIsNothingMoreToTell) {
+    const Outcome outcome = status_of("fail CLEAN");
+    EXPECT_EQ(outcome.code, ExitCode::attention);
+    EXPECT_THAT(outcome.out, HasSubstr("home: attention: the table is not loaded"));
+    EXPECT_THAT(outcome.out, Not(HasSubstr("are free")));
+}
+
+// Nor does one that is let go: whoever watches must hear of both.
+TEST_F(StatusTest, OneThatCannotBeReadDoesNotHideTheOthers) {
+    MappedDevice gone = device("error", "");
+    gone.name = "gone";
+    gone.uuid = "REMAP-f28f3435-da42-4d3f-9bfd-9cb7a12f41e7-gone";
+    status_of(status_line("rw CLEAN", 0, 1000));
+    ON_CALL(dm_, names()).WillByDefault(Return(std::vector<std::string>{"bad", "gone", "home"}));
+    ON_CALL(dm_, status("bad")).WillByDefault(Return(device("remap", "rw CLEAN nonsense")));
+    ON_CALL(dm_, status("gone")).WillByDefault(Return(gone));
+    ON_CALL(dm_, table("gone")).WillByDefault(Return(gone));
+    testing::internal::CaptureStderr();
+    const Outcome outcome = capture([&] { return cmd_status(dm_, {}); });
+    const std::string err = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(outcome.code, ExitCode::error);
+    EXPECT_THAT(outcome.out, HasSubstr("home"));
+    EXPECT_THAT(err, HasSubstr("malformed status"));
+    EXPECT_THAT(err, HasSubstr("gone: is let go, its table is error"));
+    testing::internal::CaptureStderr();
+    const Outcome json = capture([&] { return cmd_status(dm_, {.name = "", .json = true}); });
+    testing::internal::GetCapturedStderr();
+    EXPECT_EQ(nlohmann::json::parse(json.out)["errors"].size(), 2U);
+}
+
 TEST_F(StatusTest, ADeviceOfAnotherTargetIsAnError) {
     ON_CALL(dm_, status(_)).WillByDefault(Return(device("linear", "")));
     ON_CALL(dm_, table(_)).WillByDefault(Return(device("linear", "8:0 0")));
