@@ -56,11 +56,13 @@ Result<ExitCode> cmd_remove(DmClient& dm, const RemoveOptions& options) {
     }
     const Removal removal = options.deferred ? Removal::deferred : Removal::now;
     if (Result<void> removed = dm.remove(options.name, removal); !removed) {
-        return pass_on(removed);
+        return fail(options.force ? std::move(removed).error().within(
+                                        "main and spare are free, and all I/O fails, but it stays")
+                                  : std::move(removed).error());
     }
     if (table) {
         if (Result<void> kept = keep_last_witness(*table, options.witness); !kept) {
-            return pass_on(kept);
+            return pass_on(kept, options.name + ": is removed, but");
         }
     }
     return ExitCode::done;

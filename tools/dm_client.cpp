@@ -88,17 +88,17 @@ class Task {
     }
 
   private:
-    // The kernel's own reason says more than its errno, where it gives one.
+    // EINVAL says nothing beside the kernel's own reason. Other numbers do: not each line that
+    // comes meanwhile is a reason.
     Error failure(const std::string& doing, std::vector<std::string> reasons) const {
         const int number = error_number();
         if (number == 0) {
             return unprepared(doing);
         }
-        if (reasons.empty()) {
-            return Error::from_errno(number, doing);
-        }
-        return Error(fmt::format("cannot {}: the kernel refuses it", doing))
-            .quote_kernel(std::move(reasons));
+        Error error = number == EINVAL && !reasons.empty()
+                          ? Error(fmt::format("cannot {}: the kernel refuses it", doing))
+                          : Error::from_errno(number, doing);
+        return std::move(error).quote_kernel(std::move(reasons));
     }
 
     std::unique_ptr<dm_task, decltype(&dm_task_destroy)> task_;
@@ -175,7 +175,7 @@ Result<MappedDevice> query(int type, const std::string& name) {
         return fail(no_such_device(name));
     }
     MappedDevice device;
-    device.name = name;
+    device.name = dm_task_get_name(task.get());  // its own, if it was named by a path
     device.uuid = dm_task_get_uuid(task.get());
     device.suspended = info.suspended != 0;
     device.read_only = info.read_only != 0;
@@ -309,12 +309,22 @@ Result<void> KernelDmClient::replace_by_error(const std::string& name) {
     if (Result<void> loaded = run_on(reload, name, "load the error table"); !loaded) {
         return pass_on(loaded);
     }
-    // A resume swaps the tables; it suspends by itself first.
+    // A resume swaps the tables; it suspends by itself first. That must not wait for a disk that
+    // does not answer, nor for the file system above to write what it has.
     Task resume(DM_DEVICE_RESUME);
-    if (!resume.set_name(name)) {
+    if (!resume.set_name(name) || dm_task_skip_lockfs(resume.get()) == 0 ||
+        dm_task_no_flush(resume.get()) == 0) {
         return fail(Task::unprepared("prepare to resume").within(name));
     }
-    return run_with_udev(resume, name, "put the error table in place");
+    Result<void> done = run_with_udev(resume, name, "put the error table in place");
+    if (!done) {
+        // Or the next resume, whoever asks for it, would make all I/O fail.
+        Task clear(DM_DEVICE_CLEAR);
+        if (clear.set_name(name)) {
+            (void)dm_task_run(clear.get());
+        }
+    }
+    return done;
 }
 
 Result<std::optional<std::array<std::uint32_t, 3>>> KernelDmClient::target_version() {
