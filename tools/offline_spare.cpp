@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "core_buffer.h"
 
@@ -19,9 +22,37 @@ void append_records(dm_remap_table& table, std::vector<dm_remap_record>& records
     }
 }
 
+// What is given back is not counted: a load that comes to more has met no honest image.
+class MemoryBudget {
+  public:
+    explicit MemoryBudget(u64 bytes) {
+        left_ = bytes;
+        dm_remap_zalloc_hook = [](std::size_t size) {
+            // What is aligned to a page takes up to one more.
+            const u64 needed = u64{size} + (size >= DM_REMAP_BLOCK_SIZE ? DM_REMAP_BLOCK_SIZE : 0);
+            if (needed > left_) {
+                return false;
+            }
+            left_ -= needed;
+            return true;
+        };
+    }
+    ~MemoryBudget() { dm_remap_zalloc_hook = nullptr; }
+    MemoryBudget(const MemoryBudget&) = delete;
+    MemoryBudget& operator=(const MemoryBudget&) = delete;
+
+  private:
+    static inline u64 left_ = 0;
+};
+
 }  // namespace
 
-OfflineSpare::OfflineSpare(const BlockDevice& device) : device_(device), io_(device) {
+u64 OfflineSpare::half_of_all_memory() {
+    return static_cast<u64>(sysconf(_SC_PHYS_PAGES)) * static_cast<u64>(sysconf(_SC_PAGESIZE)) / 2;
+}
+
+OfflineSpare::OfflineSpare(const BlockDevice& device, u64 memory)
+    : device_(device), memory_(memory), io_(device) {
     if (dm_remap_metadata_init(&metadata_, &CoreIo::ops(), &io_) != 0) {
         throw std::bad_alloc();
     }
@@ -33,12 +64,17 @@ OfflineSpare::~OfflineSpare() {
 
 bool OfflineSpare::load() {
     constexpr u64 as_formatted = 0;
-    loaded_ = dm_remap_load(&metadata_, device_.sectors(), as_formatted, &report_) == 0;
+    const MemoryBudget budget(memory_);
+    error_ = dm_remap_load(&metadata_, device_.sectors(), as_formatted, &report_);
+    loaded_ = error_ == 0;
     return loaded_;
 }
 
 std::string OfflineSpare::refusal() const {
-    return report_.refusal != nullptr ? report_.refusal : "";
+    if (report_.refusal != nullptr) {
+        return report_.refusal;
+    }
+    return error_ == -ENOMEM ? "to hold what it claims takes more than half of all memory" : "";
 }
 
 std::string OfflineSpare::wrong_main(const dm_remap_main_id& main) const {

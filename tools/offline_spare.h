@@ -29,8 +29,8 @@ struct JournalSlot {
 // The metadata of a spare that is not in use, loaded with the core's own code. Writes nothing.
 class OfflineSpare {
   public:
-    // @device must outlive it.
-    explicit OfflineSpare(const BlockDevice& device);
+    // @device must outlive it. @memory: bytes that the load may take; an image can claim anything.
+    explicit OfflineSpare(const BlockDevice& device, u64 memory = half_of_all_memory());
     ~OfflineSpare();
     OfflineSpare(const OfflineSpare&) = delete;
     OfflineSpare& operator=(const OfflineSpare&) = delete;
@@ -66,13 +66,16 @@ class OfflineSpare {
     std::vector<JournalSlot> journal();
 
   private:
+    static u64 half_of_all_memory();
     FoundSuperblock read_superblock(u64 block);
     JournalSlot read_slot(u64 sequence);
 
     const BlockDevice& device_;
+    u64 memory_;
     CoreIo io_;
     dm_remap_metadata metadata_{};
     dm_remap_report report_{};
+    int error_ = 0;  // of the load
     bool loaded_ = false;
 };
 

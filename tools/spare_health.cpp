@@ -86,6 +86,11 @@ SpareHealth judge(const OfflineSpare& spare, u64 device_sectors) {
         return health;
     }
     judge_super(spare.super(), health.problems);
+    if (spare.report().end_unread) {
+        health.problems.emplace_back(
+            "the journal's next block cannot be read in the copy that decides: one more commit may "
+            "be there");
+    }
     health.notes = note(spare, device_sectors);
     health.soundness = health.problems.empty() ? Soundness::sound : Soundness::damaged;
     return health;

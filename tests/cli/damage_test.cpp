@@ -297,5 +297,18 @@ TEST_F(DamageTest, AnImageInUseIsReadWithForceAlone) {
     }
 }
 
+// An image can claim anything, and the machine must live.
+TEST(Memory, IsNotTakenWithoutEnd) {
+    const SpareImage image(SpareImage::Content::records);
+    const Result<BlockDevice> device =
+        BlockDevice::open(image.spare(), Access::read, Sharing::exclusive);
+    ASSERT_TRUE(device);
+    OfflineSpare enough(*device);
+    EXPECT_TRUE(enough.load());
+    OfflineSpare little(*device, 64 << 10);
+    EXPECT_FALSE(little.load());
+    EXPECT_THAT(little.refusal(), HasSubstr("memory"));
+}
+
 }  // namespace
 }  // namespace remap::test
