@@ -50,9 +50,14 @@ CLI::Option* add_number(CLI::App* verb, const std::string& name, std::shared_ptr
         ->type_name("N");
 }
 
+// As of a variable of a script that is not set: it names nothing, and is not the same as no word.
+std::string no_name(const std::string& text) {
+    return text.empty() ? "must not be empty" : "";
+}
+
 CLI::Option* add_name(CLI::App* verb, const std::string& name, std::string& target,
                       const std::string& description) {
-    return verb->add_option(name, target, description)->type_name("")->required();
+    return verb->add_option(name, target, description)->type_name("")->check(no_name)->required();
 }
 
 void add_json(CLI::App* verb, bool& json) {
@@ -60,7 +65,7 @@ void add_json(CLI::App* verb, bool& json) {
 }
 
 void add_witness(CLI::App* verb, std::string& file, const std::string& description) {
-    verb->add_option("--witness", file, description)->type_name("FILE");
+    verb->add_option("--witness", file, description)->type_name("FILE")->check(no_name);
 }
 
 void add_format(CLI::App& app, Action& action) {
@@ -95,8 +100,10 @@ void add_create(CLI::App& app, Action& action) {
                "How often a read that failed is tried again");
     verb->add_flag("--no-auto-remap", options->no_auto_remap,
                    "Record errors, and relocate nothing by itself");
-    verb->add_flag("--readonly", options->read_only, "Map read-only; nothing is written anywhere");
-    verb->add_flag("--format", options->format, "Format the spare first, if it is blank");
+    CLI::Option* read_only = verb->add_flag("--readonly", options->read_only,
+                                            "Map read-only; nothing is written anywhere");
+    verb->add_flag("--format", options->format, "Format the spare first, if it is blank")
+        ->excludes(read_only);
     add_witness(verb, options->witness,
                 "Refuse a spare that is older than FILE says, if there is one; then write FILE");
     verb->callback([options, &action] {
@@ -127,8 +134,8 @@ void add_status(CLI::App& app, Action& action) {
     add_json(verb, options->json);
     verb->footer(
         "Exits with 3 where a device needs attention: its mode is not rw, its state is ERROR,\n"
-        "its breaker is open, sectors are pending, or 10 % or less of the spare, or of its table,\n"
-        "is free.");
+        "its breaker is open, sectors are pending, 10 % or less of the spare, or of its table, is\n"
+        "free, or it is suspended. Exits with 1 where one of them cannot be read.");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_status(dm, *options); };
     });
@@ -238,12 +245,14 @@ void add_verbs(CLI::App& app, Action& action) {
 ExitCode run(const Action& action) {
     KernelDmClient dm;
     const Result<ExitCode> code = action(dm);
+    if (!code) {
+        fmt::print(stderr, "dm-remapctl: {}\n", code.error().text());
+    }
     // A full disk below a redirected output is an error too.
     if (std::fflush(stdout) != 0) {
         throw std::system_error(errno, std::generic_category(), "cannot write the output");
     }
     if (!code) {
-        fmt::print(stderr, "dm-remapctl: {}\n", code.error().text());
         return ExitCode::error;
     }
     return *code;

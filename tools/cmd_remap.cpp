@@ -19,8 +19,8 @@ Result<ExitCode> cmd_remap(DmClient& dm, const RangeOptions& options) {
     fmt::print("{}: {} sectors moved to the spare\n", options.name, *moved);
     if (*pending != 0) {
         fmt::print(
-            "{}: {} sectors cannot be read and are pending: reading them fails until they are "
-            "written again\n",
+            "{}: {} sectors cannot be read and are pending: the next write to them settles where "
+            "they live; reading them still tries the disk\n",
             options.name, *pending);
     }
     return ExitCode::done;

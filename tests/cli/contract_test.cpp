@@ -112,6 +112,22 @@ TEST(Usage, AVerbIsRequired) {
     EXPECT_EQ(run_tool({}).exit_code, 2);
 }
 
+// As of a variable of a script that is not set.
+TEST(Usage, AnEmptyNameIsNone) {
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"status", ""},
+          {"save", "disk", "--witness", ""},
+          {"create", "disk", "/main", "/spare", "--witness="},
+          {"check", "", "--witness", "file"}}) {
+        EXPECT_EQ(run_tool(words).exit_code, 2) << words.front();
+    }
+}
+
+TEST(Usage, NothingIsFormattedReadOnly) {
+    EXPECT_EQ(run_tool({"create", "disk", "/main", "/spare", "--format", "--readonly"}).exit_code,
+              2);
+}
+
 TEST(Usage, AnUnknownVerbIsRefused) {
     EXPECT_EQ(run_tool({"frobnicate"}).exit_code, 2);
 }
