@@ -116,14 +116,29 @@ TEST_F(Tool, FormatRefusesWhatIsInUseOrHoldsData) {
     EXPECT_EQ(tool({"format", "--yes", main.path(), other.path()}).status, kError);
 }
 
+// In its place it would serve what main holds, where the data is on the first.
+TEST_F(Tool, FormatRefusesASecondSpareForWhatIsRemapped) {
+    const LoopDevice second(16 << 20);
+    tool_ok({"create", "disk", main.path(), spare.path()});
+    const auto result = tool({"format", "--yes", main.path(), second.path()});
+    EXPECT_EQ(result.status, kError);
+    EXPECT_THAT(result.output, HasSubstr("is in use by the remap device disk"));
+    EXPECT_TRUE(verify_zeroes(BlockFile(second.path()), 0, (16 << 20) / kSector));
+    tool_ok({"remove", "disk"});
+}
+
 TEST_F(Tool, RemoveForceFreesTheDevicesOfABusyOne) {
     tool_ok({"create", "disk", main.path(), spare.path()});
     {
         const BlockFile open("/dev/mapper/disk");
         EXPECT_EQ(tool({"remove", "disk"}).status, kError);
         tool({"remove", "--force", "disk"});
-        // Main and spare are free, whoever still has the mapped device open.
+        // Main and spare are free, whoever still has the mapped device open, and a watch hears of
+        // it.
         tool_ok({"check", spare.path()});
+        const auto status = tool({"status"});
+        EXPECT_EQ(status.status, kError);
+        EXPECT_THAT(status.output, HasSubstr("disk: is let go, its table is error"));
     }
 }
 
