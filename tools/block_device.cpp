@@ -69,12 +69,20 @@ Result<BlockDevice> BlockDevice::open(const std::string& path, Access access, Sh
     if (fstat(device.fd(), &st) != 0) {
         return fail(Error::from_errno(errno, "look at it").within(path));
     }
+    if (device.is_image_ ? !S_ISREG(st.st_mode) : !S_ISBLK(st.st_mode)) {
+        return fail(path + ": became something else while it was opened");
+    }
     if (device.is_image_) {
         device.image_inode_ = st.st_ino;
         device.image_filesystem_ = st.st_dev;
         if (sharing == Sharing::exclusive && flock(device.fd(), LOCK_EX | LOCK_NB) != 0) {
             return fail(Error(fmt::format("{}: another program has locked it", path))
                             .advise("Wait until it has finished, then try again."));
+        }
+        if (std::string loop = loop_device_over(st.st_dev, st.st_ino);
+            sharing == Sharing::exclusive && !loop.empty()) {
+            return fail(Error(fmt::format("{}: is in use by {}", path, loop))
+                            .advise("Name that device instead, or `losetup --detach` it."));
         }
     } else {
         device.number_ = st.st_rdev;

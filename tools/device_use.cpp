@@ -80,6 +80,20 @@ std::string remap_device_on(dev_t device) {
     return {};
 }
 
+std::string loop_device_over(dev_t filesystem, ino_t inode) {
+    std::error_code error;
+    for (const auto& disk : std::filesystem::directory_iterator("/sys/block", error)) {
+        std::string backing;
+        std::ifstream file(disk.path() / "loop" / "backing_file");
+        struct stat st {};
+        if (std::getline(file, backing) && stat(backing.c_str(), &st) == 0 &&
+            st.st_dev == filesystem && st.st_ino == inode) {
+            return "/dev/" + disk.path().filename().string();
+        }
+    }
+    return {};
+}
+
 std::string device_path(const std::string& number) {
     std::error_code error;
     std::string name =

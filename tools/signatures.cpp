@@ -64,6 +64,11 @@ Signature current_signature(blkid_probe probe) {
 constexpr int blkid_found = 0;
 constexpr int blkid_nothing_left = 1;
 
+tl::unexpected<Error> does_not_read(const BlockDevice& device) {
+    return fail(Error(device.path() + ": cannot look for signatures: it does not read")
+                    .advise("See the kernel log (dmesg); use another device as spare."));
+}
+
 }  // namespace
 
 std::string signature_text(const Signature& signature) {
@@ -82,8 +87,7 @@ Result<std::vector<Signature>> find_signatures(const BlockDevice& device) {
         found.push_back(current_signature(opened->probe.get()));
     }
     if (result != blkid_nothing_left) {
-        return fail(Error(device.path() + ": cannot look for signatures: it does not read")
-                        .advise("See the kernel log (dmesg); use another device as spare."));
+        return does_not_read(device);
     }
     return found;
 }
@@ -95,12 +99,16 @@ Result<void> wipe_signatures(const BlockDevice& device) {
     }
     // Each wipe makes the probe look again from where it was, so backup copies show up too.
     constexpr int for_real = 0;
-    while (blkid_do_probe(opened->probe.get()) == blkid_found) {
+    int result = blkid_found;
+    while ((result = blkid_do_probe(opened->probe.get())) == blkid_found) {
         const Signature signature = current_signature(opened->probe.get());
         if (blkid_do_wipe(opened->probe.get(), for_real) != 0) {
             return fail(Error::from_errno(errno, "wipe " + signature_text(signature))
                             .within(device.path()));
         }
+    }
+    if (result != blkid_nothing_left) {
+        return does_not_read(device);
     }
     if (fsync(opened->fd.get()) != 0) {
         return fail(Error::from_errno(errno, "wipe signatures").within(device.path()));
