@@ -91,7 +91,8 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 	u32 blocks = length / dm_remap_granularity(m->md), bad = 0, i;
 	int ret = dm_remap_transfer(m, &t);
 
-	if (!smallest && dm_remap_may_be_media(ret))
+	/* Several blocks that each take long may together look like a time-out. */
+	if (!smallest && (dm_remap_may_be_media(ret) || ret == -ETIMEDOUT))
 		return TRY_LESS;
 	for (i = 0; !ret && i < blocks; i++)
 		bad += t.fate[i] == DM_REMAP_BAD;
