@@ -485,22 +485,25 @@ static struct bio *next_waiting(struct dm_remap_device *d)
  */
 static bool redo_batch(struct dm_remap_device *d)
 {
-	unsigned long end = jiffies + BATCH_TIME;
 	struct bio_list writes = BIO_EMPTY_LIST;
 	struct bio *bio = next_waiting(d);
+	unsigned long end;
 	unsigned int n;
 	int committed;
 
 	if (!bio)
 		return false;
 	dm_remap_redo_begin(d->mover);
+	/* It may have waited for its turn. */
+	end = jiffies + BATCH_TIME;
 	for (n = 1; bio; n++) {
 		bio->bi_status = errno_to_blk_status(redo(d, bio));
 		if (op_is_write(bio_op(bio)))
 			bio_list_add(&writes, bio);
 		else
 			decided(bio);
-		bio = n < BATCH_BIOS && time_before(jiffies, end) ? next_waiting(d) : NULL;
+		bio = n < BATCH_BIOS && time_before(jiffies, end) &&
+		      !dm_remap_redo_failed(d->mover) ? next_waiting(d) : NULL;
 	}
 	committed = dm_remap_redo_end(d->mover);
 	while ((bio = bio_list_pop(&writes))) {

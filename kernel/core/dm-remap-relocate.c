@@ -13,6 +13,11 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 	m->answered[DM_REMAP_WRITE] = false;
 }
 
+bool dm_remap_redo_failed(const struct dm_remap_mover *m)
+{
+	return m->error;
+}
+
 int dm_remap_redo_end(struct dm_remap_mover *m)
 {
 	dm_remap_mover_commit(m);

@@ -85,6 +85,9 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
 		       unsigned int flags);
 
+/* A commit in the batch has failed already, and with it all its writes: begin another one. */
+bool dm_remap_redo_failed(const struct dm_remap_mover *m);
+
 /* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
 int dm_remap_redo_end(struct dm_remap_mover *m);
 
