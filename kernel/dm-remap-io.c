@@ -148,7 +148,16 @@ static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
 	return ret;
 }
 
-/* For a device without FUA. Its flush may tell somebody else that it could not keep this write. */
+/*
+ * A disk without FUA: the block layer would flush it behind the write. A device that is made of
+ * others passes FUA on to the one that has the block, and a flush of it would be one of them all.
+ */
+static bool flushes_for_fua(struct block_device *bdev)
+{
+	return queue_is_mq(bdev_get_queue(bdev)) && bdev_write_cache(bdev) && !bdev_fua(bdev);
+}
+
+/* The disk's flush may tell somebody else that it could not keep this write. */
 static int write_and_flush(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector,
 			   u32 sectors, const void *buf)
 {
@@ -162,20 +171,37 @@ static int write_and_flush(struct dm_remap_device *d, enum dm_remap_dev dev, sec
 	return ret;
 }
 
-/* The flushes that a write asks for are bios of their own: so it is known what failed. */
+/* A write that is durable by itself, or not. */
 static int write_io(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector, u32 sectors,
-		    const void *buf, unsigned int flags)
+		    const void *buf, bool fua)
 {
 	struct block_device *bdev = bdev_of(d, dev);
-	bool fua = flags & DM_REMAP_FUA;
-	int ret = flags & DM_REMAP_PREFLUSH ? flush_io(d, dev) : 0;
 
-	if (ret)
-		return ret;
-	if (fua && bdev_write_cache(bdev) && !bdev_fua(bdev))
+	if (fua && flushes_for_fua(bdev))
 		return write_and_flush(d, dev, sector, sectors, buf);
 	return sync_io(d, bdev, sector, sectors, (void *)buf,
 		       REQ_OP_WRITE | REQ_SYNC | (fua ? REQ_FUA : 0));
+}
+
+/* Blocks of the table, to be flushed at once; by checkpoint_lock there is one table at a time. */
+static void table_write_begins(struct dm_remap_device *d)
+{
+	if (d->table_unflushed)
+		return;
+	d->table_unflushed = true;
+	d->table_errors = atomic_read(&d->flush_errors[DM_REMAP_SPARE]);
+}
+
+/* Others may flush them before, and be told what is lost. */
+static int table_flush(struct dm_remap_device *d)
+{
+	int ret = flush_io(d, DM_REMAP_SPARE);
+
+	if (!ret && d->table_unflushed &&
+	    d->table_errors != atomic_read(&d->flush_errors[DM_REMAP_SPARE]))
+		ret = -EIO;
+	d->table_unflushed = false;
+	return ret;
 }
 
 int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf)
@@ -186,8 +212,12 @@ int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, v
 int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,
 			    unsigned int flags)
 {
-	int ret = write_io(d, DM_REMAP_SPARE, sector, sectors, buf, flags);
+	bool fua = flags & DM_REMAP_FUA;
+	int ret = flags & DM_REMAP_PREFLUSH ? table_flush(d) : 0;
 
+	if (flags & DM_REMAP_META && !fua)
+		table_write_begins(d);
+	ret = ret ?: write_io(d, DM_REMAP_SPARE, sector, sectors, buf, fua);
 	/* Data of somebody, whose flush has to cover it. */
 	if (!ret && !(flags & (DM_REMAP_FUA | DM_REMAP_META)))
 		dm_remap_spare_written(d);
@@ -229,7 +259,7 @@ static int op_write(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, c
 
 	if (dev == DM_REMAP_SPARE)
 		return dm_remap_metadata_write(d, sector, sectors, buf, flags);
-	return write_io(d, dev, d->main_start + sector, sectors, buf, flags);
+	return write_io(d, dev, d->main_start + sector, sectors, buf, flags & DM_REMAP_FUA);
 }
 
 static u64 op_now(void *ctx)

@@ -78,6 +78,8 @@ struct dm_remap_device {
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
 	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
 	unsigned long flush_failed;	/* ours, and nobody has been told: a bit for each */
+	bool table_unflushed;		/* blocks of the table have been written, */
+	int table_errors;		/* and so many errors there were of the spare before */
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;

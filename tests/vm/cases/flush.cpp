@@ -3,13 +3,20 @@
 #include <gmock/gmock.h>
 #include <sys/uio.h>
 
+#include "backing.h"
 #include "block.h"
+#include "dm_device.h"
+#include "failing.h"
+#include "harness.h"
+#include "remap.h"
 #include "stack.h"
 
 namespace remap::vm {
 namespace {
 
 using testing::ElementsAre;
+
+constexpr uint64_t kSize = 16 << 20;
 
 TEST(Flush, ADeadSpareThatHoldsNothingIsNotAsked) {
     Stack stack;
@@ -86,19 +93,27 @@ TEST(Flush, WhatConcernsNobodyIsNotTold) {
     EXPECT_TRUE(stack.is_whole());
 }
 
-TEST(Flush, WhatMainToldAWriteOfOursTheNextFlushTells) {
-    Stack stack;
-    stack.main.fail(1000, 8, Fails::kReadsUntilWritten);
-    ASSERT_EQ(stack.read(1000, 8), EIO);
-    ASSERT_EQ(stack.write(5000, 8, 2), 0);  // in the cache of main
-    stack.main.fail(9000, 8, Fails::kWritesAndFlushes);
+TEST(Flush, WhatADiskWithoutFuaToldAWriteOfOursTheNextFlushTells) {
+    const LoopDevice disk(kSize);
+    const LoopDevice spare(kSize);
+    register_spare(spare.path());
+    FailingDisk under("under", disk.path());
+    const LoopDevice main(under.path());
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    const BlockFile mapped(device.path());
+    const Buffer buffer(8 * kSector);
+    under.fail(1000, 8, Fails::kReadsUntilWritten);
+    ASSERT_EQ(mapped.read(1000, buffer.bytes()), EIO);
+    write_pattern(mapped, 5000, 8, 2);  // in the cache of main
+    under.fail(9000, 8, Fails::kWritesAndFlushes);
     // Written to main and read back, and so made durable: that fails, so it goes to the spare.
-    ASSERT_EQ(stack.write(1000, 8, 3), 0);
-    EXPECT_THAT(stack.records(), ElementsAre("1000 8 mapped pending_write"));
-    stack.main.heal(9000, 8);
-    EXPECT_EQ(stack.mapped().flush(), EIO);
-    EXPECT_EQ(stack.mapped().flush(), 0);
-    EXPECT_TRUE(stack.is_whole());
+    write_pattern(mapped, 1000, 8, 3);
+    EXPECT_THAT(remap_brief(device), ElementsAre("1000 8 mapped pending_write"));
+    under.heal(9000, 8);
+    EXPECT_EQ(mapped.flush(), EIO);
+    EXPECT_EQ(mapped.flush(), 0);
+    EXPECT_TRUE(verify_pattern(mapped, 1000, 8, 3));
+    EXPECT_TRUE(verify_pattern(mapped, 5000, 8, 2));
 }
 
 }  // namespace

@@ -206,15 +206,23 @@ void NullBlk::remove_bad(uint64_t first, uint64_t count) {
 }
 
 LoopDevice::LoopDevice(uint64_t bytes, unsigned block_size) {
-    if (!fs::exists(kLoopControl)) {
-        run_ok({"modprobe", "loop"});
-    }
     std::string name = "/tmp/loop-XXXXXX";
     const File backing(mkostemp(name.data(), O_CLOEXEC));
     if (backing.fd() < 0 || ftruncate(backing.fd(), static_cast<off_t>(bytes)) != 0) {
         throw_errno(name);
     }
     file_ = name;
+    configure(backing.fd(), block_size, 0);
+}
+
+LoopDevice::LoopDevice(const std::string& device) {
+    configure(File(device, O_RDWR).fd(), 512, LO_FLAGS_DIRECT_IO);
+}
+
+void LoopDevice::configure(int backing, unsigned block_size, unsigned flags) {
+    if (!fs::exists(kLoopControl)) {
+        run_ok({"modprobe", "loop"});
+    }
     const File control(kLoopControl, O_RDWR);
     const int number = ioctl(control.fd(), LOOP_CTL_GET_FREE);
     if (number < 0) {
@@ -223,8 +231,9 @@ LoopDevice::LoopDevice(uint64_t bytes, unsigned block_size) {
     path_ = "/dev/loop" + std::to_string(number);
     const File device(path_, O_RDWR);
     loop_config config{};
-    config.fd = static_cast<__u32>(backing.fd());
+    config.fd = static_cast<__u32>(backing);
     config.block_size = block_size;
+    config.info.lo_flags = flags;
     if (ioctl(device.fd(), LOOP_CONFIGURE, &config) != 0) {
         throw_errno(path_);
     }
@@ -237,7 +246,9 @@ LoopDevice::~LoopDevice() {
         if (ioctl(device.fd(), LOOP_CLR_FD) != 0) {
             throw_errno(path_);
         }
-        fs::remove(file_);
+        if (!file_.empty()) {
+            fs::remove(file_);
+        }
     } catch (const std::exception& error) {
         ADD_FAILURE() << error.what();
     }

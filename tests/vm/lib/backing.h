@@ -96,6 +96,9 @@ class NullBlk {
 class LoopDevice {
   public:
     explicit LoopDevice(uint64_t bytes, unsigned block_size = 512);
+    // Over a device, past the page cache: one with requests and a cache, and without FUA, whose I/O
+    // and flushes fail as those beneath do.
+    explicit LoopDevice(const std::string& device);
     ~LoopDevice();
     LoopDevice(const LoopDevice&) = delete;
     LoopDevice& operator=(const LoopDevice&) = delete;
@@ -110,7 +113,9 @@ class LoopDevice {
     void set_read_only(bool read_only);
 
   private:
-    std::string file_;
+    void configure(int backing, unsigned block_size, unsigned flags);
+
+    std::string file_;  // empty: over a device
     std::string path_;
 };
 
