@@ -65,6 +65,7 @@ TEST(KernelTrouble, OrdinaryLinesAreNone) {
         "I/O error, dev nullb0, sector 1000 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 2",
         "Buffer I/O error on dev dm-3, logical block 0, async page read",
         "kmemleak: Cannot allocate a scan area, scanning the full object",
+        "ODEBUG: Out of memory. ODEBUG disabled",
         "XFS (dm-1): Mounting V5 Filesystem 11111111-2222-3333-4444-555555555555",
         "EXT4-fs (dm-1): mounted filesystem with ordered data mode",
         "vm: start DebugKernel.Whatever",
