@@ -306,6 +306,21 @@ TEST_P(Relocate, FailedCommitLeavesDoubtAndNothingHeld) {
     expect_content();
 }
 
+TEST_P(Relocate, RemapEndsWhereACommitFailsMeanwhile) {
+    world->on_drain = [&] {
+        world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+        EXPECT_EQ(md->remap(1000, g), -EUCLEAN);
+        world->spare.on_write = nullptr;
+    };
+    EXPECT_EQ(remap(1000, 64), -EUCLEAN);
+    EXPECT_NE(moved.why, nullptr);
+    expect_nothing_held();
+    world->on_drain = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ(remap(1000, 64), 0);
+    expect_content();
+}
+
 TEST_P(Relocate, StopIsAskedBetweenTheSteps) {
     unsigned asked = 0;
     // Twice for each piece: before it is held, and before it is read.
