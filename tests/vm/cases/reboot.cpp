@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iostream>
+#include <string>
 
 #include "backing.h"
 #include "block.h"
@@ -66,6 +68,11 @@ Table hundred_thousand(const std::vector<std::string>& features = {}) {
     return remap_table(machine_disk("main"), machine_disk("spare"), features, kSectors);
 }
 
+// Who watches the log sees that it lives, also where each step takes minutes.
+void done(const std::string& step) {
+    std::cout << step << std::endl;
+}
+
 // The last records are made by the kernel, through messages.
 void remap_more(DmDevice& device, uint64_t first, unsigned count) {
     const BlockFile mapped(device.path());
@@ -81,8 +88,10 @@ TEST(RebootHundredThousand, Phase1OrderlyRemoval) {
     const std::string spare = machine_disk("spare");
     { const DmDevice device("remap", hundred_thousand({"format"})); }
     map_sectors(spare, 0, kStride, kRecords, 2);
+    done("made offline");
     DmDevice device("remap", hundred_thousand());
     remap_more(device, kEnd, 50);
+    done("made by messages");
     const auto records = remap_list(device);
     ASSERT_THAT(records, SizeIs(kRecords + 50));
     keep(records);
@@ -92,9 +101,13 @@ TEST(RebootHundredThousand, Phase1OrderlyRemoval) {
 
 TEST(RebootHundredThousand, Phase2FindThemAndCutPowerRightAfterARemap) {
     DmDevice device("remap", hundred_thousand());
+    done("loaded");
     ASSERT_EQ(remap_list(device), kept());
+    done("listed");
     EXPECT_TRUE(verify_records(BlockFile(device.path()), kSectors, kept(), 2));
+    done("verified");
     remap_more(device, kEnd + 100, 50);
+    done("made more");
     const uint64_t last = kEnd + 200;
     write_pattern(BlockFile(device.path()), last, 1, 2);
     // The list is kept first, so that nothing comes between the last remap and the cut; it is
@@ -107,7 +120,9 @@ TEST(RebootHundredThousand, Phase2FindThemAndCutPowerRightAfterARemap) {
 
 TEST(RebootHundredThousand, Phase3FindThatOneToo) {
     DmDevice device("remap", hundred_thousand());
+    done("loaded");
     auto records = remap_list(device);
+    done("listed");
     const auto before = kept();
     ASSERT_THAT(records, SizeIs(before.size() + 1));
     const RemapRecord last = records.back();
