@@ -75,6 +75,27 @@ static int for_chunks(struct dm_remap_mover *m, u64 start, u64 length,
 	return ret;
 }
 
+/* The pieces of a chunk that are @mapped, or those that are not; @smallest: the chunk is. */
+static int for_pieces(struct dm_remap_mover *m, u64 start, u32 length, bool mapped,
+		      int (*piece)(struct dm_remap_mover *m, u64 start,
+				   const struct dm_remap_extent *e, bool smallest))
+{
+	struct dm_remap_extent e;
+	int ret = 0;
+	u64 pos;
+
+	for (pos = start; !ret && pos < start + length; pos += e.length) {
+		dm_remap_look(m->md, pos, start + length - pos, &e);
+		if (e.flags & DM_REMAP_F_DOUBT) {
+			m->moved.why = WHY_DOUBT;
+			ret = -EUCLEAN;
+		} else if ((e.kind == DM_REMAP_MAPPED) == mapped) {
+			ret = piece(m, pos, &e, length <= SMALLEST_CHUNK_SECTORS);
+		}
+	}
+	return ret;
+}
+
 /* ---- remap ---- */
 
 /*
@@ -104,11 +125,12 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 	return ret;
 }
 
-/* A piece of a chunk that is on main. */
-static int piece_away(struct dm_remap_mover *m, u64 start, u32 length, bool smallest)
+/* From main to the spare. */
+static int piece_away(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
+		      bool smallest)
 {
-	u32 g = dm_remap_granularity(m->md), blocks = length / g, i, run;
-	int ret = piece_read(m, start, length, smallest);
+	u32 g = dm_remap_granularity(m->md), blocks = e->length / g, i, run;
+	int ret = piece_read(m, start, e->length, smallest);
 
 	for (i = 0; !ret && i < blocks; i += run) {
 		run = dm_remap_fate_run(m->fate[0], i, blocks);
@@ -124,20 +146,7 @@ static int piece_away(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 /* Between two chunks failed I/O has its turn: what it has moved by now is left alone. */
 static int remap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
 {
-	struct dm_remap_extent e;
-	int ret = 0;
-	u64 pos;
-
-	for (pos = start; !ret && pos < start + length; pos += e.length) {
-		dm_remap_look(m->md, pos, start + length - pos, &e);
-		if (e.flags & DM_REMAP_F_DOUBT) {
-			m->moved.why = WHY_DOUBT;
-			ret = -EUCLEAN;
-		} else if (e.kind != DM_REMAP_MAPPED) {
-			ret = piece_away(m, pos, e.length, length <= SMALLEST_CHUNK_SECTORS);
-		}
-	}
-	return ret;
+	return for_pieces(m, start, length, false, piece_away);
 }
 
 /* Is any of the range remapped, or in doubt? Then nothing is moved. */
@@ -221,38 +230,25 @@ static int block_home(struct dm_remap_mover *m, u64 main, u64 spare)
 	return 0;
 }
 
-/* One mapped piece of a chunk: as a whole, or else block by block, if the chunk is @smallest. */
-static int piece_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors, bool smallest)
+/* From the spare to main: as a whole, or else, of the @smallest chunk, block by block. */
+static int piece_home(struct dm_remap_mover *m, u64 main, const struct dm_remap_extent *e,
+		      bool smallest)
 {
 	u32 g = dm_remap_granularity(m->md), i;
 	int ret = 0;
 
-	if (!bring_home(m, main, spare, sectors))
-		return dm_remap_clear_add(m, main, sectors, spare);
+	if (!bring_home(m, main, e->spare, e->length))
+		return dm_remap_clear_add(m, main, e->length, e->spare);
 	if (!smallest)
 		return TRY_LESS;
-	for (i = 0; !ret && i < sectors; i += g)
-		ret = m->md->ops->stop(m->md->ctx) ?: block_home(m, main + i, spare + i);
+	for (i = 0; !ret && i < e->length; i += g)
+		ret = m->md->ops->stop(m->md->ctx) ?: block_home(m, main + i, e->spare + i);
 	return ret;
 }
 
 static int unremap_chunk(struct dm_remap_mover *m, u64 start, u32 length)
 {
-	struct dm_remap_extent e;
-	int ret = 0;
-	u64 pos;
-
-	for (pos = start; !ret && pos < start + length; pos += e.length) {
-		dm_remap_look(m->md, pos, start + length - pos, &e);
-		if (e.flags & DM_REMAP_F_DOUBT) {
-			m->moved.why = WHY_DOUBT;
-			ret = -EUCLEAN;
-		} else if (e.kind == DM_REMAP_MAPPED) {
-			ret = piece_home(m, pos, e.spare, e.length,
-					 length <= SMALLEST_CHUNK_SECTORS);
-		}
-	}
-	return ret;
+	return for_pieces(m, start, length, true, piece_home);
 }
 
 /* The chunks of the range in which there is something. Most of a disk is not remapped. */
