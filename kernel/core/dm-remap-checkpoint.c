@@ -55,12 +55,7 @@ int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_o
 
 void dm_remap_metadata_exit(struct dm_remap_metadata *md)
 {
-	while (md->doubt) {
-		struct dm_remap_doubt *d = md->doubt;
-
-		md->doubt = d->next;
-		dm_remap_free(d);
-	}
+	dm_remap_doubts_drop(md);
 	dm_remap_free(md->doubt_reserve);
 	dm_remap_table_exit(&md->table);
 	dm_remap_table_exit(&md->retired);

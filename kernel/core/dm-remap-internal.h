@@ -85,6 +85,8 @@ int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
 		       const struct dm_remap_disk_block *block, unsigned int n);
 /* The spare cannot be written, so what was loaded in doubt stays so. commit_lock held. */
 void dm_remap_doubts_flag(struct dm_remap_metadata *md);
+/* Forgets them all, with a table that is given up. */
+void dm_remap_doubts_drop(struct dm_remap_metadata *md);
 
 /* Sets the mode and says so in the log. commit_lock held, or not yet active. */
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);

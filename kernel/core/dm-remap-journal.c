@@ -100,6 +100,16 @@ void dm_remap_doubts_settle(struct dm_remap_metadata *md, u64 start)
 	}
 }
 
+void dm_remap_doubts_drop(struct dm_remap_metadata *md)
+{
+	while (md->doubt) {
+		struct dm_remap_doubt *d = md->doubt;
+
+		md->doubt = d->next;
+		dm_remap_free(d);
+	}
+}
+
 /*
  * The caller of the commit gives up on @sequence. False: a checkpoint has settled it
  * meanwhile, and its spare ranges are the caller's.
@@ -116,17 +126,25 @@ static bool doubt_abandon(struct dm_remap_metadata *md, u64 sequence)
 	return d;
 }
 
-/* What was loaded is the last commit before a crash, and known to one replica alone. */
+/*
+ * What was loaded is the last commit before a crash, and known to one replica alone. It may be of
+ * a longer device. What no device of this spare can have committed is in no doubt.
+ */
 int dm_remap_doubt_add(struct dm_remap_metadata *md, u64 sequence,
 		       const struct dm_remap_disk_block *block, unsigned int n)
 {
 	struct dm_remap_doubt *d = dm_remap_zalloc(sizeof(*d));
+	unsigned int i;
 
 	if (!d)
 		return -ENOMEM;
 	d->sequence = sequence;
-	for (d->n = 0; d->n < n; d->n++)
-		dm_remap_entry_decode(&d->entry[d->n], &block->entry[d->n]);
+	for (i = 0; i < n; i++) {
+		dm_remap_entry_decode(&d->entry[d->n], &block->entry[i]);
+		if (!dm_remap_record_wrong(&d->entry[d->n], &md->sb.layout, DM_REMAP_MAX_SECTORS,
+					   true))
+			d->n++;
+	}
 	d->next = md->doubt;
 	md->doubt = d;
 	return 0;

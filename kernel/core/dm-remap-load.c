@@ -40,17 +40,32 @@ static int refuse(struct loader *l, int error, const char *why)
 	return error;
 }
 
-/* Reads @n blocks; where that fails, one by one, so that one bad block costs only itself. */
-static void read_blocks(struct dm_remap_metadata *md, u64 block, u32 n, void *buf, u8 *unreadable)
+/*
+ * Asked at every step that may take long: a device that takes its time for each bad block, or one
+ * entry that concerns as many regions as there are. Nobody need wait for a ring of them.
+ */
+static int load_stop(struct loader *l)
 {
+	int ret = l->md->ops->stop ? l->md->ops->stop(l->md->ctx) : 0;
+
+	return ret ? refuse(l, ret, "loading was interrupted") : 0;
+}
+
+/* Reads @n blocks; where that fails, one by one, so that one bad block costs only itself. */
+static int read_blocks(struct loader *l, u64 block, u32 n, void *buf, u8 *unreadable)
+{
+	int ret = load_stop(l);
 	u32 i;
 
 	memset(unreadable, 0, n);
-	if (!dm_remap_blocks_read(md, block, n, buf))
-		return;
-	for (i = 0; i < n; i++)
-		unreadable[i] = !!dm_remap_blocks_read(md, block + i, 1,
+	if (ret || !dm_remap_blocks_read(l->md, block, n, buf))
+		return ret;
+	for (i = 0; !ret && i < n; i++) {
+		unreadable[i] = !!dm_remap_blocks_read(l->md, block + i, 1,
 						       (u8 *)buf + (size_t)i * DM_REMAP_BLOCK_SIZE);
+		ret = load_stop(l);
+	}
+	return ret;
 }
 
 /* ---- superblocks ---- */
@@ -252,8 +267,11 @@ static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 
 
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		at[r] = dm_remap_table_at(&sb->layout, r, sb->active_table) + first;
-		if (sb->table_copies & (1 << r))
-			read_blocks(l->md, at[r], n, l->buf[r], l->unreadable[r]);
+		if (!(sb->table_copies & (1 << r)))
+			continue;
+		ret = read_blocks(l, at[r], n, l->buf[r], l->unreadable[r]);
+		if (ret)
+			return ret;
 	}
 	for (i = 0; i < n; i++) {
 		const struct dm_remap_disk_block *block = table_block(l, first, i);
@@ -332,10 +350,13 @@ static int read_ring(struct loader *l, int r)
 	const struct dm_remap_super *sb = &l->md->sb;
 	u32 n = sb->layout.journal_blocks, first, batch, i, place;
 	u64 at = dm_remap_journal_at(&sb->layout, r, 0);
+	int ret;
 
 	for (first = 0; first < n; first += batch) {
 		batch = min_t(u32, n - first, DM_REMAP_BATCH_BLOCKS);
-		read_blocks(l->md, at + first, batch, l->ring[r] + first, l->unreadable[r]);
+		ret = read_blocks(l, at + first, batch, l->ring[r] + first, l->unreadable[r]);
+		if (ret)
+			return ret;
 		for (i = first; i < first + batch; i++) {
 			const struct dm_remap_disk_block *block = &l->ring[r][i];
 			struct slot *slot = &l->slot[r][i];
@@ -433,14 +454,6 @@ static int replay_entry(struct dm_remap_metadata *md, const struct dm_remap_reco
 	dm_remap_update_publish(&md->table, &records);
 	dm_remap_update_publish(&md->retired, &retired);
 	return 0;
-}
-
-/* One entry can concern as many regions as there are; nobody need wait for a ring of them. */
-static int load_stop(struct loader *l)
-{
-	int ret = l->md->ops->stop ? l->md->ops->stop(l->md->ctx) : 0;
-
-	return ret ? refuse(l, ret, "loading was interrupted") : 0;
 }
 
 static int replay_block(struct loader *l, const struct dm_remap_disk_block *block)
@@ -840,6 +853,7 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 	}
 	if (ret) {
 		/* So that it may be tried again. */
+		dm_remap_doubts_drop(md);
 		dm_remap_table_exit(&md->table);
 		dm_remap_table_exit(&md->retired);
 		dm_remap_alloc_exit(&md->alloc);

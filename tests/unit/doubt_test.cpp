@@ -182,5 +182,23 @@ TEST_F(Doubt, LoadedTakesMemory) {
     }
 }
 
+// What a load that failed had found in doubt is forgotten with it: the next one finds it again.
+TEST_F(Doubt, IsForgottenWithALoadThatFailed) {
+    ASSERT_EQ(md->remap(100), 0);
+    const std::uint64_t last = (*md)->next_sequence - 1;
+    md.reset();
+    zero_block(*world, journal_at(*world, 0, last));
+    Metadata loaded(*world);
+    int error = -ENOMEM;
+    for (std::uint64_t n = 0; error != 0; n++) {
+        const FailAllocation fail(n);
+        error = loaded.load();
+        ASSERT_EQ(error, fail.happened() ? -ENOMEM : 0) << n;
+        ASSERT_EQ(loaded->doubt == nullptr, error != 0) << n;
+    }
+    ASSERT_EQ(loaded.activate(), 0);
+    EXPECT_EQ(loaded.lookup(100).kind, DM_REMAP_MAPPED);
+}
+
 }  // namespace
 }  // namespace remap

@@ -973,6 +973,28 @@ TEST(Metadata, LoadingStopsWhenAsked) {
     EXPECT_EQ(dm_remap_restore(md.get(), world->spare.sectors(), &healed), 0);
 }
 
+// So can a device make it that takes its time for each block that it cannot read.
+TEST(Metadata, LoadingStopsBetweenTwoBadBlocks) {
+    auto world = formatted();
+    for (std::uint64_t slot = 0; slot < super_at(*world, 0).layout.journal_blocks; slot++) {
+        unreadable_block(*world, journal_at(*world, 0, slot));
+    }
+    unsigned reads = 0;
+    unsigned asked_at = 0;
+    world->spare.on_read = [&](auto, auto) { reads++; };
+    world->on_stop = [&] { return reads > asked_at ? -EINTR : 0; };
+    int error = -EINTR;
+    for (; error != 0; asked_at++) {
+        reads = 0;
+        error = try_load(*world).error;
+        if (error != 0) {
+            EXPECT_EQ(error, -EINTR);
+            EXPECT_LE(reads, asked_at + 2);
+        }
+    }
+    EXPECT_GT(asked_at, 16);
+}
+
 // Lack of memory is no fault of the spare, which would be given up for it.
 TEST(NoMemory, ActivationThatHeals) {
     for (std::uint64_t n = 0;; n++) {

@@ -375,6 +375,28 @@ TEST(Protocol, WithdrawalBehindTheStartMayLieBeyondTheEnd) {
     EXPECT_EQ(loaded.error, 0) << loaded.why;
 }
 
+// It may say what no commit can: half a block of a main that has blocks of eight sectors.
+TEST(Protocol, NothingImpossibleIsInDoubt) {
+    auto world = formatted({.granularity = 8});
+    const auto commit = [](Metadata& md) { return md.remap(96, 16); };
+    fail_landing_commit(*world, {false, true}, commit);
+    unreadable_block(*world, journal_at(*world, 0, kFirst));
+    world->spare.bad_write.insert(0);
+    const std::uint64_t at = journal_at(*world, 1, kFirst);
+    dm_remap_disk_block block = block_at(*world, at);
+    {
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    }
+    block.entry[0].main = htole64(100);
+    put_block(*world, block, at);
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_TRUE(dm_remap_table_empty(&(*md)->table));
+}
+
 // What it says must be possible.
 TEST(Protocol, WithdrawalOfAnImpossibleEntryIsRefusedWhereItCounts) {
     auto world = formatted();
