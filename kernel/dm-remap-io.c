@@ -148,39 +148,48 @@ static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
 	return ret;
 }
 
+/* Is FUA, beneath a device that is made of others, a flush? It does not say; suppose so. */
+bool dm_remap_fua_flushes(struct block_device *bdev)
+{
+	return bdev_write_cache(bdev) && !(queue_is_mq(bdev_get_queue(bdev)) && bdev_fua(bdev));
+}
+
+int dm_remap_losses_told(const struct dm_remap_device *d, enum dm_remap_dev dev)
+{
+	return atomic_read(&d->flush_errors[dev]) + atomic_read(&d->fua_errors[dev]);
+}
+
 /*
- * A disk without FUA: the block layer would flush it behind the write. A device that is made of
- * others passes FUA on to the one that has the block, and a flush of it would be one of them all.
+ * A write that is durable by itself, or not. A flush that makes it so may fail for other blocks
+ * than these, and what the device lost of these it may have told somebody else. So once more,
+ * before it counts against them.
  */
-static bool flushes_for_fua(struct block_device *bdev)
-{
-	return queue_is_mq(bdev_get_queue(bdev)) && bdev_write_cache(bdev) && !bdev_fua(bdev);
-}
-
-/* The disk's flush may tell somebody else that it could not keep this write. */
-static int write_and_flush(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector,
-			   u32 sectors, const void *buf)
-{
-	int errors = atomic_read(&d->flush_errors[dev]);
-	int ret = sync_io(d, bdev_of(d, dev), sector, sectors, (void *)buf,
-			  REQ_OP_WRITE | REQ_SYNC);
-
-	ret = ret ?: flush_io(d, dev);
-	if (!ret && errors != atomic_read(&d->flush_errors[dev]))
-		ret = -EIO;
-	return ret;
-}
-
-/* A write that is durable by itself, or not. */
 static int write_io(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector, u32 sectors,
 		    const void *buf, bool fua)
 {
 	struct block_device *bdev = bdev_of(d, dev);
+	bool flushes = fua && dm_remap_fua_flushes(bdev);
+	/*
+	 * The block layer would do a flush of its own, which nobody hears of. But a flush of a
+	 * device that is made of others is one of them all: FUA goes down to the one that has it.
+	 */
+	bool flush = flushes && queue_is_mq(bdev_get_queue(bdev));
+	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | (fua && !flush ? REQ_FUA : 0);
+	int again = 1, ret, told;
 
-	if (fua && flushes_for_fua(bdev))
-		return write_and_flush(d, dev, sector, sectors, buf);
-	return sync_io(d, bdev, sector, sectors, (void *)buf,
-		       REQ_OP_WRITE | REQ_SYNC | (fua ? REQ_FUA : 0));
+	do {
+		told = dm_remap_losses_told(d, dev);
+		ret = sync_io(d, bdev, sector, sectors, (void *)buf, opf);
+		if (ret && flushes && !flush)
+			atomic_inc(&d->fua_errors[dev]);
+		if (ret || !flushes)
+			return ret;
+		if (flush)
+			ret = flush_io(d, dev);
+		if (!ret && told != dm_remap_losses_told(d, dev))
+			ret = -EIO;
+	} while (ret && dm_remap_may_be_media(ret) && again--);
+	return ret;
 }
 
 /* Blocks of the table, to be flushed at once; by checkpoint_lock there is one table at a time. */

@@ -27,6 +27,8 @@
 #define IO_SPARE_FLUSH	0x10
 #define IO_FAILED	0x20		/* it was tried once */
 #define IO_DECIDED	0x40		/* the worker has given it its status */
+#define IO_MAIN_FUA	0x80		/* FUA, for which main may be flushed behind it */
+#define IO_SPARE_FUA	0x100
 
 /* A clone's bi_private is the target's, and nearer than dm_per_bio_data. */
 static unsigned long marks_of(const struct bio *bio)
@@ -153,10 +155,33 @@ static unsigned long look_and_count(struct dm_remap_device *d, const struct bio 
 	return marks;
 }
 
+/* Its end will have to ask what the device told others meanwhile (fua_lost). */
+static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
+				   enum dm_remap_dev dev)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+	bool spare = dev == DM_REMAP_SPARE;
+
+	if (!dm_remap_fua_flushes(spare ? d->spare_bdev : d->main_bdev))
+		return;
+	io->losses_told = dm_remap_losses_told(d, dev);
+	mark(bio, marks_of(bio) | (spare ? IO_SPARE_FUA : IO_MAIN_FUA));
+}
+
 static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
+	if (unlikely(bio->bi_opf & REQ_FUA))
+		goes_with_fua(d, bio, DM_REMAP_MAIN);
 	dm_remap_set_dev(bio, d->main_bdev);
 	bio->bi_iter.bi_sector = d->main_start + sector;
+}
+
+static void send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+{
+	if (unlikely(bio->bi_opf & REQ_FUA))
+		goes_with_fua(d, bio, DM_REMAP_SPARE);
+	dm_remap_set_dev(bio, d->spare_bdev);
+	bio->bi_iter.bi_sector = sector;
 }
 
 /* For the worker, which may have to do it over when others have consumed it. */
@@ -229,8 +254,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	}
-	dm_remap_set_dev(bio, d->spare_bdev);
-	bio->bi_iter.bi_sector = e.spare;
+	send_to_spare(d, bio, e.spare);
 	/* A discard is advice: a spare that can't take it keeps the data. */
 	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !d->spare_discards)) {
 		bio_endio(bio);
@@ -337,6 +361,21 @@ static void flush_ended(struct dm_remap_device *d, struct bio *bio, blk_status_t
 		dm_remap_spare_flushed(d, io->flush_covers);
 }
 
+/*
+ * A device tells once that it could not make writes durable, to one of those who flushed it. The
+ * flush behind this write may have been that one, and was told of others: who redoes these, or
+ * counts on them, looks at fua_errors. Or another one was, and this write is lost: true.
+ */
+static bool fua_lost(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
+{
+	const struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FUA ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+
+	if (error && error != BLK_STS_AGAIN)
+		atomic_inc(&d->fua_errors[dev]);
+	return !error && io->losses_told != dm_remap_losses_told(d, dev);
+}
+
 static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
 {
 	unsigned long marks = marks_of(bio);
@@ -351,6 +390,11 @@ static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_
 		return DM_ENDIO_DONE;
 	}
 	inflight_leave(d, marks);
+	if ((marks & (IO_MAIN_FUA | IO_SPARE_FUA)) && fua_lost(d, bio, *error)) {
+		mark(bio, 0);
+		wait_for_worker(d, bio);
+		return DM_ENDIO_INCOMPLETE;
+	}
 	return *error ? io_failed(d, bio, *error) : DM_ENDIO_DONE;
 }
 

@@ -77,6 +77,7 @@ struct dm_remap_device {
 	atomic64_t spare_written;	/* completed writes to the spare */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
 	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
+	atomic_t fua_errors[2];		/* of writes with FUA, perhaps in the flush behind */
 	unsigned long flush_failed;	/* ours, and nobody has been told: a bit for each */
 	bool table_unflushed;		/* blocks of the table have been written, */
 	int table_errors;		/* and so many errors there were of the spare before */
@@ -144,6 +145,7 @@ struct dm_remap_io {
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
 	bool fua;			/* it came with FUA */
+	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
@@ -165,6 +167,13 @@ bool dm_remap_spare_is_flushed(struct dm_remap_device *d);
 
 extern const struct dm_remap_ops dm_remap_kernel_ops;
 
+/* May FUA there be a flush of all that is in the cache, behind the write? */
+bool dm_remap_fua_flushes(struct block_device *bdev);
+/*
+ * How often @dev has told, to whoever flushed it, that it could not make a write durable. It
+ * tells that once for all of them: a write that was in the cache while this changed may be lost.
+ */
+int dm_remap_losses_told(const struct dm_remap_device *d, enum dm_remap_dev dev);
 /* Sectors of the spare. Context: process, may block; no memory is needed but reserves. */
 int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf);
 int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,

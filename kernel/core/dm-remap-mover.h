@@ -58,12 +58,6 @@ static inline int dm_remap_may_move(const struct dm_remap_metadata *md)
 	return READ_ONCE(md->mode) >= DM_REMAP_MODE_RO ? -EROFS : 0;
 }
 
-/* Does the error leave it open that it was the media? */
-static inline bool dm_remap_may_be_media(int error)
-{
-	return error == -EIO || error == -ENODATA;
-}
-
 /* ---- dm-remap-mover.c ---- */
 
 /* From here on nothing is in flight to the range, and nothing new gets there. 0, -ENOMEM. */

@@ -22,7 +22,7 @@ first=$dir/first # what becomes initramfs.cpio
 tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd lvm)
 modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
-    sd_mod scsi_debug loop brd null_blk ext4 xfs btrfs crc32c)
+    sd_mod scsi_debug loop nbd brd null_blk ext4 xfs btrfs crc32c)
 # The quickest that the kernel has.
 case $version in
 *-debug-*) modules+=(aes_generic ecb) ;;
