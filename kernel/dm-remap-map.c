@@ -3,9 +3,10 @@
  * The way of a bio: map, completion, and the worker for those that cannot simply go on.
  *
  * A bio goes to main, or, where a record says so, to the spare; it is cut where the
- * answer changes. The worker sees to three kinds, through the core: what an
- * underlying device failed with an error that may be its media's; I/O to a range that is
- * being copied (held); and a write to a range that is pending.
+ * answer changes. The worker sees to four kinds, through the core: what an
+ * underlying device failed with an error that may be its media's; a write with FUA that
+ * is lost for all that others were told; I/O to a range that is being copied (held); and a
+ * write to a range that is pending.
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So

@@ -27,6 +27,16 @@ constexpr uint64_t kA = 1000;
 constexpr uint64_t kB = 5000;
 constexpr uint64_t kBlock = 8;
 
+// Of the writes of A the first fails, which brings it to the worker; flushes are held.
+auto hold_flushes(Answer second_a = Answer::kDo) {
+    return [second_a](const Request& request) {
+        if (request.sector == kA) {
+            return request.number == 1 ? Answer::kFail : second_a;
+        }
+        return request.flush ? Answer::kHold : Answer::kDo;
+    };
+}
+
 class Fua : public testing::Test {
   protected:
     Fua() { register_spare(spare_.path()); }
@@ -71,12 +81,7 @@ class Fua : public testing::Test {
 // finds that A cannot be kept, and tells B.
 TEST_F(Fua, LossOfAWriteOfOursIsToldToAnother) {
     map(disk_.path());
-    disk_.direct([](const Request& request) {
-        if (request.sector == kA) {
-            return request.number == 1 ? Answer::kFail : Answer::kHold;
-        }
-        return request.flush ? Answer::kHold : Answer::kDo;
-    });
+    disk_.direct(hold_flushes(Answer::kHold));
     auto a = write(kA, 2);
     disk_.wait_for_held(1);
     auto b = write(kB, 2);
@@ -92,12 +97,7 @@ TEST_F(Fua, LossOfAWriteOfOursIsToldToAnother) {
 // behind it is one that nobody sees.
 TEST_F(Fua, LossOfAWriteOfOursBeneathAnotherDevice) {
     map_over_linear();
-    disk_.direct([](const Request& request) {
-        if (request.sector == kA) {
-            return request.number == 1 ? Answer::kFail : Answer::kDo;
-        }
-        return request.flush ? Answer::kHold : Answer::kDo;
-    });
+    disk_.direct(hold_flushes());
     auto b = write(kB, 2);
     disk_.wait_for_held(1);
     auto a = write(kA, 2);
@@ -113,12 +113,7 @@ TEST_F(Fua, LossOfAWriteOfOursBeneathAnotherDevice) {
 // A, for which ours was, is not to blame.
 TEST_F(Fua, LossOfAWriteIsToldToAFlushOfOurs) {
     map(disk_.path());
-    disk_.direct([](const Request& request) {
-        if (request.sector == kA) {
-            return request.number == 1 ? Answer::kFail : Answer::kDo;
-        }
-        return request.flush ? Answer::kHold : Answer::kDo;
-    });
+    disk_.direct(hold_flushes());
     auto a = write(kA, 2);
     disk_.wait_for_held(1);
     auto b = write(kB, 2);

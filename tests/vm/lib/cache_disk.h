@@ -30,7 +30,7 @@ class CacheDisk {
     struct Request {
         bool flush = false;   // or a write
         uint64_t sector = 0;  // of the write
-        unsigned number = 0;  // the how manieth flush, or write to that sector; from 1
+        unsigned number = 0;  // of the flush, or of the write among those to that sector; from 1
     };
     enum class Answer { kDo, kFail, kHold };
     // Asked for each flush and write from now on, as they come; counting begins anew. What is held
