@@ -101,7 +101,7 @@ static struct block_device *bdev_of(const struct dm_remap_device *d, enum dm_rem
 
 static bool others_have_data(struct dm_remap_device *d, enum dm_remap_dev dev)
 {
-	return dev == DM_REMAP_MAIN || !dm_remap_spare_is_flushed(d);
+	return dev == DM_REMAP_MAIN || dm_remap_spare_has_data(d);
 }
 
 /*
@@ -198,16 +198,16 @@ static void table_write_begins(struct dm_remap_device *d)
 	if (d->table_unflushed)
 		return;
 	d->table_unflushed = true;
-	d->table_errors = atomic_read(&d->flush_errors[DM_REMAP_SPARE]);
+	d->table_losses = dm_remap_losses_told(d, DM_REMAP_SPARE);
 }
 
-/* Others may flush them before, and be told what is lost. */
+/* Others may flush them before, and be told what is lost: then the checkpoint is done once more. */
 static int table_flush(struct dm_remap_device *d)
 {
 	int ret = flush_io(d, DM_REMAP_SPARE);
 
 	if (!ret && d->table_unflushed &&
-	    d->table_errors != atomic_read(&d->flush_errors[DM_REMAP_SPARE]))
+	    d->table_losses != dm_remap_losses_told(d, DM_REMAP_SPARE))
 		ret = -EIO;
 	d->table_unflushed = false;
 	return ret;
@@ -222,14 +222,17 @@ int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, 
 			    unsigned int flags)
 {
 	bool fua = flags & DM_REMAP_FUA;
+	/* Data of somebody, whose flush has to cover it. */
+	bool data = !(flags & (DM_REMAP_FUA | DM_REMAP_META));
 	int ret = flags & DM_REMAP_PREFLUSH ? table_flush(d) : 0;
 
 	if (flags & DM_REMAP_META && !fua)
 		table_write_begins(d);
+	if (data)
+		dm_remap_spare_write_begins(d);
 	ret = ret ?: write_io(d, DM_REMAP_SPARE, sector, sectors, buf, fua);
-	/* Data of somebody, whose flush has to cover it. */
-	if (!ret && !(flags & (DM_REMAP_FUA | DM_REMAP_META)))
-		dm_remap_spare_written(d);
+	if (data)
+		dm_remap_spare_write_ended(d, !ret);
 	return ret;
 }
 

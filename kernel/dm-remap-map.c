@@ -149,8 +149,10 @@ static unsigned long look_and_count(struct dm_remap_device *d, const struct bio 
 	dm_remap_table_lookup(&d->metadata.table, sector, bio_sectors(bio), e);
 	if (!e->flags && (write || e->kind == DM_REMAP_MAPPED)) {
 		marks = inflight_enter(d);
-		if (write && e->kind == DM_REMAP_MAPPED && !(bio->bi_opf & REQ_FUA))
+		if (write && e->kind == DM_REMAP_MAPPED && !(bio->bi_opf & REQ_FUA)) {
+			dm_remap_spare_write_begins(d);
 			marks |= IO_SPARE_WRITE;
+		}
 	}
 	preempt_enable();
 	return marks;
@@ -286,9 +288,18 @@ u64 dm_remap_spare_writes(struct dm_remap_device *d)
 	return atomic64_read(&d->spare_written);
 }
 
-void dm_remap_spare_written(struct dm_remap_device *d)
+void dm_remap_spare_write_begins(struct dm_remap_device *d)
 {
-	atomic64_inc(&d->spare_written);
+	atomic_inc(&d->spare_underway);
+}
+
+void dm_remap_spare_write_ended(struct dm_remap_device *d, bool done)
+{
+	if (done)
+		atomic64_inc(&d->spare_written);
+	/* In one of the two at any time: dm_remap_spare_has_data reads them in this order. */
+	smp_mb__before_atomic();
+	atomic_dec(&d->spare_underway);
 }
 
 /* Keeps the highest: flushes may complete in any order. */
@@ -303,6 +314,11 @@ void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers)
 bool dm_remap_spare_is_flushed(struct dm_remap_device *d)
 {
 	return atomic64_read(&d->spare_written) == atomic64_read(&d->spare_flushed);
+}
+
+bool dm_remap_spare_has_data(struct dm_remap_device *d)
+{
+	return atomic_read_acquire(&d->spare_underway) || !dm_remap_spare_is_flushed(d);
 }
 
 /*
@@ -384,8 +400,8 @@ static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_
 	if (marks & IO_DECIDED)
 		return DM_ENDIO_DONE;
 	/* Before the write is acknowledged: a flush that follows must see it. */
-	if ((marks & IO_SPARE_WRITE) && !*error)
-		dm_remap_spare_written(d);
+	if (marks & IO_SPARE_WRITE)
+		dm_remap_spare_write_ended(d, !*error);
 	if (marks & (IO_MAIN_FLUSH | IO_SPARE_FLUSH)) {
 		flush_ended(d, bio, error);
 		return DM_ENDIO_DONE;

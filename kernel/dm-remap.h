@@ -74,13 +74,14 @@ struct dm_remap_device {
 	/* In flight: writes to main, all I/O to the spare. */
 	struct dm_remap_inflight __percpu *inflight;
 	int generation;			/* which of the two counts; move_lock to change */
-	atomic64_t spare_written;	/* completed writes to the spare */
+	atomic_t spare_underway;	/* writes to the spare that have begun */
+	atomic64_t spare_written;	/* and that have completed */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
 	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
 	atomic_t fua_errors[2];		/* of writes with FUA, perhaps in the flush behind */
 	unsigned long flush_failed;	/* ours, and nobody has been told: a bit for each */
 	bool table_unflushed;		/* blocks of the table have been written, */
-	int table_errors;		/* and so many errors there were of the spare before */
+	int table_losses;		/* and so many losses the spare had told before */
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
@@ -156,12 +157,15 @@ void dm_remap_map_exit(struct dm_remap_device *d);
 void dm_remap_drain(void *ctx);
 /* Writes to the spare that have completed; a flush that begins now covers them. */
 u64 dm_remap_spare_writes(struct dm_remap_device *d);
-/* One more, not durable by itself. */
-void dm_remap_spare_written(struct dm_remap_device *d);
+/* One more, not durable by itself: it is about to be sent; it has ended, and was @done or not. */
+void dm_remap_spare_write_begins(struct dm_remap_device *d);
+void dm_remap_spare_write_ended(struct dm_remap_device *d, bool done);
 /* A flush has completed. */
 void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers);
-/* Is there nothing that a flush would make durable? */
+/* Is there nothing acknowledged that a flush would make durable? */
 bool dm_remap_spare_is_flushed(struct dm_remap_device *d);
+/* May there be something of others in its cache, acknowledged or about to be? */
+bool dm_remap_spare_has_data(struct dm_remap_device *d);
 
 /* ---- dm-remap-io.c ---- */
 

@@ -345,19 +345,25 @@ static int checkpoint_locked(struct dm_remap_metadata *md, struct dm_remap_super
 	return ret;
 }
 
+/*
+ * Once more where it failed: a flush on the way may have been told of a block of somebody else's,
+ * or somebody else of a block of the table.
+ */
 static int checkpoint_begun(struct dm_remap_metadata *md, u32 state)
 {
 	struct dm_remap_super next;
-	int ret;
+	int again = 1, ret;
 
 	lockdep_assert_held(&md->checkpoint_lock);
 	if (!md->active || md->write_nothing)
 		return -EROFS;
-	ret = supers_equalise(md);
-	if (!ret) {
-		next = super_next(md, state);
-		ret = checkpoint_locked(md, &next);
-	}
+	do {
+		ret = supers_equalise(md);
+		if (!ret) {
+			next = super_next(md, state);
+			ret = checkpoint_locked(md, &next);
+		}
+	} while (ret && dm_remap_may_be_media(ret) && again--);
 	if (ret && ret != -ENOMEM)
 		spare_given_up(md);
 	return ret;

@@ -79,6 +79,12 @@ struct dm_remap_ops {
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
 };
 
+/* Does the error leave it open that it was the media? */
+static inline bool dm_remap_may_be_media(int error)
+{
+	return error == -EIO || error == -ENODATA;
+}
+
 enum dm_remap_mode {
 	DM_REMAP_MODE_RW,
 	DM_REMAP_MODE_DEGRADED,		/* one table copy is known bad, and said so on disk */

@@ -94,10 +94,4 @@ int dm_remap_redo_end(struct dm_remap_mover *m);
 /* Closes the breaker, in both directions. Takes move_lock. */
 void dm_remap_breaker_reset(struct dm_remap_metadata *md);
 
-/* Does the error leave it open that it was the media? */
-static inline bool dm_remap_may_be_media(int error)
-{
-	return error == -EIO || error == -ENODATA;
-}
-
 #endif /* DM_REMAP_RELOCATE_H */

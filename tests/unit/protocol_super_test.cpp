@@ -55,6 +55,32 @@ TEST(Protocol, OfSuperblocksOneApartTheNewerCounts) {
     EXPECT_EQ(super_at(*world, 1).generation, super_at(*world, 0).generation);
 }
 
+// A flush on the way was told of a block of somebody else's, or somebody else of the table's.
+TEST(Protocol, CheckpointThatFailsIsDoneOnceMoreTableAndAll) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(100), 0);
+    const dm_remap_super sb = super_at(*world, 1);
+    unsigned failed = 0;
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (sector != dm_remap_superblock_at(&sb.layout, 1) * kBlockSectors || failed != 0) {
+            return 0;
+        }
+        failed++;
+        zero_block(*world, dm_remap_table_at(&sb.layout, 0, sb.active_table == 0));
+        zero_block(*world, dm_remap_table_at(&sb.layout, 1, sb.active_table == 0));
+        return -EIO;
+    };
+    EXPECT_EQ(md->checkpoint(), 0);
+    EXPECT_EQ(failed, 1U);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_EQ(loaded.records, md->records());
+    EXPECT_EQ(loaded.report.replica[0].bad_table_blocks, 0U);
+    EXPECT_EQ(loaded.report.replica[1].bad_table_blocks, 0U);
+}
+
 TEST(Protocol, SuperblocksFurtherApartAreRefused) {
     for (int older : {0, 1}) {
         auto world = formatted();

@@ -1,5 +1,5 @@
-// On a disk without FUA a write that has it is one with a flush behind it, and a flush is of all
-// that is in the cache. What is lost then is told once, to whichever flush that was.
+// A flush is of all that is in a disk's cache. What is lost then is told once, to whichever flush
+// that was; and on a disk without FUA a write that has it is one with a flush behind it.
 
 #include <gmock/gmock.h>
 #include <sys/uio.h>
@@ -7,10 +7,12 @@
 #include <future>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "backing.h"
 #include "block.h"
 #include "cache_disk.h"
+#include "core.h"
 #include "dm_device.h"
 #include "harness.h"
 #include "remap.h"
@@ -124,6 +126,107 @@ TEST_F(Fua, LossOfAWriteIsToldToAFlushOfOurs) {
     a.get();
     b.get();
     expect_both_durable(2);
+}
+
+class FuaOfTheSpare : public testing::Test {
+  protected:
+    FuaOfTheSpare() {
+        register_spare(spare_.path());
+        device_.emplace("remap", remap_table(main_.path(), spare_.path(), {"format"}));
+        mapped_.emplace(device_->path());
+        device_->message("remap " + std::to_string(kA) + " " + std::to_string(kBlock));
+        spare_sector_ = std::stoull(remap_list(*device_).at(0).spare);
+    }
+
+    std::future<int> write(uint64_t seed, int flags) {
+        return std::async(std::launch::async, [this, seed, flags] {
+            const Buffer buffer(kBlock * kSector);
+            fill_pattern(buffer.bytes(), kA, seed);
+            return mapped_->write(kA, buffer.bytes(), flags);
+        });
+    }
+
+    std::future<int> save() {
+        return std::async(std::launch::async, [this] { return message_error(*device_, "save"); });
+    }
+
+    // Where the next save will write the table: of each copy the first sector.
+    std::vector<uint64_t> next_tables() {
+        const Buffer block(DM_REMAP_BLOCK_SIZE);
+        dm_remap_super super{};
+        EXPECT_EQ(BlockFile(spare_.path()).read(0, block.bytes()), 0);
+        EXPECT_EQ(dm_remap_super_decode(&super, block.bytes().data(), 0), DM_REMAP_VALID);
+        std::vector<uint64_t> sectors;
+        for (int replica = 0; replica < DM_REMAP_REPLICAS; replica++) {
+            sectors.push_back(dm_remap_table_at(&super.layout, replica, !super.active_table) *
+                              DM_REMAP_BLOCK_SECTORS);
+        }
+        return sectors;
+    }
+
+    const LoopDevice main_{kSize};
+    CacheDisk spare_{kSize};
+    std::optional<DmDevice> device_;
+    std::optional<BlockFile> mapped_;
+    uint64_t spare_sector_ = 0;
+};
+
+// The flush of a save finds that A, which the disk has taken and not said so, cannot be kept.
+TEST_F(FuaOfTheSpare, LossBeforeAWriteIsAnsweredIsToldToTheNextFlush) {
+    spare_.direct([this](const Request& request) {
+        return request.sector == spare_sector_ ? Answer::kDoAndHold : Answer::kDo;
+    });
+    auto a = write(2, 0);
+    spare_.wait_for_held(1);
+    spare_.lose(spare_sector_);
+    EXPECT_EQ(message_error(*device_, "save"), 0);  // at its second try
+    spare_.release();
+    EXPECT_EQ(a.get(), 0);
+    EXPECT_EQ(mapped_->flush(), EIO);
+    EXPECT_EQ(mapped_->flush(), 0);
+}
+
+// The flush of a save finds that A cannot be kept. The one behind A has nothing to find any more.
+TEST_F(FuaOfTheSpare, LossOfAWriteIsToldToASave) {
+    spare_.direct(
+        [](const Request& request) { return request.flush ? Answer::kHold : Answer::kDo; });
+    auto saved = save();
+    spare_.wait_for_held(1);
+    auto a = write(2, RWF_DSYNC);
+    spare_.wait_for_writes(spare_sector_, 1);
+    spare_.lose(spare_sector_);
+    spare_.release();
+    EXPECT_EQ(saved.get(), 0);
+    EXPECT_EQ(a.get(), 0);
+    spare_.lose_cache();
+    EXPECT_TRUE(verify_pattern(*mapped_, kA, kBlock, 2));
+}
+
+// The flush behind A finds that a block of the table, which a save has just written, cannot be kept
+// in either copy. The one of the save has nothing to find any more.
+TEST_F(FuaOfTheSpare, LossOfTheTableIsToldToAWrite) {
+    const std::vector<uint64_t> tables = next_tables();
+    spare_.direct(
+        [](const Request& request) { return request.flush ? Answer::kHold : Answer::kDo; });
+    auto a = write(2, RWF_DSYNC);
+    spare_.wait_for_held(1);
+    auto saved = save();
+    for (const uint64_t table : tables) {
+        spare_.wait_for_writes(table, 1);
+        spare_.lose(table);
+    }
+    spare_.release();
+    EXPECT_EQ(saved.get(), 0);
+    EXPECT_EQ(a.get(), 0);
+    spare_.lose_cache();
+    // It goes without another save.
+    spare_.direct([](const Request&) { return Answer::kFail; });
+    mapped_.reset();
+    device_.reset();
+    spare_.direct(nullptr);
+    device_.emplace("remap", remap_table(main_.path(), spare_.path()));
+    mapped_.emplace(device_->path());
+    EXPECT_TRUE(verify_pattern(*mapped_, kA, kBlock, 2));
 }
 
 }  // namespace

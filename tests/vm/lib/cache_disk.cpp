@@ -99,6 +99,7 @@ void CacheDisk::wait(const std::string& what, const std::function<bool()>& done)
     std::unique_lock lock(mutex_);
     for (int tries = 0; !done(); tries++) {
         if (tries == 500) {
+            release_all();  // who waits for an answer is let go first
             throw std::runtime_error("waited 10 s for " + what);
         }
         changed_.wait_for(lock, 20ms);
@@ -115,9 +116,13 @@ void CacheDisk::wait_for_writes(uint64_t sector, unsigned writes) {
 
 void CacheDisk::release() {
     const std::lock_guard lock(mutex_);
+    release_all();
+}
+
+void CacheDisk::release_all() {
     director_ = nullptr;
     for (const Command& command : std::exchange(held_, {})) {
-        carry_out(command);
+        finish(command);
     }
 }
 
@@ -169,10 +174,14 @@ void CacheDisk::take(Command command) {
     const std::lock_guard lock(mutex_);
     switch (ask(command)) {
         case Answer::kDo:
-            carry_out(command);
+            finish(command);
             break;
         case Answer::kFail:
             reply(command, EIO);
+            break;
+        case Answer::kDoAndHold:
+            command.result = carry_out(command);
+            held_.push_back(std::move(command));
             break;
         case Answer::kHold:
             held_.push_back(std::move(command));
@@ -201,26 +210,31 @@ void CacheDisk::reply(const Command& command, int error, const std::vector<std::
     send_all(server_.fd(), data.data(), data.size());
 }
 
-void CacheDisk::carry_out(const Command& command) {
-    const auto at = static_cast<std::ptrdiff_t>(command.from);
+void CacheDisk::finish(const Command& command) {
+    const int error = command.result ? *command.result : carry_out(command);
+    if (command.type == NBD_CMD_READ) {
+        const auto from = current_.begin() + static_cast<std::ptrdiff_t>(command.from);
+        reply(command, error, {from, from + static_cast<std::ptrdiff_t>(command.length)});
+    } else {
+        reply(command, error);
+    }
+}
+
+int CacheDisk::carry_out(const Command& command) {
     switch (command.type) {
         case NBD_CMD_READ:
-            reply(command, 0,
-                  {current_.begin() + at,
-                   current_.begin() + at + static_cast<std::ptrdiff_t>(command.length)});
-            break;
+            return 0;
         case NBD_CMD_WRITE:
-            std::copy(command.data.begin(), command.data.end(), current_.begin() + at);
+            std::copy(command.data.begin(), command.data.end(),
+                      current_.begin() + static_cast<std::ptrdiff_t>(command.from));
             for (uint64_t done = 0; done < command.length; done += kSector) {
                 cached_.insert((command.from + done) / kSector);
             }
-            reply(command, 0);
-            break;
+            return 0;
         case NBD_CMD_FLUSH:
-            reply(command, flush());
-            break;
+            return flush();
         default:
-            reply(command, EINVAL);
+            return EINVAL;
     }
 }
 

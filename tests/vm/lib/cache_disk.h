@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -32,13 +33,13 @@ class CacheDisk {
         uint64_t sector = 0;  // of the write
         unsigned number = 0;  // of the flush, or of the write among those to that sector; from 1
     };
-    enum class Answer { kDo, kFail, kHold };
+    enum class Answer { kDo, kFail, kHold, kDoAndHold };
     // Asked for each flush and write from now on, as they come; counting begins anew. What is held
-    // is neither done nor answered.
+    // is neither done nor answered, or done and not answered.
     void direct(std::function<Answer(const Request&)> director);
     void wait_for_held(size_t requests);
     void wait_for_writes(uint64_t sector, unsigned writes);
-    // Does what is held, in the order in which it came. Nothing is directed any more.
+    // Does and answers what is held, in the order in which it came. Nothing is directed any more.
     void release();
 
     // The next flush that finds a write to this sector in the cache fails, and the sector has what
@@ -54,6 +55,7 @@ class CacheDisk {
         uint32_t length = 0;
         std::string handle;
         std::vector<std::byte> data;
+        std::optional<int> result;  // of what is done, but for the answer
     };
 
     void connect(int socket);
@@ -62,10 +64,12 @@ class CacheDisk {
     void take(Command command);
     Answer ask(const Command& command);
     void reply(const Command& command, int error, const std::vector<std::byte>& data = {});
-    void carry_out(const Command& command);
+    void finish(const Command& command);
+    int carry_out(const Command& command);
     int flush();
     void wait(const std::string& what, const std::function<bool()>& done);
     void revert(uint64_t sector);
+    void release_all();
 
     std::string path_ = "/dev/nbd0";
     File device_;
