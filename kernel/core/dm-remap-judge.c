@@ -137,21 +137,59 @@ static u32 lower_half(u32 n)
 }
 
 /*
- * A control that costs nothing: a block of the transfer itself that was good, once
- * more. It is ours to write, and what it reads goes elsewhere.
+ * Sectors that a drive may lose together where it fails to write one of them: it reads a block of
+ * its media, changes a part of it, and writes it again.
+ */
+static u32 write_unit(const struct dm_remap_metadata *md)
+{
+	return max_t(u32, md->main_block, dm_remap_granularity(md));
+}
+
+/* Where a part of a block of the media was not written, the rest may be lost: it is bad, too. */
+static void bad_together(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
+{
+	u32 g = dm_remap_granularity(m->md), n = write_unit(m->md) / g, i, end;
+
+	if (t->dev != DM_REMAP_MAIN || t->direction != DM_REMAP_WRITE || n == 1)
+		return;
+	for (i = 0; i < blocks; i = end) {
+		end = min_t(u32, i + n - (((u32)t->sector / g + i) & (n - 1)), blocks);
+		if (memchr(t->fate + i, DM_REMAP_BAD, end - i))
+			memset(t->fate + i, DM_REMAP_BAD, end - i);
+	}
+}
+
+/* Of its first @blocks those @n that are good, and begin where the media's do; @blocks: none. */
+static u32 good_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks,
+		       u32 n)
+{
+	u32 g = dm_remap_granularity(m->md), i = (-(u32)t->sector & (n * g - 1)) / g;
+
+	for (; i + n <= blocks; i += n)
+		if (t->fate[i] == DM_REMAP_GOOD && dm_remap_fate_run(t->fate, i, i + n) == n)
+			return i;
+	return blocks;
+}
+
+/*
+ * A control that costs nothing: what was good of the transfer itself, once more. What it reads
+ * goes elsewhere; and what it writes is ours, but whoever does not take it again may have lost it.
  */
 static void ask_own(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
 {
-	const u8 *good = memchr(t->fate, DM_REMAP_GOOD, blocks);
+	bool write = t->direction == DM_REMAP_WRITE;
 	struct dm_remap_transfer once = *t;
-	u32 g = dm_remap_granularity(m->md), from;
+	u32 g = dm_remap_granularity(m->md), n = write ? write_unit(m->md) / g : 1, i;
 
-	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction] || !good)
+	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction])
 		return;
-	from = (good - t->fate) * g;
-	once.sector += from;
-	once.data = t->direction == DM_REMAP_WRITE ? t->data + dm_remap_bytes(from) : m->control;
-	transfer_once(m, &once, 0, g);
+	i = good_blocks(m, t, blocks, n);
+	if (i == blocks)
+		return;
+	once.sector += i * g;
+	once.data = write ? t->data + dm_remap_bytes(i * g) : m->control;
+	if (transfer_once(m, &once, 0, n * g) && write)
+		memset(t->fate + i, DM_REMAP_BAD, n);
 }
 
 /* Before hundreds more blocks are tried: is there any sense in it? */
@@ -212,8 +250,10 @@ int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 		at += n;
 		n = min_t(u32, at & -at, total - at);
 	}
-	if (bad)
+	if (bad) {
+		bad_together(m, t, total);
 		ask_own(m, t, total);
+	}
 	return 0;
 }
 
@@ -232,33 +272,34 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n)
 #define CONTROL_SPREAD 8
 #define CONTROL_PLACES (CONTROL_SPREAD + 2)
 
-static u64 control_place(const struct dm_remap_metadata *md, u64 start, u64 length, unsigned int i)
+/* A multiple of @unit sectors, which is a power of two. */
+static u64 control_place(const struct dm_remap_metadata *md, u32 unit, u64 start, u64 length,
+			 unsigned int i)
 {
-	u32 g = dm_remap_granularity(md);
-	u64 blocks = div_u64(md->table.sectors, g);
+	u64 units = div_u64(md->table.sectors, unit), mask = unit - 1;
 
 	if (i == CONTROL_SPREAD)
-		return start + length;
+		return (start + length + mask) & ~mask;
 	if (i > CONTROL_SPREAD)
-		return start - g;
-	return div_u64(blocks * (2 * i + 1), 2 * CONTROL_SPREAD) * g;
+		return (start & ~mask) - unit;
+	return div_u64(units * (2 * i + 1), 2 * CONTROL_SPREAD) * unit;
 }
 
 /*
- * A block outside the range whose data main has, and not the spare, nor this batch on its
+ * @unit sectors outside the range whose data main has, and not the spare, nor this batch on its
  * way there. Pending ones may do, too: if they can be read by now.
  */
-static bool control_usable(struct dm_remap_mover *m, u64 place, u64 start, u64 length)
+static bool control_usable(struct dm_remap_mover *m, u64 place, u32 unit, u64 start, u64 length)
 {
 	struct dm_remap_metadata *md = m->md;
-	u32 g = dm_remap_granularity(md);
 	struct dm_remap_extent e;
 
-	if (place >= md->table.sectors || (place >= start && place < start + length) ||
-	    dm_remap_mover_overlaps(m, place, g))
+	if (place >= md->table.sectors || unit > md->table.sectors - place ||
+	    (place + unit > start && place < start + length) ||
+	    dm_remap_mover_overlaps(m, place, unit))
 		return false;
-	dm_remap_look(md, place, g, &e);
-	return e.kind != DM_REMAP_MAPPED && !e.flags;
+	dm_remap_look(md, place, unit, &e);
+	return e.length >= unit && e.kind != DM_REMAP_MAPPED && !e.flags;
 }
 
 static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
@@ -266,14 +307,15 @@ static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .data = m->control,
 	};
+	u32 g = dm_remap_granularity(m->md);
 	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < CONTROL_PLACES && (!ret || dm_remap_may_be_media(ret)); i++) {
-		t.sector = control_place(m->md, start, length, i);
-		if (!control_usable(m, t.sector, start, length))
+		t.sector = control_place(m->md, g, start, length, i);
+		if (!control_usable(m, t.sector, g, start, length))
 			continue;
-		ret = transfer_once(m, &t, 0, dm_remap_granularity(m->md));
+		ret = transfer_once(m, &t, 0, g);
 		if (!ret)
 			return true;
 	}
@@ -281,28 +323,26 @@ static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
 }
 
 /* Does main still hold what was to be rewritten at @place? */
-static bool still_there(struct dm_remap_mover *m, u64 place)
+static bool still_there(struct dm_remap_mover *m, u64 place, u32 unit)
 {
-	u32 g = dm_remap_granularity(m->md);
 	u8 *again = m->control + DM_REMAP_BLOCK_SIZE;
 
-	return !m->md->ops->read(m->md->ctx, DM_REMAP_MAIN, place, g, again) &&
-	       !memcmp(again, m->control, dm_remap_bytes(g));
+	return !m->md->ops->read(m->md->ctx, DM_REMAP_MAIN, place, unit, again) &&
+	       !memcmp(again, m->control, dm_remap_bytes(unit));
 }
 
 /*
- * A good block that was to be rewritten, and did not take it. If it is lost by that,
+ * A good block of the media that was to be rewritten, and did not take it. If it is lost by that,
  * what it held is in our hands, and goes to the spare whatever else is found.
  */
-static void control_save(struct dm_remap_mover *m, u64 place)
+static void control_save(struct dm_remap_mover *m, u64 place, u32 unit)
 {
 	struct dm_remap_metadata *md = m->md;
 	int ret;
 
-	if (still_there(m, place))
+	if (still_there(m, place, unit))
 		return;
-	ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, place, dm_remap_granularity(md),
-			   m->control);
+	ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, place, unit, m->control);
 	ret = dm_remap_mover_commit(m) ?: ret;
 	if (ret)
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
@@ -310,29 +350,28 @@ static void control_save(struct dm_remap_mover *m, u64 place)
 			     (unsigned long long)place, ret);
 }
 
-/* Reads the block and writes the same bytes again. 0, -ENODATA: it cannot be read; others. */
-static int control_rewrite(struct dm_remap_mover *m, u64 place)
+/* Reads them and writes the same bytes again. 0, -ENODATA: they cannot be read; others. */
+static int control_rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = place,
 		.data = m->control,
 	};
-	u32 g = dm_remap_granularity(md);
-	int ret = dm_remap_hold(md, place, g);
+	int ret = dm_remap_hold(md, place, unit);
 
 	if (ret)
 		return ret;
-	if (md->ops->read(md->ctx, DM_REMAP_MAIN, place, g, m->control)) {
+	if (md->ops->read(md->ctx, DM_REMAP_MAIN, place, unit, m->control)) {
 		ret = -ENODATA;
 	} else {
-		ret = transfer_once(m, &t, 0, g);
+		ret = transfer_once(m, &t, 0, unit);
 		if (ret && dm_remap_may_be_media(ret))
-			ret = transfer_once(m, &t, 0, g);
+			ret = transfer_once(m, &t, 0, unit);
 		if (ret)
-			control_save(m, place);
+			control_save(m, place, unit);
 	}
-	dm_remap_release(md, place, g);
+	dm_remap_release(md, place, unit);
 	return ret;
 }
 
@@ -342,9 +381,11 @@ static int control_rewrite(struct dm_remap_mover *m, u64 place)
  */
 static unsigned int controls_allowed(struct dm_remap_mover *m)
 {
+	u32 blocks = write_unit(m->md) / dm_remap_granularity(m->md);
+
 	if (READ_ONCE(m->md->policy.no_auto_remap))
 		return 0;
-	return min_t(u64, DM_REMAP_CONTROLS, dm_remap_puts_allowed(m));
+	return min_t(u64, DM_REMAP_CONTROLS, div_u64(dm_remap_puts_allowed(m), blocks));
 }
 
 /*
@@ -353,15 +394,16 @@ static unsigned int controls_allowed(struct dm_remap_mover *m)
  */
 static bool control_write(struct dm_remap_mover *m, u64 start, u64 length, unsigned int allowed)
 {
+	u32 unit = write_unit(m->md);
 	unsigned int i;
 
 	for (i = 0; allowed && i < CONTROL_PLACES; i++) {
-		u64 place = control_place(m->md, start, length, i);
+		u64 place = control_place(m->md, unit, start, length, i);
 		int ret;
 
-		if (!control_usable(m, place, start, length))
+		if (!control_usable(m, place, unit, start, length))
 			continue;
-		ret = control_rewrite(m, place);
+		ret = control_rewrite(m, place, unit);
 		if (!ret)
 			return true;
 		if (!dm_remap_may_be_media(ret))

@@ -57,24 +57,27 @@ bool Batch::breaker_lets_pass(const Piece& piece) {
 
 // Does main take reads and writes beside the piece, and in most of the places where it is asked?
 bool Batch::neighbours_answer(const Piece& piece) {
-    const std::uint64_t blocks = machine_.main.sectors() / g_;
+    const std::uint32_t unit = l_.media_block;
+    const std::uint64_t units = machine_.main.sectors() / unit;
     unsigned bad = 0;
     for (unsigned i = 0; i < 8; i++) {
-        bad += machine_.main_faults.any(blocks * (2 * i + 1) / 16 * g_, g_);
+        bad += machine_.main_faults.any(units * (2 * i + 1) / 16 * unit, unit);
     }
     if (bad >= 3) {
         return false;
     }
-    const std::uint32_t place[] = {piece.start - g_, piece.start + piece.length};
+    const std::uint32_t place[] = {piece.start / unit * unit - unit,
+                                   (piece.start + piece.length + unit - 1) / unit * unit};
     for (const std::uint32_t s : place) {
-        if (s >= machine_.main.sectors()) {
+        if (s >= machine_.main.sectors() || unit > machine_.main.sectors() - s) {
             return false;
         }
-        const dm_remap_extent e = l_.lookup(s, g_);
+        const dm_remap_extent e = l_.lookup(s, unit);
         const bool other = std::any_of(pieces_.begin(), pieces_.end(), [&](const Piece& p) {
-            return p.start < s + g_ && s < p.start + p.length;
+            return p.start < s + unit && s < p.start + p.length;
         });
-        if (other || e.kind != DM_REMAP_NONE || e.flags != 0 || machine_.main_faults.any(s, g_)) {
+        if (other || e.length < unit || e.kind != DM_REMAP_NONE || e.flags != 0 ||
+            machine_.main_faults.any(s, unit)) {
             return false;
         }
     }
@@ -101,7 +104,7 @@ bool Batch::spare_is_healthy() {
     // Some more for what is read and rescued, and for controls that fail.
     return faults.outage() == Outage::none && bad <= 3 && md_->mode < DM_REMAP_MODE_RO &&
            totals_.records + 370 < dm_remap_table_capacity(&layout) && !md_->burnt &&
-           md_->doubt == nullptr && free_ >= wanted + (bad + 4) * g_;
+           md_->doubt == nullptr && free_ >= wanted + (bad + 4) * l_.media_block;
 }
 
 bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
@@ -308,8 +311,10 @@ void Batch::check_passed_on() {
 // Where main writes nothing: after so many requests in a row nothing more is tried. It is asked
 // only where something could be moved.
 void Batch::check_breaker() {
-    if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap || free_ == 0 ||
-        room_ == 0 || dm_remap_room(md_) == 0 || was_read_only_ || md_->mode >= DM_REMAP_MODE_RO) {
+    const std::uint64_t room = std::min<std::uint64_t>(room_, dm_remap_room(md_));
+    if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap ||
+        free_ < l_.media_block || room < l_.media_block / g_ || was_read_only_ ||
+        md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;
     }

@@ -16,6 +16,7 @@ History::Geometry History::choose_geometry(Random& random) {
     geometry.main_sectors =
         static_cast<std::uint32_t>(random.between(64, 256)) * geometry.granularity;
     geometry.main_sectors *= geometry.many_records ? 4 : 1;
+    geometry.media_block = random.one_in(2) ? 8 : geometry.granularity;
     p.granularity = geometry.granularity;
     p.journal_blocks = static_cast<std::uint32_t>(random.between(16, 20));
     p.max_records = 1;
@@ -46,6 +47,7 @@ History::History(const Plan& plan, Stats& stats)
       saved_pending_(blocks_),
       retired_(geometry_.params.spare_sectors) {
     machine_.without = plan.without;
+    layer_.media_block = geometry_.media_block;
     layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);
@@ -53,8 +55,8 @@ History::History(const Plan& plan, Stats& stats)
     const dm_remap_format_params& p = geometry_.params;
     dm_remap_layout_choose(&layout_, p.spare_sectors, p.granularity, p.journal_blocks,
                            p.max_records);
-    trace("granularity %u, main %u sectors, spare %lu", g_, geometry_.main_sectors,
-          geometry_.params.spare_sectors);
+    trace("granularity %u of %u, main %u sectors, spare %lu", g_, geometry_.media_block,
+          geometry_.main_sectors, geometry_.params.spare_sectors);
     format();
 }
 

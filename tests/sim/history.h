@@ -32,7 +32,8 @@ class History {
     struct Geometry {
         std::uint32_t granularity;
         std::uint32_t main_sectors;
-        bool many_records;  // more than fit into the table
+        std::uint32_t media_block;  // of main, in sectors
+        bool many_records;          // more than fit into the table
         dm_remap_format_params params;
     };
     struct Step {

@@ -515,6 +515,10 @@ void History::bring_all_home() {
 }
 
 void History::must_relocate() {
+    // Of a disk this small with larger ones there may be no whole good one to ask.
+    if (geometry_.media_block > g_) {
+        return;
+    }
     if (dm_remap_alloc_free_sectors(&layer_.md()->alloc) < std::uint64_t{g_} * 8 ||
         table_is_full()) {
         return;

@@ -56,6 +56,7 @@ int Layer::load(dm_remap_report& report) {
         error = once();
     }
     machine_.patient = false;
+    md_->main_block = media_block;
     return error;
 }
 

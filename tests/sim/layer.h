@@ -102,6 +102,7 @@ class Layer {
     // Resumes. Where memory is short, once more: nothing of the first try may be left.
     int activate(const dm_remap_report* report);
 
+    std::uint32_t media_block = 0;  // of main, in sectors; before open()
     // Where the I/O of others goes that begins while the core is at work.
     std::function<Range()> pick;
     std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> on_note;

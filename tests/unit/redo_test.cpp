@@ -1,7 +1,9 @@
 // What becomes of I/O that failed: the rows of the table in docs/relocation.md.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include "rig.h"
@@ -144,6 +146,19 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         ASSERT_EQ(read(block, g), -EIO);
         ASSERT_EQ(kind(block), DM_REMAP_PENDING);
     }
+    // Main refuses a write of nothing but these sectors, or some of them, and has lost them all
+    // then.
+    void refuse_and_lose(std::uint64_t at, std::uint32_t count) {
+        world->main.on_write = [=, this](auto, std::uint64_t sector, std::uint32_t sectors) {
+            if (sector < at || sector + sectors > at + count) {
+                return 0;
+            }
+            for (std::uint64_t i = at; i < at + count; i++) {
+                world->main.bad_read.insert(i);
+            }
+            return -EIO;
+        };
+    }
     // No data block of the spare takes a write.
     void spare_refuses_data() {
         world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
@@ -279,6 +294,51 @@ TEST_P(Redo, ControlThatIsTornByItIsSaved) {
     EXPECT_EQ(write(bad, pattern(7, g)), 0);
     EXPECT_EQ(kind(kControl), DM_REMAP_MAPPED);
     expect_content();
+}
+
+// A drive with blocks of 4096 bytes loses all of one where it fails to write a part of it.
+TEST_P(Redo, ControlIsAWholeBlockOfTheMedia) {
+    (*md)->main_block = 8;
+    bad_block(world->main.bad_write, bad);
+    refuse_and_lose(kControl, 8);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(md->lookup(kControl, 8).kind, DM_REMAP_MAPPED);
+    EXPECT_EQ(md->lookup(kControl, 8).length, 8U);
+}
+
+// What main had taken of the same request, and lost when it was asked to take it once more.
+TEST_P(Redo, GoodBlocksOfTheWriteThatAreLostByBeingAskedAreMoved) {
+    for (const std::uint32_t media : {0U, 8U}) {
+        make(1 << 12);
+        (*md)->main_block = media;
+        const std::uint32_t asked = std::max(media, g);
+        bad_block(world->main.bad_write, kAt + kLength - g);
+        refuse_and_lose(kAt, asked);
+        ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+        EXPECT_EQ(md->lookup(kAt, kLength).kind, DM_REMAP_MAPPED);
+        EXPECT_EQ(md->lookup(kAt, kLength).length, asked);
+        EXPECT_EQ(kind(kAt + kLength - g), DM_REMAP_MAPPED);
+    }
+}
+
+// A write that begins and ends within blocks of the media: what it has of one that fails in part
+// goes to the spare, and no part of the other is asked for more, with what lies beside it.
+TEST_P(Redo, PartsOfABlockOfTheMediaFailTogether) {
+    if (g == 8) {
+        GTEST_SKIP() << "there are no parts";
+    }
+    (*md)->main_block = 8;
+    bad_block(world->main.bad_write, kAt + 10);
+    std::set<std::uint64_t> starts;
+    world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+        starts.insert(sector);
+        return 0;
+    };
+    ASSERT_EQ(write(kAt + 4, pattern(7, 7)), 0);
+    ASSERT_EQ(md->records().size(), 1U);
+    EXPECT_EQ(md->records()[0].main, kAt + 8);
+    EXPECT_EQ(md->records()[0].length, 3U);
+    EXPECT_TRUE(starts.contains(kControl));
 }
 
 // A control that fails otherwise says that it is not the media: nobody else is asked.
