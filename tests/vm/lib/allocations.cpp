@@ -35,13 +35,14 @@ std::string hex(uint64_t value) {
     return text.str();
 }
 
-// Where the module's code is: its functions, to the end of the last one's page.
-Text module_text() {
+// Where a module's code is: its functions, to the end of the last one's page.
+Text module_text(const std::string& module) {
     constexpr uint64_t kPage = 4096;
-    Text text{.start = std::stoull(read_value("/sys/module/dm_remap/sections/.text"), nullptr, 16)};
+    const fs::path start = fs::path("/sys/module") / module / "sections/.text";
+    Text text{.start = std::stoull(read_value(start), nullptr, 16)};
     std::ifstream symbols("/proc/kallsyms");
     for (std::string line; std::getline(symbols, line);) {
-        if (!line.ends_with("[dm_remap]")) {
+        if (!line.ends_with("[" + module + "]")) {
             continue;
         }
         std::istringstream words(line);
@@ -53,12 +54,12 @@ Text module_text() {
         }
     }
     if (text.end <= text.start) {
-        throw std::runtime_error("/proc/kallsyms has no code of dm_remap");
+        throw std::runtime_error("/proc/kallsyms has no code of " + module);
     }
     return text;
 }
 
-void set_up(const fs::path& attribute, const Text& text) {
+void set_up(const fs::path& attribute, const Text& text, const Text& not_in) {
     write_value(attribute / "probability", "0");
     write_value(attribute / "interval", "1");
     write_value(attribute / "space", "0");
@@ -68,6 +69,8 @@ void set_up(const fs::path& attribute, const Text& text) {
     write_value(attribute / "ignore-gfp-wait", "N");
     write_value(attribute / "require-start", hex(text.start));
     write_value(attribute / "require-end", hex(text.end));
+    write_value(attribute / "reject-start", hex(not_in.start));
+    write_value(attribute / "reject-end", hex(not_in.end));
     write_value(attribute / "stacktrace-depth", "32");
 }
 
@@ -94,9 +97,11 @@ bool FailingAllocations::possible() {
 
 FailingAllocations::FailingAllocations() {
     run_ok({"modprobe", "dm_remap"});
-    const Text text = module_text();
+    // The disk of CacheDisk is gone for good if one of its own allocations fails, which it makes in
+    // whatever thread there is I/O to it.
+    run_ok({"modprobe", "nbd", "nbds_max=1"});
     for (const auto& attribute : kAttributes) {
-        set_up(attribute, text);
+        set_up(attribute, module_text("dm_remap"), module_text("nbd"));
     }
     write_value(kAttributes[1] / "ignore-gfp-highmem", "N");
     write_value(kAttributes[1] / "min-order", "0");
