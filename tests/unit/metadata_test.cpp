@@ -751,6 +751,30 @@ TEST(Restore, HealsEitherReplica) {
     }
 }
 
+// One superblock may or may not have taken its last write, and the other one is damaged: no end is
+// known to hold the generation that the spare has, and both are written again.
+TEST(Restore, HealsWhereNeitherSuperblockIsKnownToBeCurrent) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(7), 0);
+    const std::uint64_t tail = dm_remap_superblock_at(&(*md)->sb.layout, 1);
+    bool fails = true;
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        return fails && sector == tail * kBlockSectors ? -EIO : 0;
+    };
+    world->spare.on_read = [&](auto, auto) { fails = false; };
+    ASSERT_NE(md->checkpoint(), 0);
+    zero_block(*world, 0);
+    bool healed = false;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_TRUE(healed);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.records, md->records());
+    EXPECT_FALSE(loaded.report.lagging);
+    EXPECT_EQ(loaded.report.replica[0].superblock, DM_REMAP_VALID);
+}
+
 TEST(Restore, NeverReplacesMemoryByAnythingOlder) {
     auto world = formatted();
     auto md = open(*world);

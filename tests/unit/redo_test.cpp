@@ -341,6 +341,26 @@ TEST_P(Redo, PartsOfABlockOfTheMediaFailTogether) {
     EXPECT_TRUE(starts.contains(kControl));
 }
 
+// Nor is one asked that has failed in part already, of which the first sector was taken.
+TEST_P(Redo, ABlockOfTheMediaThatFailedInPartIsNotAsked) {
+    if (g == 8) {
+        GTEST_SKIP() << "there are no parts";
+    }
+    (*md)->main_block = 8;
+    for (const unsigned at : {9, 10, 11, 12, 13, 14, 15, 17}) {
+        bad_block(world->main.bad_write, kAt + at);
+    }
+    unsigned asked = 0;
+    world->main.on_write = [&](auto, std::uint64_t sector, std::uint32_t sectors) {
+        asked += sector == kAt + 8 && sectors == 8;
+        return 0;
+    };
+    ASSERT_EQ(write(kAt + 4, pattern(7, kLength)), 0);
+    EXPECT_EQ(asked, 0U);
+    EXPECT_EQ(md->lookup(kAt + 8, 16).kind, DM_REMAP_MAPPED);
+    EXPECT_EQ(md->lookup(kAt + 8, kLength).length, 16U);
+}
+
 // A control that fails otherwise says that it is not the media: nobody else is asked.
 TEST_P(Redo, ControlThatCannotBeReachedIsNoneAndTheLast) {
     unsigned asked = 0;
