@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 slow='AllocationFails*:EachBlock*:HostileSpares*:Layers*:Tool*:Scattered*:SpareFails*:Failed*:W*'
 # With work for the module's own threads. A hundred thousand records are made in their callers', and
 # take long to look at.
-working='Failed*:PendingWrite*:NoAutoRemap*:SpareFails*:Races*:Filesystems*:Flush*:Fua*:Events*'
+working='Failed*:PendingWrite*:NoAutoRemap*:SpareFails*:Races*:Flush*:Fua*:Events*'
 working+=':Reboot*-RebootHundredThousand*'
 
 on_machine() { # on_machine NAME OPTIONS...
