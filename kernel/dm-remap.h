@@ -74,8 +74,8 @@ struct dm_remap_device {
 	/* In flight: writes to main, all I/O to the spare. */
 	struct dm_remap_inflight __percpu *inflight;
 	int generation;			/* which of the two counts; move_lock to change */
-	atomic_t spare_underway;	/* writes to the spare that have begun */
-	atomic64_t spare_written;	/* and that have completed */
+	atomic_t spare_underway;	/* writes to the spare that have not ended */
+	atomic64_t spare_written;	/* and those that were done */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
 	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
 	atomic_t fua_errors[2];		/* of writes with FUA, perhaps in the flush behind */

@@ -73,15 +73,25 @@ static bool in_time(struct dm_remap_mover *m, const struct dm_remap_transfer *t,
 }
 
 /*
+ * Sectors of main that fail together. A drive that fails to write one of them may lose them all: it
+ * reads a block of its media, changes a part of it, and writes it again.
+ */
+static u32 media_unit(const struct dm_remap_metadata *md)
+{
+	return max_t(u32, md->main_block, dm_remap_granularity(md));
+}
+
+/*
  * Blocks that fail together: of the logical blocks in one of the media's, all do. Known only
  * where the transfer begins with one of those.
  */
 static u32 least_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
 {
-	u32 media = t->dev == DM_REMAP_MAIN ? m->md->main_block : 0;
-	u32 g = dm_remap_granularity(m->md);
+	u32 unit = media_unit(m->md);
 
-	return media > g && !(t->sector & (media - 1)) ? media / g : 1;
+	if (t->dev != DM_REMAP_MAIN || t->sector & (unit - 1))
+		return 1;
+	return unit / dm_remap_granularity(m->md);
 }
 
 /* One try at [@from, @from + @sectors) of the transfer. */
@@ -136,19 +146,10 @@ static u32 lower_half(u32 n)
 	return half;
 }
 
-/*
- * Sectors that a drive may lose together where it fails to write one of them: it reads a block of
- * its media, changes a part of it, and writes it again.
- */
-static u32 write_unit(const struct dm_remap_metadata *md)
-{
-	return max_t(u32, md->main_block, dm_remap_granularity(md));
-}
-
 /* Where a part of a block of the media was not written, the rest may be lost: it is bad, too. */
 static void bad_together(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
 {
-	u32 g = dm_remap_granularity(m->md), n = write_unit(m->md) / g, i, end;
+	u32 g = dm_remap_granularity(m->md), n = media_unit(m->md) / g, i, end;
 
 	if (t->dev != DM_REMAP_MAIN || t->direction != DM_REMAP_WRITE || n == 1)
 		return;
@@ -179,7 +180,7 @@ static void ask_own(struct dm_remap_mover *m, const struct dm_remap_transfer *t,
 {
 	bool write = t->direction == DM_REMAP_WRITE;
 	struct dm_remap_transfer once = *t;
-	u32 g = dm_remap_granularity(m->md), n = write ? write_unit(m->md) / g : 1, i;
+	u32 g = dm_remap_granularity(m->md), n = write ? media_unit(m->md) / g : 1, i;
 
 	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction])
 		return;
@@ -381,7 +382,7 @@ static int control_rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
  */
 static unsigned int controls_allowed(struct dm_remap_mover *m)
 {
-	u32 blocks = write_unit(m->md) / dm_remap_granularity(m->md);
+	u32 blocks = media_unit(m->md) / dm_remap_granularity(m->md);
 
 	if (READ_ONCE(m->md->policy.no_auto_remap))
 		return 0;
@@ -394,7 +395,7 @@ static unsigned int controls_allowed(struct dm_remap_mover *m)
  */
 static bool control_write(struct dm_remap_mover *m, u64 start, u64 length, unsigned int allowed)
 {
-	u32 unit = write_unit(m->md);
+	u32 unit = media_unit(m->md);
 	unsigned int i;
 
 	for (i = 0; allowed && i < CONTROL_PLACES; i++) {
