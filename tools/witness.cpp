@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,15 +69,22 @@ bool write_all(int fd, std::string_view text) {
     return fsync(fd) == 0;
 }
 
-bool sync_directory_of(const std::string& path) {
+// Programs that keep the same file take turns as long as this is open: the later one would put back
+// what it had read before otherwise. Where a directory cannot be locked, as on NFS, they do not.
+Result<UniqueFd> lock_directory_of(const std::string& path) {
     const std::string directory = std::filesystem::path(path).parent_path();
-    const UniqueFd fd(
+    UniqueFd fd(
         open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    return fd && fsync(fd.get()) == 0;
+    if (!fd) {
+        return fail(Error::from_errno(errno, "open its directory"));
+    }
+    while (flock(fd.get(), LOCK_EX) != 0 && errno == EINTR) {
+    }
+    return fd;
 }
 
 // All of it or nothing, whatever happens meanwhile.
-Result<void> replace_text(const std::string& path, std::string_view text) {
+Result<void> replace_text(const std::string& path, int directory, std::string_view text) {
     std::string temporary = path + ".XXXXXX";
     const UniqueFd file(mkostemp(temporary.data(), O_CLOEXEC));
     if (!file) {
@@ -87,7 +95,7 @@ Result<void> replace_text(const std::string& path, std::string_view text) {
         unlink(temporary.c_str());
         return fail(Error::from_errno(number, "write it"));
     }
-    if (!sync_directory_of(path)) {
+    if (fsync(directory) != 0) {
         return fail(Error::from_errno(errno, "make it durable"));
     }
     return {};
@@ -166,6 +174,10 @@ Result<void> check_witness(const OfflineSpare& spare, const WitnessRecord& recor
 
 Result<void> keep_witness(const std::string& path, const std::string& uuid,
                           const Witness& reached) {
+    Result<UniqueFd> directory = lock_directory_of(path);
+    if (!directory) {
+        return pass_on(directory, path);
+    }
     Result<std::optional<WitnessRecord>> known = read_witness(path);
     if (!known) {
         return pass_on(known);
@@ -180,7 +192,7 @@ Result<void> keep_witness(const std::string& path, const std::string& uuid,
         record.least = {.generation = std::max(old.least.generation, reached.generation),
                         .sequence = std::max(old.least.sequence, reached.sequence)};
     }
-    Result<void> written = replace_text(path, write_witness(record));
+    Result<void> written = replace_text(path, directory->get(), write_witness(record));
     return written ? written : pass_on(written, path);
 }
 

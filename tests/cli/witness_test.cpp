@@ -6,8 +6,10 @@
 #include <gmock/gmock.h>
 #include <sys/file.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <sstream>
 
 #include "commands.h"
@@ -142,6 +144,18 @@ TEST_F(WitnessKept, IsReplacedAndNotWrittenInto) {
               (Witness{7, 40}));
     const std::filesystem::directory_iterator files(dir_.path(""));
     EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "something was left beside it";
+}
+
+// The later one would put back what it had read before the earlier one wrote.
+TEST_F(WitnessKept, ProgramsThatKeepItTakeTurns) {
+    UniqueFd other(open(dir_.path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_EQ(flock(other.get(), LOCK_EX), 0);
+    auto keeping = std::async(std::launch::async, [&] { keep({7, 40}); });
+    EXPECT_EQ(keeping.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+    EXPECT_EQ(read_witness(file_).value(), std::nullopt);
+    other = UniqueFd();
+    keeping.get();
+    EXPECT_EQ(kept(), (Witness{7, 40}));
 }
 
 TEST_F(WitnessKept, OfAnotherSpareIsLeftAlone) {
