@@ -26,16 +26,20 @@ std::string trimmed(const char* text) {
 }
 
 // An encrypted device is called CRYPT-<type>-<UUID>-<name>, and the name is new each time it is
-// opened.
+// opened. Types without a UUID (PLAIN, INTEGRITY) have nothing but the name.
 std::string_view without_mapped_name(std::string_view name) {
-    if (!name.starts_with("CRYPT-")) {
+    constexpr std::size_t uuid_digits = 32;
+    constexpr std::string_view crypt = "CRYPT-";
+    const std::size_t type_end = name.starts_with(crypt) ? name.find('-', crypt.size()) : name.npos;
+    if (type_end == name.npos) {
         return name;
     }
-    std::size_t end = 0;
-    for (int words = 0; words < 3 && end != std::string_view::npos; words++) {
-        end = name.find('-', end + (words != 0 ? 1 : 0));
-    }
-    return name.substr(0, end);
+    const std::string_view uuid = name.substr(type_end + 1, uuid_digits);
+    const std::size_t uuid_end = type_end + 1 + uuid_digits;
+    const bool is_uuid = uuid.size() == uuid_digits &&
+                         uuid.find_first_not_of("0123456789abcdefABCDEF") == uuid.npos &&
+                         name.substr(uuid_end, 1) == "-";
+    return is_uuid ? name.substr(0, uuid_end) : name;
 }
 
 std::string first_attribute(udev_device* device, std::initializer_list<const char*> names) {

@@ -23,6 +23,8 @@ TEST(Identity, AnEncryptedDeviceKeepsItsUuid) {
     EXPECT_FALSE(
         same_name(volume + "-crypt", "CRYPT-LUKS2-00000000000000000000000000000000-crypt"));
     EXPECT_FALSE(same_name("CRYPT-PLAIN-a", "CRYPT-PLAIN-b"));
+    EXPECT_FALSE(same_name("CRYPT-PLAIN-data-1", "CRYPT-PLAIN-data-2"));
+    EXPECT_FALSE(same_name("CRYPT-INTEGRITY-int-sda1", "CRYPT-INTEGRITY-int-sdb1"));
     EXPECT_FALSE(same_name("LVM-abc-def", "LVM-abc-deg"));
 }
 
