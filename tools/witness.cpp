@@ -69,6 +69,17 @@ bool write_all(int fd, std::string_view text) {
     return fsync(fd) == 0;
 }
 
+// The file that symbolic links stand for, there or not yet: to rename over a link would cut it off
+// from the other disk that it leads to.
+std::string behind_links(std::filesystem::path path) {
+    constexpr int most_links = 40;  // the kernel's own limit; open says ELOOP then
+    std::error_code error;
+    for (int links = 0; links < most_links && std::filesystem::is_symlink(path, error); links++) {
+        path = path.parent_path() / std::filesystem::read_symlink(path, error);
+    }
+    return path;
+}
+
 // Programs that keep the same file take turns as long as this is open: the later one would put back
 // what it had read before otherwise. Where a directory cannot be locked, as on NFS, they do not.
 Result<UniqueFd> lock_directory_of(const std::string& path) {
@@ -174,7 +185,8 @@ Result<void> check_witness(const OfflineSpare& spare, const WitnessRecord& recor
 
 Result<void> keep_witness(const std::string& path, const std::string& uuid,
                           const Witness& reached) {
-    Result<UniqueFd> directory = lock_directory_of(path);
+    const std::string file = behind_links(path);
+    Result<UniqueFd> directory = lock_directory_of(file);
     if (!directory) {
         return pass_on(directory, path);
     }
@@ -192,7 +204,7 @@ Result<void> keep_witness(const std::string& path, const std::string& uuid,
         record.least = {.generation = std::max(old.least.generation, reached.generation),
                         .sequence = std::max(old.least.sequence, reached.sequence)};
     }
-    Result<void> written = replace_text(path, directory->get(), write_witness(record));
+    Result<void> written = replace_text(file, directory->get(), write_witness(record));
     return written ? written : pass_on(written, path);
 }
 

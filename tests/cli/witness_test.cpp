@@ -146,6 +146,22 @@ TEST_F(WitnessKept, IsReplacedAndNotWrittenInto) {
     EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "something was left beside it";
 }
 
+// It was led to another disk on purpose.
+TEST_F(WitnessKept, LinkToItStaysALink) {
+    const TempDir other;
+    const std::string far = other.path("far");
+    std::filesystem::create_symlink(far, dir_.path("absolute"));
+    std::filesystem::create_symlink("absolute", file_);
+    for (const Witness& reached : {Witness{7, 40}, Witness{8, 50}}) {
+        keep(reached);
+        EXPECT_TRUE(std::filesystem::is_symlink(file_));
+        EXPECT_TRUE(std::filesystem::is_symlink(dir_.path("absolute")));
+        EXPECT_EQ(read_witness(far).value().value().least, reached);
+    }
+    std::filesystem::create_symlink("loop", dir_.path("loop"));
+    EXPECT_FALSE(keep_witness(dir_.path("loop"), uuid, {7, 40}));
+}
+
 // The later one would put back what it had read before the earlier one wrote.
 TEST_F(WitnessKept, ProgramsThatKeepItTakeTurns) {
     UniqueFd other(open(dir_.path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
