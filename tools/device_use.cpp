@@ -69,6 +69,47 @@ bool is_swap(dev_t device) {
     return false;
 }
 
+// The block device itself, and not its partitions.
+std::vector<std::string> uses_of(dev_t device) {
+    std::vector<std::string> uses;
+    if (std::string target = mount_point(device); !target.empty()) {
+        uses.push_back("mounted at " + target);
+    }
+    if (is_swap(device)) {
+        uses.emplace_back("swap");
+    }
+    for (const std::filesystem::path& holder : holders(device)) {
+        const std::string name = mapped(holder, "name");
+        uses.push_back(fmt::format("held by {}{}", holder.filename().string(),
+                                   name.empty() ? "" : " (" + name + ")"));
+    }
+    return uses;
+}
+
+struct Partition {
+    std::string name;  // "sda1"
+    dev_t device;
+};
+
+std::vector<Partition> partitions(dev_t disk) {
+    const std::string sysfs = fmt::format("/sys/dev/block/{}:{}", major(disk), minor(disk));
+    std::vector<Partition> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(sysfs, error)) {
+        unsigned int major_number = 0;
+        unsigned int minor_number = 0;
+        char colon = 0;
+        if (std::filesystem::exists(entry.path() / "partition", error) &&
+            std::ifstream(entry.path() / "dev") >> major_number >> colon >> minor_number) {
+            found.push_back(
+                {entry.path().filename().string(), makedev(major_number, minor_number)});
+        }
+    }
+    std::sort(found.begin(), found.end(),
+              [](const Partition& a, const Partition& b) { return a.device < b.device; });
+    return found;
+}
+
 }  // namespace
 
 std::string remap_device_on(dev_t device) {
@@ -104,17 +145,11 @@ std::string device_path(const std::string& number) {
 }
 
 std::string describe_use(dev_t device) {
-    std::vector<std::string> uses;
-    if (std::string target = mount_point(device); !target.empty()) {
-        uses.push_back("mounted at " + target);
-    }
-    if (is_swap(device)) {
-        uses.emplace_back("swap");
-    }
-    for (const std::filesystem::path& holder : holders(device)) {
-        const std::string name = mapped(holder, "name");
-        uses.push_back(fmt::format("held by {}{}", holder.filename().string(),
-                                   name.empty() ? "" : " (" + name + ")"));
+    std::vector<std::string> uses = uses_of(device);
+    for (const Partition& partition : partitions(device)) {
+        if (const std::string use = join(uses_of(partition.device), ", "); !use.empty()) {
+            uses.push_back(fmt::format("its partition {} is {}", partition.name, use));
+        }
     }
     return join(uses, ", ");
 }

@@ -7,7 +7,8 @@
 
 namespace remap {
 
-// Who uses a block device: "mounted at /mnt, swap, held by dm-0 (home)". Empty: nobody that shows.
+// Who uses a block device: "mounted at /mnt, swap, held by dm-0 (home), its partition sda1 is
+// swap". Empty: nobody that shows.
 std::string describe_use(dev_t device);
 
 // The remap device that has it as main or spare; empty: none.
