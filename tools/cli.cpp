@@ -82,7 +82,7 @@ void add_format(CLI::App& app, Action& action) {
     verb->add_flag("--force", options->force, "Overwrite what is there, wiping every copy of it");
     verb->add_flag("--yes", options->yes, "Do not ask");
     verb->callback([options, &action] {
-        action = [options](DmClient& /*dm*/) { return cmd_format(*options); };
+        action = [options](DmClient& dm) { return cmd_format(dm, *options); };
     });
 }
 

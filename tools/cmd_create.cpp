@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "device_identity.h"
 #include "offline_spare.h"
+#include "remap_device.h"
 #include "spare_format.h"
 #include "target_spec.h"
 #include "text.h"
@@ -180,9 +181,21 @@ Result<ExitCode> cmd_create(DmClient& dm, const CreateOptions& options) {
         return pass_on(created);
     }
     fmt::print("/dev/mapper/{}\n", options.name);
+    const std::string but = options.name + ": is there, but";
+    if (!options.read_only) {
+        // As one whose spare cannot be written, which remaps nothing new. It serves what it has, so
+        // a boot goes on.
+        Result<RemapDevice> created = read_remap_device(dm, options.name);
+        if (!created) {
+            return pass_on(created, but);
+        }
+        for (const std::string& reason : needs_attention(*created)) {
+            fmt::print(stderr, "dm-remapctl: {}: attention: {}\n", options.name, reason);
+        }
+    }
     if (!options.witness.empty()) {
         if (Result<TableParams> kept = keep_witness_of(dm, options.name, options.witness); !kept) {
-            return pass_on(kept, options.name + ": is there, but");
+            return pass_on(kept, but);
         }
     }
     return ExitCode::done;

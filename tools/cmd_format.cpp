@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "device_identity.h"
 #include "device_use.h"
+#include "remap_device.h"
 #include "spare_format.h"
 #include "text.h"
 
@@ -40,9 +41,28 @@ Result<void> confirm(const BlockDevice& main, const BlockDevice& spare,
     return answer == "yes" ? Result<void>() : fail(spare.path() + ": not formatted");
 }
 
+// What the remap device @name on @main has remapped is on its own spare. With another one in its
+// place that would be lost; --force cannot mean that, which is given for old contents of a spare.
+Result<void> check_use(DmClient& dm, const BlockDevice& main, const std::string& name, bool force) {
+    Error in_use(fmt::format("{}: is in use by the remap device {}", main.path(), name));
+    const Result<RemapDevice> device = read_remap_device(dm, name);
+    if (!device || device->status.remapped != 0) {
+        return fail(
+            std::move(in_use).advise(fmt::format("What that has remapped is on its own spare, and "
+                                                 "with another one it would be lost. Move it back "
+                                                 "first (`dm-remapctl unremap {0} 0 {1}`), or "
+                                                 "remove {0}.",
+                                                 name, device ? device->sectors : main.sectors())));
+    }
+    return force ? Result<void>()
+                 : fail(std::move(in_use).advise(
+                       "Nothing is remapped there yet, but may be at any time. Remove it first; to "
+                       "format the spare all the same, add --force."));
+}
+
 }  // namespace
 
-Result<ExitCode> cmd_format(const FormatOptions& options) {
+Result<ExitCode> cmd_format(DmClient& dm, const FormatOptions& options) {
     // Main is only looked at; it may well be mounted still.
     Result<BlockDevice> main = BlockDevice::open(options.main, Access::read, Sharing::shared);
     if (!main) {
@@ -59,17 +79,20 @@ Result<ExitCode> cmd_format(const FormatOptions& options) {
     if (!params) {
         return pass_on(params);
     }
-    if (const std::string name = remap_device_on(main->number()); !name.empty() && !options.force) {
-        return fail(Error(fmt::format("{}: is in use by the remap device {}", main->path(), name))
-                        .advise("What that has remapped is on its own spare, and with another one "
-                                "it would be lost. If nothing is (`dm-remapctl list`), add "
-                                "--force."));
+    if (const std::string name = remap_device_on(main->number()); !name.empty()) {
+        if (Result<void> free = check_use(dm, *main, name, options.force); !free) {
+            return pass_on(free);
+        }
     }
     Result<std::vector<std::string>> contents = find_contents(*spare);
     if (!contents) {
         return pass_on(contents);
     }
-    if (contents->empty() && !is_blank(*spare, *params)) {
+    Result<bool> blank = is_blank(*spare, *params);
+    if (!blank) {
+        return pass_on(blank);
+    }
+    if (contents->empty() && !*blank) {
         contents->emplace_back("data that nobody here knows");
     }
     if (!contents->empty() && !options.force) {

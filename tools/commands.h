@@ -27,7 +27,7 @@ struct FormatOptions {
     bool force = false;
     bool yes = false;
 };
-Result<ExitCode> cmd_format(const FormatOptions& options);
+Result<ExitCode> cmd_format(DmClient& dm, const FormatOptions& options);
 
 struct CreateOptions {
     std::string name;

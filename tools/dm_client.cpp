@@ -196,6 +196,24 @@ Result<MappedDevice> query(int type, const std::string& name) {
     return device;
 }
 
+Result<void> load_table(const NewDevice& device) {
+    Task task(DM_DEVICE_RELOAD);
+    if (!task.set_name(device.name) || !task.add_target(device.target) ||
+        (device.read_only && dm_task_set_ro(task.get()) == 0)) {
+        return fail(Task::unprepared("prepare its table").within(device.name));
+    }
+    return run_on(task, device.name, "load its table");
+}
+
+// The first one, which makes the device node.
+Result<void> resume(const std::string& name) {
+    Task task(DM_DEVICE_RESUME);
+    if (!task.set_name(name)) {
+        return fail(Task::unprepared("prepare to resume").within(name));
+    }
+    return run_with_udev(task, name, "start it");
+}
+
 // The next of the structures that an ioctl returns one behind the other.
 template <typename T>
 T* following(T* entry) {
@@ -262,25 +280,28 @@ Result<void> KernelDmClient::create(const NewDevice& device) {
                 .advise("Choose another name, or remove that one first."));
     }
     Task task(DM_DEVICE_CREATE);
-    if (!task.set_name(device.name) || dm_task_set_uuid(task.get(), device.uuid.c_str()) == 0 ||
-        !task.add_target(device.target) || (device.read_only && dm_task_set_ro(task.get()) == 0) ||
-        dm_task_set_add_node(task.get(), DM_ADD_NODE_ON_CREATE) == 0) {
+    if (!task.set_name(device.name) || dm_task_set_uuid(task.get(), device.uuid.c_str()) == 0) {
         return fail(Task::unprepared("prepare the mapped device").within(device.name));
     }
-    UdevCookie cookie;
-    if (!cookie.attach(task.get())) {
-        return fail(Task::unprepared("synchronise with udev").within(device.name));
+    if (Result<void> created = run_on(task, device.name, "create the mapped device"); !created) {
+        return created;
     }
-    Result<void> done = task.run("create the mapped device");
-    if (done) {
+    Result<void> started = load_table(device);
+    if (started) {
+        started = resume(device.name);
+    }
+    if (started) {
         return {};
     }
-    Error error = std::move(done).error().within(device.name);
+    Error error = std::move(started).error();
+    if (Result<void> removed = remove(device.name, Removal::now); !removed) {
+        error = std::move(error).within("it is there, and of no use: remove it. It was");
+    }
     const auto version = target_version();
     if (version && !*version) {
         return fail(std::move(error).advise("Load the module first: modprobe dm_remap"));
     }
-    return fail(advise_by_errno(std::move(error), task.error_number()));
+    return fail(std::move(error));
 }
 
 Result<void> KernelDmClient::remove(const std::string& name, Removal removal) {

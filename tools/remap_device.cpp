@@ -8,10 +8,6 @@
 namespace remap {
 namespace {
 
-bool is_remap(const MappedDevice& device) {
-    return device.targets.size() == 1 && device.targets.front().type == target_name;
-}
-
 Result<RemapDevice> parse_device(const MappedDevice& with_status, const MappedDevice& with_table) {
     const MappedTarget& target = with_status.targets.front();
     Result<TargetStatus> status = parse_status(target.params);
@@ -31,20 +27,29 @@ Result<RemapDevice> parse_device(const MappedDevice& with_status, const MappedDe
                        .status = std::move(*status)};
 }
 
-// It may have been removed since it was named.
+}  // namespace
+
 bool is_there(DmClient& dm, const std::string& name) {
     const Result<std::vector<std::string>> names = dm.names();
     return !names || std::find(names->begin(), names->end(), name) != names->end();
 }
 
-}  // namespace
+bool has_remap_table(const MappedDevice& device) {
+    return device.targets.size() == 1 && device.targets.front().type == target_name;
+}
 
 bool is_ours(const MappedDevice& device) {
-    return is_remap(device) || device.uuid.starts_with(device_uuid_prefix);
+    return has_remap_table(device) || device.uuid.starts_with(device_uuid_prefix);
 }
 
 Error not_ours(const MappedDevice& device) {
     const std::string type = device.targets.empty() ? "empty" : device.targets.front().type;
+    if (is_ours(device) && device.targets.empty()) {
+        return Error(fmt::format("{}: has no table yet", device.name))
+            .advise(
+                "It is being created. If it stays like this, that was interrupted: "
+                "`dm-remapctl remove` takes it away.");
+    }
     if (is_ours(device)) {
         return Error(fmt::format("{}: is let go, its table is {}", device.name, type))
             .advise("It has neither main nor spare any more: `dm-remapctl remove` takes it away.");
@@ -62,7 +67,7 @@ Result<RemapDevice> read_remap_device(DmClient& dm, const std::string& name) {
     if (!with_table) {
         return pass_on(with_table);
     }
-    if (!is_remap(*with_status) || !is_remap(*with_table)) {
+    if (!has_remap_table(*with_status) || !has_remap_table(*with_table)) {
         return fail(not_ours(*with_status));
     }
     return parse_device(*with_status, *with_table);

@@ -21,6 +21,12 @@ struct RemapDevice {
     TargetStatus status;
 };
 
+// Is there still a mapped device of that name? It may have been removed since it was named.
+bool is_there(DmClient& dm, const std::string& name);
+
+// Does it map with this target, and nothing else?
+bool has_remap_table(const MappedDevice& device);
+
 // Does it belong to this target? True too once its table was replaced by errors.
 bool is_ours(const MappedDevice& device);
 

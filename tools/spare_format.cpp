@@ -5,6 +5,7 @@
 #include <uuid/uuid.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 
 #include "core_buffer.h"
@@ -92,11 +93,17 @@ Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockD
     return params;
 }
 
-bool is_blank(const BlockDevice& spare, dm_remap_format_params params) {
+Result<bool> is_blank(const BlockDevice& spare, dm_remap_format_params params) {
     CoreIo io(spare);
     dm_remap_report report{};
     params.blank_only = true;
-    return dm_remap_format_check(&CoreIo::ops(), &io, &params, &report) == 0;
+    const int error = dm_remap_format_check(&CoreIo::ops(), &io, &params, &report);
+    if (error != 0 && error != -EEXIST && error != -EUCLEAN) {
+        return fail(refused(spare, report, error)
+                        .advise("A spare must be sound: use another device, or write zeros over "
+                                "all of this one (`blkdiscard --zeroout`) and try again."));
+    }
+    return error == 0;
 }
 
 Result<std::vector<std::string>> find_contents(const BlockDevice& spare) {

@@ -28,8 +28,9 @@ Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockD
 // What lies on @spare that people may want to keep: signatures and dm-remap metadata.
 Result<std::vector<std::string>> find_contents(const BlockDevice& spare);
 
-// Is there nothing, known or not, where @params would have the metadata?
-bool is_blank(const BlockDevice& spare, dm_remap_format_params params);
+// Is there nothing, known or not, where @params would have the metadata? An error: it cannot be
+// read.
+Result<bool> is_blank(const BlockDevice& spare, dm_remap_format_params params);
 
 // Wipes what find_contents finds, every copy, durably.
 Result<void> wipe_contents(const BlockDevice& spare);

@@ -13,6 +13,7 @@ namespace {
 
 using test::FakeDm;
 using testing::_;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::InSequence;
 using testing::IsEmpty;
@@ -172,6 +173,17 @@ TEST_F(StatusTest, OneThatCannotBeReadDoesNotHideTheOthers) {
     EXPECT_EQ(nlohmann::json::parse(json.out)["errors"].size(), 2U);
 }
 
+// The uuid is there from its creation on, the table only when it was loaded: to remove it then
+// would be the wrong advice.
+TEST_F(StatusTest, OneThatIsBeingCreatedIsNotLetGo) {
+    MappedDevice young = device("remap", "");
+    young.uuid = "REMAP-f28f3435-da42-4d3f-9bfd-9cb7a12f41e7-home";
+    young.targets.clear();
+    EXPECT_THAT(not_ours(young).text(),
+                AllOf(HasSubstr("home: has no table yet"), HasSubstr("being created"),
+                      Not(HasSubstr("let go"))));
+}
+
 TEST_F(StatusTest, ADeviceOfAnotherTargetIsAnError) {
     ON_CALL(dm_, status(_)).WillByDefault(Return(device("linear", "")));
     ON_CALL(dm_, table(_)).WillByDefault(Return(device("linear", "8:0 0")));
@@ -299,6 +311,7 @@ TEST_F(RemoveTest, RemovesAtOnceOrDeferred) {
     EXPECT_EQ(cmd_remove(dm_, {.name = "home"}), ExitCode::done);
     has_table(device("remap", table_line));
     EXPECT_CALL(dm_, remove("home", Removal::deferred)).WillOnce(Return(Result<void>()));
+    EXPECT_CALL(dm_, names()).WillOnce(Return(std::vector<std::string>{}));
     EXPECT_EQ(cmd_remove(dm_, {.name = "home", .deferred = true}), ExitCode::done);
 }
 
@@ -321,6 +334,10 @@ TEST_F(RemoveTest, TakesWhatIsLeftOfOneOfOurs) {
     has_table(replaced);
     EXPECT_CALL(dm_, remove("home", Removal::now)).WillOnce(Return(Result<void>()));
     EXPECT_EQ(cmd_remove(dm_, {.name = "home"}), ExitCode::done);
+    // As the stop of a unit would again and again, after it was busy once.
+    has_table(replaced);
+    EXPECT_CALL(dm_, remove("home", Removal::now)).WillOnce(Return(Result<void>()));
+    EXPECT_EQ(cmd_remove(dm_, {.name = "home", .witness = "/nowhere/witness"}), ExitCode::done);
 }
 
 }  // namespace

@@ -204,8 +204,9 @@ TEST_F(WitnessKept, WhereItCannotBeThatIsSaid) {
 
 class WitnessCheck : public testing::Test {
   protected:
-    void SetUp() override {
-        const auto summary = run_tool({"check", "--json", image_.spare()}).json()["summary"];
+    void SetUp() override { look_at(image_); }
+    void look_at(const SpareImage& image) {
+        const auto summary = run_tool({"check", "--json", image.spare()}).json()["summary"];
         uuid_ = summary["uuid"];
         now_ = {summary["generation"], summary["next_sequence"]};
     }
@@ -279,10 +280,15 @@ class WitnessVerbs : public WitnessCheck {
         WitnessCheck::SetUp();
         device_.name = "home";
         device_.targets = {{.start = 0, .length = 4096, .type = "remap", .params = ""}};
-        line_ = "8:0 0 " + image_.spare() + " 2 uuid " + uuid_;
+        maps_to(image_);
         has_witness("7:20");
         ON_CALL(dm_, remove(_, _)).WillByDefault(Return(Result<void>()));
         ON_CALL(dm_, message("home", "save")).WillByDefault(Return(std::string("generation=7")));
+    }
+    // From the next has_witness() on.
+    void maps_to(const SpareImage& spare) {
+        look_at(spare);
+        line_ = "8:0 0 " + spare.spare() + " 2 uuid " + uuid_;
     }
     // In the status; empty: a module that gives none.
     void has_witness(const std::string& numbers) {
@@ -313,6 +319,7 @@ class WitnessVerbs : public WitnessCheck {
     Result<ExitCode> remove() { return cmd_remove(dm_, {.name = "home", .witness = file_}); }
     Witness kept() { return read_witness(file_).value().value().least; }
 
+    const SpareImage clean_{SpareImage::Content::empty};
     NiceMock<FakeDm> dm_;
     MappedDevice device_;
     std::string line_;
@@ -333,9 +340,48 @@ TEST_F(WitnessVerbs, AModuleWithoutAWitnessIsAnError) {
 
 // The stop is a save of its own, and the spare can be read after it.
 TEST_F(WitnessVerbs, RemoveNotesWhatTheStopHasLeft) {
-    has_witness("1:2");
+    maps_to(clean_);
+    has_witness("0:1");
     EXPECT_EQ(remove(), ExitCode::done);
     EXPECT_EQ(kept(), now_);
+}
+
+TEST_F(WitnessVerbs, RemoveTellsThatTheStopDidNotReachTheSpare) {
+    has_witness("1:2");
+    const Result<ExitCode> code = remove();
+    ASSERT_FALSE(code);
+    EXPECT_THAT(code.error().text(), HasSubstr("home: is removed, but: " + image_.spare() +
+                                               ": the last save did not reach it"));
+    EXPECT_EQ(kept(), now_);
+    EXPECT_FALSE(cmd_remove(dm_, {.name = "home"})) << "without a witness, too";
+}
+
+// Nothing was written, so nothing is missing.
+TEST_F(WitnessVerbs, RemoveOfAReadOnlyDeviceLeavesTheSpareAsItWas) {
+    device_.read_only = true;
+    has_witness("1:2");
+    EXPECT_EQ(remove(), ExitCode::done);
+    EXPECT_EQ(kept(), (Witness{1, 2}));
+}
+
+// The stop has been by then.
+TEST_F(WitnessVerbs, RemoveThatOnlyLetsGoNotesWhatTheStopHasLeft) {
+    has_witness("1:2");
+    ON_CALL(dm_, remove(_, _)).WillByDefault(Return(fail("busy")));
+    EXPECT_FALSE(cmd_remove(dm_, {.name = "home", .witness = file_}));
+    EXPECT_EQ(kept(), (Witness{1, 2}));
+    EXPECT_FALSE(cmd_remove(dm_, {.name = "home", .force = true, .witness = file_}));
+    EXPECT_EQ(kept(), now_);
+}
+
+TEST_F(WitnessVerbs, RemoveThatIsDeferredSaysThatItCannotNoteTheStop) {
+    ON_CALL(dm_, names()).WillByDefault(Return(std::vector<std::string>{"home"}));
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(cmd_remove(dm_, {.name = "home", .deferred = true, .witness = file_}),
+              ExitCode::done);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                HasSubstr("home: goes when its last user closes it, and " + file_ + " does not"));
+    EXPECT_EQ(kept(), (Witness{7, 20}));
 }
 
 TEST_F(WitnessVerbs, RemoveNotesWhatWasBeforeWhereTheSpareIsInUseAgain) {
@@ -352,6 +398,8 @@ TEST_F(WitnessVerbs, RemoveWithAFileThatIsNoGoodRemovesNothing) {
 }
 
 TEST_F(WitnessVerbs, WithoutTheOptionNothingIsAsked) {
+    maps_to(clean_);
+    has_witness("");
     EXPECT_CALL(dm_, status(_)).Times(0);
     EXPECT_EQ(cmd_remove(dm_, {.name = "home"}), ExitCode::done);
     EXPECT_EQ(quiet([&] { return cmd_save(dm_, {.name = "home"}); }), ExitCode::done);

@@ -1,11 +1,14 @@
 // dm-remapctl against the real target.
 
 #include <gmock/gmock.h>
+#include <linux/blkpg.h>
+#include <sys/ioctl.h>
 
 #include "backing.h"
 #include "block.h"
 #include "command.h"
 #include "dm_device.h"
+#include "failing.h"
 #include "harness.h"
 #include "remap.h"
 
@@ -13,6 +16,7 @@ namespace remap::vm {
 namespace {
 
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -105,6 +109,59 @@ TEST_F(Tool, ErrorsQuoteTheKernelAndSayWhatToDo) {
     EXPECT_EQ(tool({"status", "nothing"}).status, kError);
 }
 
+// What only the kernel refuses; nothing is left behind.
+TEST_F(Tool, CreateThatTheKernelRefusesSaysWhy) {
+    const auto result =
+        tool({"create", "disk", main.path(), spare.path(), "--read-retries", "101"});
+    EXPECT_EQ(result.status, kError);
+    EXPECT_THAT(result.output, HasSubstr("read_retries must be followed by a number from 0 to"));
+    EXPECT_THAT(dm_device_names(), IsEmpty());
+    tool_ok({"create", "disk", main.path(), spare.path(), "--read-retries", "100"});
+}
+
+TEST_F(Tool, SpareThatTakesNoSaveIsTold) {
+    FailingDisk failing("failing", spare.path());
+    tool_ok({"create", "disk", main.path(), failing.path()});
+    tool_ok({"remap", "disk", "2000", "8"});
+    failing.fail_all(Fails::kWrites);
+    const auto removed = tool({"remove", "disk"});
+    EXPECT_EQ(removed.status, kError);
+    EXPECT_THAT(removed.output, AllOf(HasSubstr("disk: is removed, but: /dev/"),
+                                      HasSubstr("the last save did not reach it")));
+    EXPECT_THAT(dm_device_names(), Not(Contains("disk")));
+    // It serves what it has, and says that it takes no more.
+    EXPECT_THAT(tool_ok({"create", "disk", main.path(), failing.path()}),
+                HasSubstr("disk: attention: the spare takes no records"));
+    EXPECT_THAT(tool_ok({"list", "disk"}), HasSubstr("2000"));
+    EXPECT_EQ(tool({"remove", "disk"}).status, kError);
+    failing.heal_all();
+    EXPECT_THAT(tool_ok({"create", "disk", main.path(), failing.path()}),
+                Not(HasSubstr("attention")));
+    EXPECT_THAT(tool_ok({"remove", "disk"}), IsEmpty());
+}
+
+TEST_F(Tool, PartitionThatIsMountedIsNamed) {
+    blkpg_partition second_half{};
+    second_half.start = 8 << 20;
+    second_half.length = 8 << 20;
+    second_half.pno = 1;
+    blkpg_ioctl_arg add{};
+    add.op = BLKPG_ADD_PARTITION;
+    add.datalen = sizeof(second_half);
+    add.data = &second_half;
+    ASSERT_EQ(ioctl(BlockFile(main.path()).fd(), BLKPG, &add), 0);
+    const std::string partition = main.path() + "1";
+    run_ok({"mkfs.ext4", "-q", partition});
+    run_ok({"modprobe", "ext4"});
+    run_ok({"mount", "-t", "ext4", partition, "/mnt"});
+    const auto result = tool({"create", "disk", main.path(), spare.path()});
+    run_ok({"umount", "/mnt"});
+    EXPECT_EQ(result.status, kError);
+    EXPECT_THAT(result.output, HasSubstr("is in use: its partition " + partition.substr(5) +
+                                         " is mounted at /mnt"));
+    tool_ok({"create", "disk", main.path(), spare.path()});
+}
+
 TEST_F(Tool, FormatRefusesWhatIsInUseOrHoldsData) {
     const LoopDevice other(16 << 20);
     run_ok({"mkfs.ext4", "-q", other.path()});
@@ -120,11 +177,33 @@ TEST_F(Tool, FormatRefusesWhatIsInUseOrHoldsData) {
 TEST_F(Tool, FormatRefusesASecondSpareForWhatIsRemapped) {
     const LoopDevice second(16 << 20);
     tool_ok({"create", "disk", main.path(), spare.path()});
-    const auto result = tool({"format", "--yes", main.path(), second.path()});
-    EXPECT_EQ(result.status, kError);
-    EXPECT_THAT(result.output, HasSubstr("is in use by the remap device disk"));
+    tool_ok({"remap", "disk", "2000", "8"});
+    for (const std::string force : {"--yes", "--force"}) {
+        const auto result = tool({"format", "--yes", force, main.path(), second.path()});
+        EXPECT_EQ(result.status, kError);
+        EXPECT_THAT(result.output, AllOf(HasSubstr("is in use by the remap device disk"),
+                                         HasSubstr("unremap disk 0 32768")));
+    }
     EXPECT_TRUE(verify_zeroes(BlockFile(second.path()), 0, (16 << 20) / kSector));
+    // What is nowhere else is on main again.
+    tool_ok({"unremap", "disk", "0", "32768"});
+    EXPECT_EQ(tool({"format", "--yes", main.path(), second.path()}).status, kError);
+    tool_ok({"format", "--yes", "--force", main.path(), second.path()});
     tool_ok({"remove", "disk"});
+}
+
+TEST_F(Tool, FormatRefusesWhatCannotBeRead) {
+    ASSERT_EQ(BlockFile(main.path()).write_zeroes(0, 32768), 0);
+    main.fail_reads(200, 8);  // where no signature is looked for
+    for (const std::string force : {"--yes", "--force"}) {
+        const auto result = tool({"format", "--yes", force, spare.path(), main.path()});
+        EXPECT_EQ(result.status, kError);
+        EXPECT_THAT(result.output,
+                    AllOf(HasSubstr("cannot be read where its metadata would be"),
+                          HasSubstr("use another device"), Not(HasSubstr("nobody"))));
+    }
+    main.fail_reads(0, 0);
+    EXPECT_TRUE(verify_zeroes(BlockFile(main.path()), 0, 32768));
 }
 
 TEST_F(Tool, RemoveForceFreesTheDevicesOfABusyOne) {
