@@ -36,10 +36,7 @@ static unsigned int fill_bio(struct bio *bio, void *buf, unsigned int size)
 	return done;
 }
 
-/*
- * A drive that takes this long for an error is about to time out, and tells nothing of
- * its media.
- */
+/* A disk that takes this long for an error without a reason is about to time out. */
 static unsigned long too_long(struct block_device *bdev)
 {
 	unsigned int timeout = READ_ONCE(bdev_get_queue(bdev)->rq_timeout);
@@ -47,9 +44,14 @@ static unsigned long too_long(struct block_device *bdev)
 	return (timeout ?: 30 * HZ) / 3;
 }
 
+/*
+ * A command that timed out fails with BLK_STS_IOERR, as bad sectors of some disks do. Only
+ * the time it took tells the two apart. BLK_STS_MEDIUM is what the disk itself says of its
+ * media, however long it tried.
+ */
 static int error_of(blk_status_t status, struct block_device *bdev, unsigned long began)
 {
-	if (status && time_after(jiffies, began + too_long(bdev)))
+	if (status && status != BLK_STS_MEDIUM && time_after(jiffies, began + too_long(bdev)))
 		return -ETIMEDOUT;
 	return blk_status_to_errno(status);
 }

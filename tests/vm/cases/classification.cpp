@@ -1,5 +1,6 @@
 // What is no bad sector: errors of all of main. They pass, and spend nothing of the spare.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 
 #include <cerrno>
@@ -110,6 +111,24 @@ TEST_F(WholeDisk, TimeOuts) {
     if (read_value("/sys/block/" + main.path().substr(5) + "/device/state") == "offline") {
         main.set_device("state", "running");
     }
+    expect_works();
+}
+
+// A drive without a limit for its recovery says of its media what it says, however late. Half of
+// its time-out is more than what an error without a reason may take.
+TEST_F(WholeDisk, MediumErrorThatTakesLongIsAMediumError) {
+    device.message("set read_retries 0");
+    main.set_device("timeout", "6");
+    main.set_retries("0");
+    main.fail_reads(1000, 1);
+    main.set("delay", "750");  // jiffies: 3 s where a second has 250
+    const Buffer one(kSector);
+    EXPECT_EQ(BlockFile(device.path(), O_RDONLY | O_DIRECT).read(1000, one.bytes()), EIO);
+    main.set("delay", "1");
+    main.fail_reads(0, 0);
+    EXPECT_EQ(breaker(), "closed");
+    EXPECT_THAT(remap_brief(device), ElementsAre("1000 1 pending read_error"));
+    device.message("forget 1000 1");
     expect_works();
 }
 
