@@ -59,7 +59,12 @@ CacheDisk::CacheDisk(uint64_t bytes) : device_(open_nbd(path_)), current_(bytes)
     }
     const File kernels(ends[0]);
     server_ = File(ends[1]);
-    connect(kernels.fd());
+    try {
+        connect(kernels.fd());
+    } catch (...) {
+        disconnect();
+        throw;
+    }
 }
 
 void CacheDisk::connect(int socket) {
@@ -77,11 +82,20 @@ void CacheDisk::connect(int socket) {
 CacheDisk::~CacheDisk() {
     check_spare_on(path_);
     release();
+    disconnect();
+}
+
+// Of what there is of it by now.
+void CacheDisk::disconnect() {
     if (ioctl(device_.fd(), NBD_DISCONNECT) != 0) {
         ADD_FAILURE() << path_ << ": NBD_DISCONNECT";
+        shutdown(server_.fd(), SHUT_RDWR);  // ends it, too
     }
-    thread_.join();
-    kernel_.join();
+    for (std::thread* thread : {&thread_, &kernel_}) {
+        if (thread->joinable()) {
+            thread->join();
+        }
+    }
     if (ioctl(device_.fd(), NBD_CLEAR_SOCK) != 0) {
         ADD_FAILURE() << path_ << ": NBD_CLEAR_SOCK";
     }

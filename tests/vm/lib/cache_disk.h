@@ -59,6 +59,7 @@ class CacheDisk {
     };
 
     void connect(int socket);
+    void disconnect();
     void serve();
     bool receive(Command& command);
     void take(Command command);
