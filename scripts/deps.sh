@@ -10,7 +10,7 @@ declare -A groups=(
         libdeflate-dev libdevmapper-dev libblkid-dev libmount-dev libsmartcols-dev libudev-dev uuid-dev
         libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
     [test]="libgtest-dev libgmock-dev librapidcheck-dev"
-    [vm]="qemu-system-x86 busybox-static cpio dmsetup lvm2 e2fsprogs xfsprogs btrfs-progs fio
+    [vm]="qemu-system-x86 busybox-static cpio dmsetup lvm2 udev e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"

@@ -19,7 +19,8 @@ dir=build/vm/$version
 root=$dir/root   # what becomes system.img, in usr
 first=$dir/first # what becomes initramfs.cpio
 
-tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd lvm)
+tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd lvm udevadm)
+udev_rules=(50-udev-default 55-dm 60-block 60-persistent-storage 60-persistent-storage-dm 95-dm-notify)
 modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
     sd_mod scsi_debug loop nbd brd null_blk ext4 xfs btrfs crc32c)
@@ -68,7 +69,7 @@ stage_modules() {
 }
 
 stage_system() {
-    local applet paths tool
+    local paths tool rules
     make_root "$root"
     mapfile -t paths < <(type -P "${tools[@]}")
     [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
@@ -77,6 +78,11 @@ stage_system() {
         ln -sf kmod "$root/usr/bin/$tool"
     done
     ln -sf mke2fs "$root/usr/bin/mkfs.ext4"
+    ln -sf udevadm "$root/usr/bin/systemd-udevd"
+    mkdir -p "$root/usr/lib/udev/rules.d"
+    for rules in "${udev_rules[@]}"; do
+        cp "/lib/udev/rules.d/$rules.rules" "$root/usr/lib/udev/rules.d/"
+    done
     stage_modules "$root" "${modules[@]}"
     touch "$dir/staged"
 }

@@ -28,6 +28,8 @@
 //   AllocationFails*
 //               run on the debug kernel alone.
 //
+//   Udev*       run on Debian's kernels alone: udevd needs more than the others have.
+//
 //   Selftest*   of the harness itself: run only when named, and expected to fail.
 #pragma once
 
