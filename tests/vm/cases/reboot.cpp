@@ -34,6 +34,11 @@ std::vector<RemapRecord> kept() {
     return parse_list(vm::kept());
 }
 
+// Who watches the log sees that it lives, also where each step takes minutes.
+void done(const std::string& step) {
+    std::cout << step << std::endl;
+}
+
 // Sectors of records hold the pattern of `seed`, the others zeros.
 testing::AssertionResult verify_records(const BlockFile& device, uint64_t sectors,
                                         const std::vector<RemapRecord>& records, uint64_t seed) {
@@ -43,6 +48,9 @@ testing::AssertionResult verify_records(const BlockFile& device, uint64_t sector
     auto record = records.begin();
     for (uint64_t at = 0; at < sectors; at += kChunk) {
         const uint64_t n = std::min(kChunk, sectors - at);
+        if (at % (16 * kChunk) == 0) {
+            done("verified up to " + std::to_string(at));
+        }
         if (device.read(at, data.bytes().first(n * kSector)) != 0) {
             return testing::AssertionFailure() << "read error from sector " << at;
         }
@@ -66,11 +74,6 @@ constexpr uint64_t kSectors = kEnd + 4000;  // of the mapped device
 
 Table hundred_thousand(const std::vector<std::string>& features = {}) {
     return remap_table(machine_disk("main"), machine_disk("spare"), features, kSectors);
-}
-
-// Who watches the log sees that it lives, also where each step takes minutes.
-void done(const std::string& step) {
-    std::cout << step << std::endl;
 }
 
 // The last records are made by the kernel, through messages.
