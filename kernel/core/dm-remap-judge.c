@@ -211,6 +211,14 @@ static int not_the_media(struct dm_remap_mover *m, const struct dm_remap_transfe
 {
 	if (error == -ETIMEDOUT && t->dev == DM_REMAP_MAIN)
 		breaker_failure(m->md, t->direction);
+	if (!t->stoppable)
+		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
+			     "%s of %s at sector %llu + %u fails: %s (%d)",
+			     t->direction == DM_REMAP_WRITE ? "write" : "read",
+			     t->dev == DM_REMAP_MAIN ? "main" : "the spare",
+			     (unsigned long long)t->sector, t->sectors,
+			     error == -ETIMEDOUT ? "it took too long" : "not the media's error",
+			     error);
 	return error;
 }
 

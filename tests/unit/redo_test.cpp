@@ -596,10 +596,16 @@ TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
 
 TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
     for (int error : {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ}) {
+        const std::string why = error == -ETIMEDOUT ? "took too long" : "not the media's error";
         world->main.on_write = [=](auto, auto, auto) { return error; };
         EXPECT_EQ(write(kAt, pattern(7, kLength)), error);
+        ASSERT_FALSE(world->log.empty());
+        EXPECT_NE(world->log.back().find("write of main at sector"), std::string::npos);
+        EXPECT_NE(world->log.back().find(why), std::string::npos) << world->log.back();
         world->main.fail_read = [=](auto, auto) { return error; };
         EXPECT_EQ(read(kAt, kLength), error);
+        EXPECT_NE(world->log.back().find("read of main at sector"), std::string::npos);
+        EXPECT_NE(world->log.back().find(why), std::string::npos) << world->log.back();
         world->main.on_write = nullptr;
         world->main.fail_read = nullptr;
     }
