@@ -132,14 +132,15 @@ class AfterEachCase : public testing::EmptyTestEventListener {
         const auto lines = log_.lines();
         log_ = KernelLog();
         const auto trouble = std::find_if(lines.begin(), lines.end(), is_kernel_trouble);
-        if (trouble == lines.end()) {
-            return;
+        if (trouble != lines.end()) {
+            ADD_FAILURE() << "the kernel log: " << *trouble;
         }
-        std::string text;
-        for (const auto& line : lines) {
-            text += "  " + line + "\n";
+        // Whatever it was that failed, the kernel may have said why.
+        if (testing::Test::HasFailure()) {
+            for (const auto& line : lines) {
+                std::cout << "  " << line << '\n';
+            }
         }
-        ADD_FAILURE() << "the kernel log: " << *trouble << "\n" << text;
     }
 
   private:
