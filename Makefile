@@ -43,9 +43,10 @@ help:
 	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
 	@echo '          make coverage       how much of the core these tests run, and why not the rest'
 	@echo '          make test-cli       dm-remapctl on files'
-	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|debug|all] [CASE=gtest filter]'
+	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|debug|kcsan|all] [CASE=gtest filter]'
 	@echo '          make debug-kernel   build the one with KASAN, lockdep and fault injection, once: 12 minutes'
 	@echo '          make test-debug     the VM cases on it, and again while allocations fail'
+	@echo '          make test-kcsan     on another one, that sees data races of the module   [CASE=]'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
 	@echo '          make bench          what it costs, beside dm-linear: a table, JSON and a plot'
@@ -138,8 +139,8 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm debug-kernel test-debug \
-	kill-storm check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm debug-kernel kcsan-kernel \
+	test-debug test-kcsan kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -171,12 +172,17 @@ coverage: coverage-programs
 test-vm:
 	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
 
-debug-kernel:
-	scripts/debug-kernel.sh build
+debug-kernel kcsan-kernel:
+	scripts/debug-kernel.sh build $(@:-kernel=)
 
 test-debug: debug-kernel
 	scripts/deps.sh build test vm
 	+scripts/test-debug.sh
+
+# Left out is what keeps one processor busy for long, and nobody comes in between.
+test-kcsan: kcsan-kernel
+	scripts/deps.sh build test vm
+	+tests/vm/run.sh --kernel kcsan --case '$(if $(filter-out *,$(CASE)),$(CASE),*-EachBlock*:HostileSpares*:Reboot*)'
 
 kill-storm:
 	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'

@@ -1,16 +1,17 @@
 #!/bin/bash
-# The kernel with KASAN, lockdep, kmemleak and fault injection (tests/vm/debug.config), built from
-# Debian's linux-source-6.12 in ${XDG_CACHE_HOME:-~/.cache}/dm-remap.
+# The kernels that look harder, built from Debian's linux-source-6.12 in
+# ${XDG_CACHE_HOME:-~/.cache}/dm-remap. KIND debug has KASAN, lockdep, kmemleak and fault injection,
+# kcsan watches modules for data races: tests/vm/KIND.config, and debug-machine.config for both.
 #
-#   debug-kernel.sh version   its release: 6.12.117-debug-HASH, another for another configuration or
-#                             source, so that nothing made for the one is taken for the other
-#   debug-kernel.sh dir       where it is, or will be: vmlinux, lib/modules/, and build/, against
-#                             which modules are built
-#   debug-kernel.sh build     build it unless it is there. About 12 minutes of two processors.
+#   debug-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, another for another configuration
+#                                  or source, so that nothing made for the one is taken for the other
+#   debug-kernel.sh dir KIND       where it is, or will be: vmlinux, lib/modules/, and build/, against
+#                                  which modules are built
+#   debug-kernel.sh build KIND     build it unless it is there. About 12 minutes of two processors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fragment=tests/vm/debug.config
+kind=${2:-}
 package=linux-source-6.12
 
 die() {
@@ -18,15 +19,17 @@ die() {
     exit 1
 }
 
+[[ $kind == debug || $kind == kcsan ]] || die "usage: debug-kernel.sh version|dir|build debug|kcsan"
+fragments=("tests/vm/$kind.config" tests/vm/debug-machine.config)
 [[ ${1:-} != build ]] || scripts/deps.sh debug
 source_version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
 [[ -n $source_version ]] || die "no $package: scripts/deps.sh debug"
-hash=$({ echo "$source_version" && cat "$fragment"; } | sha256sum | head -c 8)
+hash=$({ echo "$source_version" && cat "${fragments[@]}"; } | sha256sum | head -c 8)
 # 6.12.117-1~deb12u1 -> 6.12.117
-release=${source_version%%-*}-debug-$hash
+release=${source_version%%-*}-$kind-$hash
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/dm-remap/linux-$release
 
-# Prints each line of the fragment that the configuration doesn't have.
+# Prints each line of the fragments (stdin) that the configuration doesn't have.
 dropped_options() {
     local line name
     while read -r line; do
@@ -37,21 +40,22 @@ dropped_options() {
             ! grep -q "^${name%% *}=" .config || echo "$line"
             ;;
         esac
-    done <"$1"
+    done
 }
 
 configure() {
-    local dropped
+    local wanted=$1 dropped
     make -s tinyconfig
-    cat "$1" >>.config
-    echo "CONFIG_LOCALVERSION=\"-debug-$hash\"" >>.config
+    echo "$wanted" >>.config
+    echo "CONFIG_LOCALVERSION=\"-$kind-$hash\"" >>.config
     make -s olddefconfig 2>&1 | grep -v 'override: reassigning' || true
-    dropped=$(dropped_options "$1")
-    [[ -z $dropped ]] || die "$fragment: kconfig did not accept"$'\n'"$dropped"
+    dropped=$(dropped_options <<<"$wanted")
+    [[ -z $dropped ]] || die "${fragments[*]}: kconfig did not accept"$'\n'"$dropped"
 }
 
 build() {
-    local config=$PWD/$fragment staging
+    local wanted staging
+    wanted=$(cat "${fragments[@]}")
     [[ ! -e $dir/built ]] || return 0
     mkdir -p "$dir"
     exec 9>"$dir/lock"
@@ -65,11 +69,13 @@ build() {
     # One that was interrupted goes on. Not a part of the make that may be running this.
     unset MAKEFLAGS MAKELEVEL MFLAGS KVER KDIR
     cd "$dir/build"
-    configure "$config"
+    configure "$wanted"
     make -s include/config/kernel.release
     [[ $(<include/config/kernel.release) == "$release" ]] ||
         die "this makes $(<include/config/kernel.release), not $release"
-    nice make -s -j "$(nproc)" vmlinux modules
+    # The last is for KCSAN, and nothing to the others: modules that come later are watched, and
+    # none of this.
+    nice make -s -j "$(nproc)" vmlinux modules KCSAN_SANITIZE=n
     make -s modules_install INSTALL_MOD_PATH="$dir"
     ln -f vmlinux "$dir/vmlinux"
     # What is kept is what modules need, and the source.
@@ -82,5 +88,5 @@ case ${1:-} in
 version) echo "$release" ;;
 dir) echo "$dir" ;;
 build) build ;;
-*) die "usage: debug-kernel.sh version | dir | build" ;;
+*) die "usage: debug-kernel.sh version|dir|build debug|kcsan" ;;
 esac

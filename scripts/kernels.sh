@@ -1,8 +1,8 @@
 #!/bin/bash
-# The kernels that dm-remap is tested on, and bootable copies of them: Debian's, and the debug kernel
-# (debug-kernel.sh), whose series is "debug".
+# The kernels that dm-remap is tested on, and bootable copies of them: Debian's, and those that look
+# harder (debug-kernel.sh), whose series are "debug" and "kcsan".
 #
-#   kernels.sh series          the supported series, one a line; debug is none of them
+#   kernels.sh series          the supported series, one a line; these two are none of them
 #   kernels.sh version SERIES  the exact version whose headers are installed: 6.1 -> 6.1.0-56-amd64
 #                              (an exact version is given back as it is)
 #   kernels.sh headers VERSION where to build modules for it
@@ -16,25 +16,30 @@ die() {
     exit 1
 }
 
-is_debug() {
-    [[ $1 == *-debug-* ]]
+# Of one of our own, by series or version; Debian's have none.
+kind_of() {
+    case $1 in
+    debug | *-debug-*) echo debug ;;
+    kcsan | *-kcsan-*) echo kcsan ;;
+    esac
 }
 
-# The debug kernel of now, which is built by nobody but `make debug-kernel`.
+# Ours of now, which is built by nobody but `make debug-kernel kcsan-kernel`.
 debug_dir() {
-    local dir
-    dir=$(scripts/debug-kernel.sh dir)
-    [[ -e $dir/built ]] || die "there is no debug kernel yet: make debug-kernel"
-    [[ $1 == debug || $1 == "$(scripts/debug-kernel.sh version)" ]] ||
-        die "$1 is not the debug kernel of now, $(scripts/debug-kernel.sh version)"
+    local kind dir now
+    kind=$(kind_of "$1")
+    dir=$(scripts/debug-kernel.sh dir "$kind")
+    [[ -e $dir/built ]] || die "there is no $kind kernel yet: make $kind-kernel"
+    now=$(scripts/debug-kernel.sh version "$kind")
+    [[ $1 == "$kind" || $1 == "$now" ]] || die "$1 is not the $kind kernel of now, $now"
     echo "$dir"
 }
 
 version() {
     local newest
-    if [[ $1 == debug ]] || is_debug "$1"; then
+    if [[ -n $(kind_of "$1") ]]; then
         debug_dir "$1" >/dev/null
-        scripts/debug-kernel.sh version
+        scripts/debug-kernel.sh version "$(kind_of "$1")"
         return
     fi
     if [[ -d /lib/modules/$1/build ]]; then
@@ -49,7 +54,7 @@ version() {
 
 headers() {
     local dir
-    if is_debug "$1"; then
+    if [[ -n $(kind_of "$1") ]]; then
         dir=$(debug_dir "$1")
         echo "$dir/build"
     else
@@ -94,7 +99,7 @@ extract() {
 
 fetch() {
     local version=$1 dir=$PWD/build/kernels/$1 staging
-    if is_debug "$version"; then
+    if [[ -n $(kind_of "$version") ]]; then
         debug_dir "$version"
         return
     fi

@@ -20,7 +20,7 @@
 # Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
 # the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
 # the host's page cache, hence survives). A machine that says nothing, there or in the log or the
-# acks, for VM_SILENCE seconds (180; debug kernel: 600) is killed as well, and the last line is then
+# acks, for VM_SILENCE seconds (180; debug kernels: 600) is killed as well, and the last line is then
 # "silent".
 #
 # One that ends before the job has said a word is booted again, twice at most: without KVM, QEMU now
@@ -92,13 +92,16 @@ vm_boot_once() {
     local version=$1 dir=$2 kernel disk image port qemu verdict line part last never look=0
     # Who waits for I/O longer than the hung task's timeout hangs, even on a slow machine.
     local args=() silence=180 memory=1G options='sysctl.kernel.hung_task_timeout_secs=60' cpu
+    if [[ $version == *-debug-* || $version == *-kcsan-* ]]; then
+        # Everything takes several times as long. What ACPI has to say of interrupts that nobody
+        # uses, these disks having MSI, would take the debug kernel half a minute for each of them.
+        silence=600
+        options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60 acpi=noirq'
+    fi
     if [[ $version == *-debug-* ]]; then
-        # Everything takes several times as long, and KASAN keeps what was freed. By default it
-        # falls silent after its first report. What ACPI has to say of interrupts that nobody uses,
-        # these disks having MSI, would take half a minute for each of them.
-        silence=600 memory=2G
-        options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60 kasan_multi_shot'
-        options+=' acpi=noirq'
+        # KASAN keeps what was freed. By default it falls silent after its first report.
+        memory=2G
+        options+=' kasan_multi_shot'
     fi
     # Half of the kernel's boot, emulated, would be tests of ciphers and keys that nobody uses here.
     options+=' cryptomgr.notests=1 initcall_blacklist=crypto_kdf108_init,init_encrypted,jent_mod_init'

@@ -26,7 +26,7 @@ modules=(virtio_pci virtio_blk virtio_console configfs
     sd_mod scsi_debug loop nbd brd null_blk ext4 xfs btrfs crc32c)
 # The quickest that the kernel has.
 case $version in
-*-debug-*) modules+=(aes_generic ecb) ;;
+*-debug-* | *-kcsan-*) modules+=(aes_generic ecb) ;;
 *) modules+=(aesni_intel) ;;
 esac
 built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/kernel-bench build/cmake/tools/dm-remapctl)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run the VM cases: run.sh [--kernel 6.1|6.12|debug|VERSION|all] [--case GTEST_FILTER]
+# Run the VM cases: run.sh [--kernel 6.1|6.12|debug|kcsan|VERSION|all] [--case GTEST_FILTER]
 #                          [--failing PERCENT] [--machine NAME]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
@@ -25,6 +25,7 @@ vm_options "$@"
 
 declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
 allocations=0       # of the module, made to fail there
+watched=0           # accesses of the module, by KCSAN
 
 # PASS, FAIL, SKIP, or LOST: it did not even start.
 record() {
@@ -74,6 +75,7 @@ boot_with() {
             record "$name" PASS "$verdict"
             ;;
         failed-allocations) allocations=$((allocations + verdict)) ;;
+        watched-accesses) watched=$((watched + name)) ;;
         end) end="status $name" ;;
         silent) echo "  (silent for too long: killed)" ;;
         esac
@@ -134,10 +136,13 @@ results_of() {
 
 run_kernel() {
     local version=$1 dir=build/vm/$1/machine${machine:+-$machine} results
-    local name suite ordinary=() racing=() suites=()
+    local name suite ordinary=() racing=() suites=() VM_PARALLEL=
+    # KCSAN waits to see somebody else come to the same place.
+    [[ $version != *-kcsan-* ]] || VM_PARALLEL=yes
     results=$(results_of "$version")
     verdicts=()
     allocations=0
+    watched=0
     mkdir -p "$dir"
     : >"$results"
 
@@ -169,6 +174,8 @@ run_kernel() {
     rm -f "$dir"/*.img
     # Without any, the run has shown nothing.
     [[ -z $failing || $allocations -gt 0 ]] || record FailingAllocations.None LOST 0
+    [[ $version != *-kcsan-* || $watched -gt 0 ]] || record WatchedAccesses.None LOST 0
+    [[ $watched -eq 0 ]] || echo "Kernel $version: $watched accesses were watched for data races"
     [[ $allocations -eq 0 ]] || echo "Kernel $version: $allocations allocations were made to fail"
     echo "Kernel $version: $(scripts/count-results.sh "$results")"
     ! grep -q '^FAIL' "$results"

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <set>
@@ -173,6 +174,16 @@ bool check_leaks() {
     return found.empty();
 }
 
+// Says how many accesses of the module KCSAN has watched: without any it has shown nothing.
+void report_watched() {
+    std::ifstream counters("/sys/kernel/debug/kcsan");
+    for (std::string word; counters >> word;) {
+        if (word == "setup_watchpoints:" && counters >> word) {
+            verdict().say("watched-accesses " + word);
+        }
+    }
+}
+
 AfterEachCase* listener = nullptr;  // gtest owns it
 
 }  // namespace
@@ -230,6 +241,7 @@ int main(int argc, char** argv) {
     remap::vm::listener = new remap::vm::AfterEachCase;
     testing::UnitTest::GetInstance()->listeners().Append(remap::vm::listener);
     const int status = RUN_ALL_TESTS() | (remap::vm::check_leaks() ? 0 : 1);
+    remap::vm::report_watched();
     remap::vm::verdict().say("end " + std::to_string(status));
     return status;
 }
