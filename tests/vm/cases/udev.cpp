@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <system_error>
 
 #include "backing.h"
 #include "block.h"
@@ -32,8 +33,11 @@ class Udevd {
         run_ok({"udevadm", "settle"});
     }
     ~Udevd() {
+        // What goes on when it is told to end does so in its workers' own time.
+        EXPECT_EQ(run({"udevadm", "settle"}).status, 0);
         EXPECT_EQ(run({"udevadm", "control", "--exit"}).status, 0);
-        fs::remove_all("/run/udev");
+        std::error_code not_yet_gone;
+        fs::remove_all("/run/udev", not_yet_gone);
     }
     Udevd(const Udevd&) = delete;
     Udevd& operator=(const Udevd&) = delete;
