@@ -36,54 +36,105 @@ static unsigned int fill_bio(struct bio *bio, void *buf, unsigned int size)
 	return done;
 }
 
-/* A disk that takes this long for an error without a reason is about to time out. */
-static unsigned long too_long(struct block_device *bdev)
+/* In jiffies. A device that is made of others has none of its own. */
+static unsigned long timeout_of(struct block_device *bdev)
 {
-	unsigned int timeout = READ_ONCE(bdev_get_queue(bdev)->rq_timeout);
+	return READ_ONCE(bdev_get_queue(bdev)->rq_timeout) ?: 30 * HZ;
+}
 
-	return (timeout ?: 30 * HZ) / 3;
+struct transfer {
+	struct completion done;
+	unsigned long ended;		/* jiffies */
+};
+
+static void transfer_ended(struct transfer *t)
+{
+	t->ended = jiffies;
+	complete(&t->done);
+}
+
+static void transfer_done(struct bio *bio)
+{
+	transfer_ended(bio->bi_private);
+}
+
+/*
+ * Returns for how many jiffies the device had it: neither until there was room in its queue, nor
+ * until the worker could run again, which may take long where memory is short.
+ */
+static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
+{
+	unsigned long began;
+
+	init_completion(&t->done);
+	submit_bio(bio);
+	began = jiffies;
+	/* In pieces: it may take long, and is no hung task. */
+	while (!wait_for_completion_io_timeout(&t->done, 10 * HZ))
+		;
+	return time_after(t->ended, began) ? t->ended - began : 0;
 }
 
 /*
  * A command that timed out fails with BLK_STS_IOERR, as bad sectors of some disks do. Only
- * the time it took tells the two apart. BLK_STS_MEDIUM is what the disk itself says of its
- * media, however long it tried.
+ * the time it took tells the two apart: a disk that takes this long for an error without a reason
+ * is about to time out. BLK_STS_MEDIUM is what the disk itself says of its media, however
+ * long it tried.
  */
-static int error_of(blk_status_t status, struct block_device *bdev, unsigned long began)
+static int error_of(blk_status_t status, struct block_device *bdev, unsigned long took)
 {
-	if (status && status != BLK_STS_MEDIUM && time_after(jiffies, began + too_long(bdev)))
+	if (status && status != BLK_STS_MEDIUM && took > timeout_of(bdev) / 3)
 		return -ETIMEDOUT;
 	return blk_status_to_errno(status);
+}
+
+/* As much of @size bytes as one bio takes. Returns how much, and how long it @took. */
+static int bio_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
+		  void *buf, unsigned int size, blk_opf_t opf, unsigned long *took)
+{
+	unsigned int pages = DIV_ROUND_UP(offset_in_page(buf) + size, PAGE_SIZE), n;
+	struct bio *bio = bio_alloc_bioset(bdev, bio_max_segs(pages), opf, GFP_NOIO, &d->bios);
+	struct transfer t;
+	int ret;
+
+	bio->bi_iter.bi_sector = sector;
+	bio->bi_end_io = transfer_done;
+	bio->bi_private = &t;
+	n = fill_bio(bio, buf, size);
+	*took = submit_and_wait(bio, &t);
+	ret = error_of(bio->bi_status, bdev, *took);
+	bio_put(bio);
+	return ret ?: n;
 }
 
 /* One synchronous transfer. */
 static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
 		   u32 sectors, void *buf, blk_opf_t opf)
 {
-	unsigned int left = sectors << SECTOR_SHIFT, n;
+	unsigned int left = sectors << SECTOR_SHIFT;
 	bool vmalloced = is_vmalloc_addr(buf);
-	int ret;
 
 	if (vmalloced && op_is_write(opf))
 		flush_kernel_vmap_range(buf, left);
-	do {
-		unsigned int pages = DIV_ROUND_UP(offset_in_page(buf) + left, PAGE_SIZE);
-		struct bio *bio = bio_alloc_bioset(bdev, bio_max_segs(pages), opf, GFP_NOIO,
-						   &d->bios);
-		unsigned long began = jiffies;
+	while (left) {
+		unsigned long took;
+		int n = bio_io(d, bdev, sector, buf, left, opf, &took);
 
-		bio->bi_iter.bi_sector = sector;
-		n = fill_bio(bio, buf, left);
-		submit_bio_wait(bio);
-		ret = error_of(bio->bi_status, bdev, began);
-		bio_put(bio);
+		/*
+		 * No command that timed out ends before its time. This one may have waited in the
+		 * disk, behind others that took long. With FUA, what failed may be a flush.
+		 */
+		if (n == -ETIMEDOUT && took < timeout_of(bdev) && !(opf & REQ_FUA))
+			n = bio_io(d, bdev, sector, buf, left, opf, &took);
+		if (n < 0)
+			return n;
 		if (vmalloced && !op_is_write(opf))
 			invalidate_kernel_vmap_range(buf, n);
 		left -= n;
 		buf += n;
 		sector += n >> SECTOR_SHIFT;
-	} while (!ret && left);
-	return ret;
+	}
+	return 0;
 }
 
 /* ---- flushes ---- */
@@ -93,7 +144,7 @@ struct flush {
 	enum dm_remap_dev dev;
 	u64 covers;			/* writes to the spare */
 	bool others;			/* there was data of others for it */
-	struct completion done;
+	struct transfer transfer;
 };
 
 static struct block_device *bdev_of(const struct dm_remap_device *d, enum dm_remap_dev dev)
@@ -123,7 +174,7 @@ static void flush_done(struct bio *bio)
 	} else if (f->dev == DM_REMAP_SPARE) {
 		dm_remap_spare_flushed(d, f->covers);
 	}
-	complete(&f->done);
+	transfer_ended(&f->transfer);
 }
 
 static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
@@ -135,17 +186,13 @@ static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
 	struct block_device *bdev = bdev_of(d, dev);
 	struct bio *bio = bio_alloc_bioset(bdev, 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
 					   GFP_NOIO, &d->bios);
-	unsigned long began = jiffies;
+	unsigned long took;
 	int ret;
 
-	init_completion(&f.done);
 	bio->bi_end_io = flush_done;
 	bio->bi_private = &f;
-	submit_bio(bio);
-	/* In pieces: it may take long, and is no hung task. */
-	while (!wait_for_completion_io_timeout(&f.done, 10 * HZ))
-		;
-	ret = error_of(bio->bi_status, bdev, began);
+	took = submit_and_wait(bio, &f.transfer);
+	ret = error_of(bio->bi_status, bdev, took);
 	bio_put(bio);
 	return ret;
 }
