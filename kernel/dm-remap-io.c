@@ -59,8 +59,9 @@ static void transfer_done(struct bio *bio)
 }
 
 /*
- * Returns for how many jiffies the device had it: neither until there was room in its queue, nor
- * until the worker could run again, which may take long where memory is short.
+ * Returns for how many jiffies the device had it. Not counted is how long submit_bio() waited for
+ * room in its queue, nor how long it took until the worker ran again: on a machine short of
+ * memory, either may be many seconds.
  */
 static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
 {
@@ -70,7 +71,7 @@ static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
 	submit_bio(bio);
 	began = jiffies;
 	/* In pieces: it may take long, and is no hung task. */
-	while (!wait_for_completion_io_timeout(&t->done, 10 * HZ))
+	while (!wait_for_completion_io_timeout(&t->done, HZ))
 		;
 	return time_after(t->ended, began) ? t->ended - began : 0;
 }
@@ -88,23 +89,42 @@ static int error_of(blk_status_t status, struct block_device *bdev, unsigned lon
 	return blk_status_to_errno(status);
 }
 
-/* As much of @size bytes as one bio takes. Returns how much, and how long it @took. */
+/* What one request takes, in whole blocks of the media. */
+static unsigned int request_sectors(struct request_queue *q)
+{
+	unsigned int most = queue_max_sectors(q);
+
+	return round_down(most, queue_physical_block_size(q) >> SECTOR_SHIFT) ?: most;
+}
+
+/*
+ * As much of @size bytes as one request takes: of a bio that is split, the first part can time out
+ * while the last waits for room. Returns how much, and how long it @took.
+ */
 static int bio_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
 		  void *buf, unsigned int size, blk_opf_t opf, unsigned long *took)
 {
+	struct request_queue *q = bdev_get_queue(bdev);
 	unsigned int pages = DIV_ROUND_UP(offset_in_page(buf) + size, PAGE_SIZE), n;
-	struct bio *bio = bio_alloc_bioset(bdev, bio_max_segs(pages), opf, GFP_NOIO, &d->bios);
+	unsigned short segments = bio_max_segs(min_t(unsigned int, pages, queue_max_segments(q)));
+	struct bio *bio = bio_alloc_bioset(bdev, segments, opf, GFP_NOIO, &d->bios);
 	struct transfer t;
 	int ret;
 
 	bio->bi_iter.bi_sector = sector;
 	bio->bi_end_io = transfer_done;
 	bio->bi_private = &t;
-	n = fill_bio(bio, buf, size);
+	n = fill_bio(bio, buf, min(size >> SECTOR_SHIFT, request_sectors(q)) << SECTOR_SHIFT);
 	*took = submit_and_wait(bio, &t);
 	ret = error_of(bio->bi_status, bdev, *took);
 	bio_put(bio);
 	return ret ?: n;
+}
+
+/* Is FUA, beneath a device that is made of others, a flush? It does not say; suppose so. */
+bool dm_remap_fua_flushes(struct block_device *bdev)
+{
+	return bdev_write_cache(bdev) && !(queue_is_mq(bdev_get_queue(bdev)) && bdev_fua(bdev));
 }
 
 /* One synchronous transfer. */
@@ -121,10 +141,12 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 		int n = bio_io(d, bdev, sector, buf, left, opf, &took);
 
 		/*
-		 * No command that timed out ends before its time. This one may have waited in the
-		 * disk, behind others that took long. With FUA, what failed may be a flush.
+		 * A command that timed out does not end before its time. This one may have waited
+		 * behind others in the disk, or above it. If it was a flush that failed, it is not
+		 * ours alone: write_io() sees to that.
 		 */
-		if (n == -ETIMEDOUT && took < timeout_of(bdev) && !(opf & REQ_FUA))
+		if (n == -ETIMEDOUT && took < timeout_of(bdev) &&
+		    !(opf & REQ_FUA && dm_remap_fua_flushes(bdev)))
 			n = bio_io(d, bdev, sector, buf, left, opf, &took);
 		if (n < 0)
 			return n;
@@ -195,12 +217,6 @@ static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
 	ret = error_of(bio->bi_status, bdev, took);
 	bio_put(bio);
 	return ret;
-}
-
-/* Is FUA, beneath a device that is made of others, a flush? It does not say; suppose so. */
-bool dm_remap_fua_flushes(struct block_device *bdev)
-{
-	return bdev_write_cache(bdev) && !(queue_is_mq(bdev_get_queue(bdev)) && bdev_fua(bdev));
 }
 
 int dm_remap_losses_told(const struct dm_remap_device *d, enum dm_remap_dev dev)
