@@ -507,6 +507,8 @@ TEST_P(Redo, TimeOutsOfTheSpareOpenNoBreaker) {
     world->spare.on_write = [](auto, auto, auto) { return -ETIMEDOUT; };
     for (unsigned i = 0; i < 2 * DM_REMAP_BREAKER_LIMIT; i++) {
         EXPECT_EQ(write(bad, pattern(7, g)), -ETIMEDOUT);
+        ASSERT_FALSE(world->log.empty());
+        EXPECT_NE(world->log.back().find("write of the spare at sector"), std::string::npos);
     }
     world->spare.on_write = nullptr;
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
