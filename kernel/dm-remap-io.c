@@ -98,8 +98,10 @@ static unsigned int request_sectors(struct request_queue *q)
 }
 
 /*
- * As much of @size bytes as one request takes: of a bio that is split, the first part can time out
- * while the last waits for room. Returns how much, and how long it @took.
+ * As much of @size bytes as one request takes, as a rule: of a bio that is split, the first part
+ * can time out while the last waits for room, and only a smaller try tells. (It is split yet where
+ * it begins within a block of the media, or the queue has limits besides those two.) Returns how
+ * much, and how long it @took.
  */
 static int bio_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
 		  void *buf, unsigned int size, blk_opf_t opf, unsigned long *took)
