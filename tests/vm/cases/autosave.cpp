@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 
 #include <chrono>
-#include <functional>
 #include <thread>
 
 #include "backing.h"
@@ -13,22 +12,15 @@
 #include "harness.h"
 #include "kernel_log.h"
 #include "remap.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr const char* kEnabled = "/sys/module/dm_remap/parameters/dm_remap_autosave_enabled";
 constexpr const char* kInterval = "/sys/module/dm_remap/parameters/dm_remap_autosave_interval";
-
-bool within(int seconds, const std::function<bool()>& condition) {
-    for (int i = 0; i < seconds * 20; i++) {
-        if (condition()) {
-            return true;
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return false;
-}
 
 int write_error(const char* path, const std::string& value) {
     try {
@@ -81,18 +73,18 @@ TEST_F(Autosave, SavesWhenDirtyAndOnlyThen) {
     EXPECT_EQ(remap_status(device).state, "DIRTY");
     // The interval of a minute gives way to the new one at once.
     write_value(kInterval, "1");
-    EXPECT_TRUE(within(5, [&] { return remap_status(device).state == "CLEAN"; }));
+    EXPECT_TRUE(within(5s, [&] { return remap_status(device).state == "CLEAN"; }));
     EXPECT_EQ(remap_status(device).number("saves"), 1U);
     EXPECT_EQ(remap_status(device).number("save_errors"), 0U);
-    std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::this_thread::sleep_for(3s);
     EXPECT_EQ(remap_status(device).number("saves"), 1U) << "nothing was dirty";
 
     write_value(kEnabled, "N");
     make_dirty(device);
-    std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::this_thread::sleep_for(3s);
     EXPECT_EQ(remap_status(device).state, "DIRTY");
     write_value(kEnabled, "Y");
-    EXPECT_TRUE(within(5, [&] { return remap_status(device).state == "CLEAN"; }));
+    EXPECT_TRUE(within(5s, [&] { return remap_status(device).state == "CLEAN"; }));
     EXPECT_EQ(remap_status(device).number("saves"), 2U);
 }
 
@@ -102,7 +94,7 @@ TEST_F(Autosave, WhatItSavesOutlivesTheDevice) {
     {
         const DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
         make_dirty(device);
-        EXPECT_TRUE(within(5, [&] { return remap_status(device).state == "CLEAN"; }));
+        EXPECT_TRUE(within(5s, [&] { return remap_status(device).state == "CLEAN"; }));
     }
     const DmDevice device("remap", remap_table(main.path(), spare.path()));
     EXPECT_EQ(remap_status(device).number("read_errors"), 1U);
@@ -119,13 +111,13 @@ TEST_F(Autosave, AFailedSaveIsSeenAndTriedAgain) {
         // Reads go on, writes fail.
         under.reload({{0, 32768, "flakey", plain + " 0 60 1 error_writes"}});
         write_value(kInterval, "1");
-        EXPECT_TRUE(within(8, [&] { return remap_status(device).number("save_errors") >= 2; }));
+        EXPECT_TRUE(within(8s, [&] { return remap_status(device).number("save_errors") >= 2; }));
         EXPECT_EQ(remap_status(device).mode, "ro");
         EXPECT_EQ(remap_status(device).state, "ERROR");
         EXPECT_GT(device.info().event_nr, events);
         EXPECT_TRUE(log.contains("autosave failed", 1000));
         under.reload({{0, 32768, "linear", plain}});
-        EXPECT_TRUE(within(8, [&] { return remap_status(device).mode == "rw"; }));
+        EXPECT_TRUE(within(8s, [&] { return remap_status(device).mode == "rw"; }));
         EXPECT_EQ(remap_status(device).state, "CLEAN");
     }
     register_spare(spare.path());

@@ -5,14 +5,13 @@
 
 #include <cerrno>
 #include <chrono>
-#include <functional>
-#include <thread>
 
 #include "backing.h"
 #include "block.h"
 #include "command.h"
 #include "harness.h"
 #include "stack.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
@@ -22,17 +21,6 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 constexpr unsigned kBreakerLimit = 8;
-
-bool within(std::chrono::seconds time, const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + time;
-    while (!done()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(100ms);
-    }
-    return true;
-}
 
 // A SCSI disk as main.
 class WholeDisk : public testing::Test {

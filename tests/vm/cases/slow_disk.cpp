@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
-#include <functional>
 #include <future>
 #include <iterator>
 #include <optional>
@@ -23,6 +22,7 @@
 #include "dm_device.h"
 #include "harness.h"
 #include "remap.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
@@ -64,13 +64,6 @@ class Setting {
     std::string before_;
 };
 
-// For a while, as nobody else can say anything meanwhile.
-void wait_until(const std::function<bool()>& done) {
-    for (int tries = 0; tries < 1000 && !done(); tries++) {
-        std::this_thread::sleep_for(10ms);
-    }
-}
-
 // Holds up all that is new to the queue, until it has nothing to do any more.
 class FrozenQueue {
   public:
@@ -79,7 +72,7 @@ class FrozenQueue {
               thread_id_ = gettid();
               const Setting freezes(kDepth, "16");
           }) {
-        wait_until([this] { return waits(); });
+        within(10s, [this] { return waits(); });
     }
     ~FrozenQueue() { thread_.join(); }
     FrozenQueue(const FrozenQueue&) = delete;
@@ -159,7 +152,7 @@ TEST_F(SlowMain, WaitsForItsQueue) {
     disk_.direct([&](const Request& request) {
         if (request.sector == kBad && request.number == 1) {
             other = write(kOther, kBlock);
-            wait_until([] { return read_value(kInFlight).ends_with(" 2"); });
+            within(10s, [] { return read_value(kInFlight).ends_with(" 2"); });
             frozen.emplace();
         }
         if (request.sector == kOther) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <thread>
 
 #include "harness.h"
+#include "within.h"
 
 namespace remap::vm {
 
@@ -91,14 +91,7 @@ uint64_t Stack::first_wrong(uint64_t sector, uint64_t count, const Buffer& buffe
 }
 
 bool Stack::has_event_after(uint32_t number, std::chrono::milliseconds moment) {
-    const auto deadline = std::chrono::steady_clock::now() + moment;
-    while (device().info().event_nr <= number) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return true;
+    return within(moment, [&] { return device().info().event_nr > number; });
 }
 
 void Stack::restart() {
