@@ -7,6 +7,7 @@
 
 #include <linux/completion.h>
 #include <linux/highmem.h>
+#include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/timekeeping.h>
 
@@ -351,6 +352,11 @@ static u64 op_uptime(void *ctx)
 	return ktime_get_seconds();
 }
 
+static u64 op_random(void *ctx)
+{
+	return get_random_u64();
+}
+
 static __printf(3, 4) void op_log(void *ctx, enum dm_remap_level level, const char *fmt, ...)
 {
 	struct dm_remap_device *d = ctx;
@@ -421,6 +427,7 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.write = op_write,
 	.now = op_now,
 	.uptime = op_uptime,
+	.random = op_random,
 	.log = op_log,
 	.drain = dm_remap_drain,
 	.stop = op_stop,

@@ -108,9 +108,7 @@ static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 {
 	if (e->flags & DM_REMAP_F_HELD)
 		return true;
-	return e->kind == DM_REMAP_PENDING && is_write_of_data(bio) &&
-	       !READ_ONCE(d->metadata.policy.no_auto_remap) &&
-	       READ_ONCE(d->metadata.mode) < DM_REMAP_MODE_RO;
+	return is_write_of_data(bio) && dm_remap_write_needs_redo(&d->metadata, e);
 }
 
 /*
@@ -240,7 +238,9 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	remember(bio, sector);
 
 	if (unlikely(must_wait(d, bio, &e))) {
-		/* A pending range is not held: the bio may have been counted on its way to main. */
+		/* Where the range is not held, the bio may have been counted on its way. */
+		if (marks & IO_SPARE_WRITE)
+			dm_remap_spare_write_ended(d, false);
 		inflight_leave(d, marks);
 		mark(bio, 0);
 		if (bio->bi_opf & REQ_NOWAIT)

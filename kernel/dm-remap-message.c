@@ -232,6 +232,8 @@ static int message_reset_breaker(struct message *m)
 	return 0;
 }
 
+#define SET_KEYS " read_retries, no_auto_remap, verify_spare_writes"
+
 /* "set <key> <value>": what the table line can say, at run time and until the next load. */
 static int message_set(struct message *m)
 {
@@ -239,7 +241,7 @@ static int message_set(struct message *m)
 	bool on;
 
 	if (m->argc != 2)
-		return bad(m, "expected: set read_retries <n>, or set no_auto_remap <0 or 1>");
+		return bad(m, "expected: set <key> <value>, with one of" SET_KEYS);
 	if (!strcmp(m->argv[0], "read_retries")) {
 		if (kstrtouint(m->argv[1], 10, &number) || number > DM_REMAP_MAX_READ_RETRIES)
 			return bad(m, "read_retries must be 0 to 100");
@@ -254,7 +256,14 @@ static int message_set(struct message *m)
 		WRITE_ONCE(m->d->metadata.policy.no_auto_remap, on);
 		return 0;
 	}
-	return bad(m, "unknown key; there are read_retries and no_auto_remap");
+	if (!strcmp(m->argv[0], "verify_spare_writes")) {
+		if (kstrtobool(m->argv[1], &on))
+			return bad(m, "verify_spare_writes must be 0 or 1");
+		m->t->features.policy.verify_spare_writes = on;
+		WRITE_ONCE(m->d->metadata.policy.verify_spare_writes, on);
+		return 0;
+	}
+	return bad(m, "unknown key; there are" SET_KEYS);
 }
 
 static const struct {
@@ -356,6 +365,7 @@ static void status_table(struct dm_remap_target *t, char *result, unsigned int m
 	const struct dm_remap_policy *policy = &t->features.policy;
 	unsigned int sz = 0;
 	unsigned int n = 2 + 2 * dm_remap_has_witness(t) + policy->no_auto_remap +
+			 policy->verify_spare_writes +
 			 2 * (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES);
 	uuid_t uuid;
 
@@ -368,6 +378,8 @@ static void status_table(struct dm_remap_target *t, char *result, unsigned int m
 		       t->features.witness.sequence);
 	if (policy->no_auto_remap)
 		DMEMIT(" no_auto_remap");
+	if (policy->verify_spare_writes)
+		DMEMIT(" verify_spare_writes");
 	if (policy->read_retries != DM_REMAP_DEFAULT_READ_RETRIES)
 		DMEMIT(" read_retries %u", policy->read_retries);
 }
@@ -382,9 +394,10 @@ static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
 	DMEMIT_TARGET_NAME_VERSION(ti->type);
 	DMEMIT(",main_device_name=%s,main_start=%llu,spare_device_name=%s,uuid=%pUb",
 	       t->main->name, (u64)t->device->main_start, t->spare->name, &uuid);
-	DMEMIT(",no_auto_remap=%c,read_retries=%u,witness=%llu:%llu;",
+	DMEMIT(",no_auto_remap=%c,read_retries=%u,witness=%llu:%llu,verify_spare_writes=%c;",
 	       t->features.policy.no_auto_remap ? 'y' : 'n', t->features.policy.read_retries,
-	       t->features.witness.generation, t->features.witness.sequence);
+	       t->features.witness.generation, t->features.witness.sequence,
+	       t->features.policy.verify_spare_writes ? 'y' : 'n');
 }
 
 void dm_remap_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,

@@ -62,6 +62,10 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		t->features.policy.no_auto_remap = true;
 		return 0;
 	}
+	if (!strcmp(word, "verify_spare_writes")) {
+		t->features.policy.verify_spare_writes = true;
+		return 0;
+	}
 	if (!strcmp(word, "uuid"))
 		return parse_uuid(t, as);
 	if (!strcmp(word, "witness"))
@@ -70,7 +74,7 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		return parse_read_retries(t, as);
 	DMERR("unknown feature argument \"%s\"", word);
 	t->ti->error =
-		"unknown feature; there are format, uuid, witness, no_auto_remap, read_retries";
+		"unknown feature; there are format, uuid, witness, no_auto_remap, read_retries, verify_spare_writes";
 	return -EINVAL;
 }
 
@@ -87,7 +91,7 @@ static int check_witness_words(struct dm_remap_target *t)
 
 static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 {
-	static const struct dm_arg group = { 0, 8, "number of feature arguments must be 0 to 8" };
+	static const struct dm_arg group = { 0, 9, "number of feature arguments must be 0 to 9" };
 	struct dm_arg_set features;
 	unsigned int n;
 	int ret;

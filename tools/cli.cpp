@@ -100,6 +100,8 @@ void add_create(CLI::App& app, Action& action) {
                "How often a read that failed is tried again");
     verb->add_flag("--no-auto-remap", options->no_auto_remap,
                    "Record errors, and relocate nothing by itself");
+    verb->add_flag("--verify-spare-writes", options->verify_spare_writes,
+                   "Read back each write to the spare: slower, for a card or a stick");
     CLI::Option* read_only = verb->add_flag("--readonly", options->read_only,
                                             "Map read-only; nothing is written anywhere");
     verb->add_flag("--format", options->format, "Format the spare first, if it is blank")

@@ -157,6 +157,7 @@ Result<NewDevice> prepare(const CreateOptions& options) {
                              .uuid = uuid,
                              .witness = *witness ? std::optional((*witness)->least) : std::nullopt,
                              .no_auto_remap = options.no_auto_remap,
+                             .verify_spare_writes = options.verify_spare_writes,
                              .read_retries = options.read_retries};
     return NewDevice{.name = options.name,
                      .uuid = device_uuid(uuid, options.name),

@@ -37,6 +37,7 @@ struct CreateOptions {
     std::optional<std::uint64_t> length;  // sectors; default: to the end of main
     std::optional<std::uint64_t> read_retries;
     bool no_auto_remap = false;
+    bool verify_spare_writes = false;
     bool read_only = false;
     bool format = false;
     std::string witness = {};  // a file; empty: none

@@ -39,6 +39,7 @@ const dm_remap_ops& CoreIo::ops() {
         .write = &CoreIo::write,
         .now = &CoreIo::now,
         .uptime = nullptr,  // moves no data
+        .random = nullptr,  // activates nothing
         .log = &CoreIo::log,
         .drain = nullptr,
         .stop = nullptr,

@@ -107,6 +107,7 @@ Json to_json(const RemapDevice& device) {
                  {"spare", device_path(device.table.spare)},
                  {"spare_uuid", null_if_empty(device.table.uuid)},
                  {"auto_remap", !device.table.no_auto_remap},
+                 {"verify_spare_writes", device.table.verify_spare_writes},
                  {"needs_attention", !attention.empty()},
                  {"attention", attention},
                  {"mode", mode_name(device.status.mode)},

@@ -38,6 +38,10 @@ Result<void> take_feature(std::vector<std::string_view>& words, TableParams& par
         params.no_auto_remap = true;
         return {};
     }
+    if (word == "verify_spare_writes") {
+        params.verify_spare_writes = true;
+        return {};
+    }
     if (word != "uuid" && word != "witness" && word != "read_retries") {
         params.other.emplace_back(word);
         return {};
@@ -92,6 +96,9 @@ std::string write_table_params(const TableParams& params) {
     }
     if (params.no_auto_remap) {
         features.emplace_back("no_auto_remap");
+    }
+    if (params.verify_spare_writes) {
+        features.emplace_back("verify_spare_writes");
     }
     if (params.read_retries) {
         features.insert(features.end(), {"read_retries", std::to_string(*params.read_retries)});

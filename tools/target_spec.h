@@ -35,6 +35,7 @@ struct TableParams {
     std::string uuid = {};  // of the spare; empty: any
     std::optional<Witness> witness = {};
     bool no_auto_remap = false;
+    bool verify_spare_writes = false;
     std::optional<std::uint64_t> read_retries = {};
     std::vector<std::string> other = {};  // words of newer modules, as they stand
 

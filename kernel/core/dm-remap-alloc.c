@@ -36,6 +36,19 @@ void dm_remap_alloc_exit(struct dm_remap_alloc *a)
 	mutex_destroy(&a->lock);
 }
 
+void dm_remap_alloc_swap(struct dm_remap_alloc *a, struct dm_remap_alloc *b)
+{
+	mutex_lock(&a->lock);
+	swap(a->start, b->start);
+	swap(a->granularity, b->granularity);
+	swap(a->units, b->units);
+	swap(a->nr_pages, b->nr_pages);
+	swap(a->free, b->free);
+	swap(a->cursor, b->cursor);
+	swap(a->page, b->page);
+	mutex_unlock(&a->lock);
+}
+
 static struct dm_remap_alloc_page *page_want(struct dm_remap_alloc *a, u64 index)
 {
 	if (!a->page[index])

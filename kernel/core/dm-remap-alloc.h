@@ -32,6 +32,9 @@ struct dm_remap_alloc {
 int dm_remap_alloc_init(struct dm_remap_alloc *a, u64 start, u64 end, u32 granularity);
 void dm_remap_alloc_exit(struct dm_remap_alloc *a);
 
+/* Each holds what the other did. @b is the caller's alone. */
+void dm_remap_alloc_swap(struct dm_remap_alloc *a, struct dm_remap_alloc *b);
+
 /*
  * Takes a run of 1 to @sectors sectors, the first that is found: *sector and
  * *taken. 0, -ENOSPC or -ENOMEM.

@@ -241,6 +241,7 @@ void dm_remap_super_encode(void *block, const struct dm_remap_super *sb, int rep
 	d->table_crc = cpu_to_le32(sb->table_crc);
 	d->table_generation = cpu_to_le64(sb->table_generation);
 	d->activation_sequence = cpu_to_le64(sb->activation_sequence);
+	d->nonce = cpu_to_le64(sb->nonce);
 	d->records = cpu_to_le64(sb->records);
 	d->journal_start = cpu_to_le64(sb->journal_start);
 	main_id_encode(d, &sb->main);
@@ -288,6 +289,7 @@ enum dm_remap_verdict dm_remap_super_decode(struct dm_remap_super *sb, const voi
 	sb->generation = le64_to_cpu(h->sequence);
 	sb->activation = le64_to_cpu(h->activation);
 	sb->activation_sequence = le64_to_cpu(d->activation_sequence);
+	sb->nonce = le64_to_cpu(d->nonce);
 	sb->journal_chain = le32_to_cpu(h->chain);
 	sb->layout.device_blocks = le64_to_cpu(h->device_blocks);
 	sb->layout.journal_blocks = le32_to_cpu(d->journal_blocks);
@@ -419,4 +421,20 @@ enum dm_remap_verdict dm_remap_block_verdict(const struct dm_remap_disk_block *b
 	    le64_to_cpu(h->device_blocks) != sb->layout.device_blocks)
 		return DM_REMAP_DAMAGED;
 	return DM_REMAP_VALID;
+}
+
+bool dm_remap_table_block_is(const struct dm_remap_disk_block *block,
+			     const struct dm_remap_super *sb, u64 start, u32 index)
+{
+	return dm_remap_block_verdict(block, DM_REMAP_TABLE, sb, start + index) ==
+		       DM_REMAP_VALID &&
+	       le64_to_cpu(block->header.sequence) == sb->table_generation &&
+	       le32_to_cpu(block->header.chain) == index;
+}
+
+u32 dm_remap_table_crc(u32 crc, const struct dm_remap_disk_block *block, u64 at)
+{
+	__le32 chain = cpu_to_le32(dm_remap_chain_value(block, at));
+
+	return dm_remap_crc32(crc, (const u8 *)&chain, sizeof(chain));
 }

@@ -49,6 +49,7 @@ struct dm_remap_super {
 	u64 generation;
 	u64 activation;
 	u64 activation_sequence;	/* the first that this activation writes */
+	u64 nonce;			/* of whoever activated it; 0: by an older module */
 	struct dm_remap_layout layout;
 	u32 compat;
 	u32 compat_ro;
@@ -139,6 +140,12 @@ void dm_remap_block_seal(struct dm_remap_disk_block *block, u64 at);
 enum dm_remap_verdict dm_remap_block_verdict(const struct dm_remap_disk_block *block,
 					     enum dm_remap_block_type type,
 					     const struct dm_remap_super *sb, u64 at);
+
+/* Is @block number @index of the table that @sb names, in the copy that begins at @start? */
+bool dm_remap_table_block_is(const struct dm_remap_disk_block *block,
+			     const struct dm_remap_super *sb, u64 start, u32 index);
+/* The table's CRC so far, @crc, with one more block, which lies at @at in replica 0. */
+u32 dm_remap_table_crc(u32 crc, const struct dm_remap_disk_block *block, u64 at);
 
 /* @size: at least 1. */
 bool dm_remap_is_zero(const void *p, size_t size);

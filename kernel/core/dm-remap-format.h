@@ -21,6 +21,7 @@
 #define DM_REMAP_BLOCK_SIZE		4096
 #define DM_REMAP_BLOCK_SECTORS		(DM_REMAP_BLOCK_SIZE / DM_REMAP_SECTOR_SIZE)
 #define DM_REMAP_REPLICAS		2
+#define DM_REMAP_ALL_REPLICAS		3	/* a bit for each */
 #define DM_REMAP_UUID_SIZE		16
 #define DM_REMAP_ENTRIES_PER_BLOCK	126
 #define DM_REMAP_MAX_RECORDS		(8u << 20)	/* the format's own ceiling */
@@ -168,7 +169,8 @@ struct dm_remap_disk_superblock {
 	__le64 counter[DM_REMAP_MAX_COUNTERS];	/* 248 */
 	__le64 table_generation;		/* 344: sequence of the active table's blocks */
 	__le64 activation_sequence;		/* 352: first sequence of header.activation */
-	u8 pad2[152];				/* 360: 0 */
+	__le64 nonce;				/* 360: of header.activation; 0: none */
+	u8 pad2[144];				/* 368: 0 */
 } __packed;					/* 512 bytes */
 
 static_assert(sizeof(struct dm_remap_disk_header) == 64, "header");
@@ -177,6 +179,6 @@ static_assert(sizeof(struct dm_remap_disk_block) == DM_REMAP_BLOCK_SIZE, "block"
 static_assert(sizeof(struct dm_remap_disk_superblock) == DM_REMAP_SECTOR_SIZE, "superblock");
 static_assert(offsetof(struct dm_remap_disk_superblock, main_id) == 152, "main_id");
 static_assert(offsetof(struct dm_remap_disk_superblock, counter) == 248, "counter");
-static_assert(offsetof(struct dm_remap_disk_superblock, pad2) == 360, "pad2");
+static_assert(offsetof(struct dm_remap_disk_superblock, pad2) == 368, "pad2");
 
 #endif /* DM_REMAP_FORMAT_H */

@@ -26,6 +26,12 @@ struct dm_remap_doubt {
 	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
 };
 
+/* There was no memory, or somebody interrupted it: that says nothing about the spare. */
+static inline bool dm_remap_may_try_again(int error)
+{
+	return error == -ENOMEM || error == -EINTR || error == -EAGAIN;
+}
+
 static inline int dm_remap_blocks_read(struct dm_remap_metadata *md, u64 block, u32 n, void *buf)
 {
 	return md->ops->read(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
@@ -38,6 +44,17 @@ static inline int dm_remap_blocks_write(struct dm_remap_metadata *md, u64 block,
 	return md->ops->write(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
 			      n * DM_REMAP_BLOCK_SECTORS, buf, flags | DM_REMAP_META);
 }
+
+/*
+ * Writes to the spare, then reads back into @back, which has as much room. 0, a negative errno
+ * of either, or -EIO: the spare holds something else. Of a failed write it is not known what the
+ * spare holds.
+ */
+int dm_remap_spare_write_checked(struct dm_remap_metadata *md, u64 sector, u32 sectors,
+				 const void *buf, unsigned int flags, void *back);
+/* The same for one block of metadata. */
+int dm_remap_block_write_checked(struct dm_remap_metadata *md, u64 block, const void *buf,
+				 unsigned int flags, void *back);
 
 /* dm_remap_table_lookup as a reader of its own. */
 static inline void dm_remap_look(struct dm_remap_metadata *md, u64 sector, u64 sectors,
@@ -90,5 +107,68 @@ void dm_remap_doubts_drop(struct dm_remap_metadata *md);
 
 /* Sets the mode and says so in the log. commit_lock held, or not yet active. */
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);
+
+/* ---- dm-remap-owner.c ---- */
+
+/*
+ * Reads both superblocks. 0: the spare is ours; -ESTALE: another system's; -EIO: one of them is
+ * not what it was, which is the spare's own fault, and it is to be written anew. May be called
+ * with commit_lock or checkpoint_lock held.
+ */
+int dm_remap_look_at_supers(struct dm_remap_metadata *md);
+/* The spare is another system's: mode `fail`, for good. commit_lock held. */
+void dm_remap_taken(struct dm_remap_metadata *md);
+/*
+ * Before metadata is written: 0, or -ESTALE and mode `fail`. The spare's own faults are seen to by
+ * the write. Takes commit_lock.
+ */
+int dm_remap_look_before_writing(struct dm_remap_metadata *md);
+/*
+ * Before data is written, or a commit begins: the same, but only where no look was had in this
+ * second. Who has slept, or was stopped, may have missed that others took the spare. 0 or -EROFS.
+ */
+int dm_remap_look_after_pause(struct dm_remap_metadata *md);
+
+/* Both superblocks hold the current generation; only then may there be a next. checkpoint_lock. */
+int dm_remap_supers_equalise(struct dm_remap_metadata *md);
+/*
+ * @next becomes the current generation: superblock 1, then superblock 0. -ESTALE: another system
+ * has taken the spare in between. checkpoint_lock held.
+ */
+int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *next);
+
+/* An activation begins: it draws its nonce. checkpoint_lock held. */
+void dm_remap_claim_begin(struct dm_remap_metadata *md);
+/*
+ * Puts the nonce into both superblocks, unless that is done, and looks whether what was loaded is
+ * still all there is. 0; -ESTALE: it is not, or another system does the same now; -EUCLEAN: that
+ * cannot be told; or another errno. The superblocks agree; checkpoint_lock held.
+ */
+int dm_remap_claim(struct dm_remap_metadata *md);
+
+/* ---- dm-remap-checkpoint.c ---- */
+
+/*
+ * What the next superblocks say, where it differs from those on the disk. The first
+ * ones after the claim carry the activation's number, be it that of activate or, after the spare
+ * could not be written then, of a checkpoint: no commit comes before.
+ */
+struct dm_remap_super dm_remap_super_next(const struct dm_remap_metadata *md, u32 state);
+/* A checkpoint; what else the new superblocks say is in @next already. checkpoint_lock held. */
+int dm_remap_checkpoint_as(struct dm_remap_metadata *md, struct dm_remap_super *next);
+/* No record can be made durable any more: mode `ro`, or `fail` where @why is -ESTALE. */
+void dm_remap_spare_given_up(struct dm_remap_metadata *md, int why);
+enum dm_remap_mode dm_remap_mode_of_copies(const struct dm_remap_super *sb);
+
+/* ---- dm-remap-activate.c, dm-remap-load.c ---- */
+
+/*
+ * Is all that was acknowledged in what was loaded? 0; -ESTALE: the journal has grown since;
+ * -EUCLEAN: it cannot be read; or what dm_remap_may_try_again() knows.
+ */
+int dm_remap_journal_unchanged(struct dm_remap_metadata *md);
+/* As dm_remap_load, but next_sequence and chain are all that @md has then: no record. */
+int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
+			  struct dm_remap_report *report);
 
 #endif /* DM_REMAP_INTERNAL_H */

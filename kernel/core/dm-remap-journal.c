@@ -284,7 +284,7 @@ static int journal_write(struct dm_remap_metadata *md, const struct dm_remap_rec
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		at = dm_remap_journal_at(&md->sb.layout, r, sequence);
 		dm_remap_block_seal(block, at);
-		ret = dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+		ret = dm_remap_block_write_checked(md, at, block, DM_REMAP_FUA, md->journal_back);
 		if (ret) {
 			dm_remap_log(md, DM_REMAP_LOG_ERR,
 				     "journal sequence %llu: replica %d cannot be written (%d)",
@@ -324,7 +324,7 @@ static int withdrawal_write(struct dm_remap_metadata *md, u64 sequence, int repl
 	lockdep_assert_held(&md->commit_lock);
 	dm_remap_header_fill(&block->header, DM_REMAP_JOURNAL, &md->sb, sequence, md->chain, 0);
 	dm_remap_block_seal(block, at);
-	return dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+	return dm_remap_block_write_checked(md, at, block, DM_REMAP_FUA, md->journal_back);
 }
 
 /*
@@ -362,7 +362,7 @@ static int last_commit_write(struct dm_remap_metadata *md)
 	if (from == at)
 		at = dm_remap_journal_at(layout, 1, sequence);
 	dm_remap_block_seal(block, at);
-	ret = dm_remap_blocks_write(md, at, 1, block, DM_REMAP_FUA);
+	ret = dm_remap_block_write_checked(md, at, block, DM_REMAP_FUA, md->journal_back);
 	if (ret)
 		dm_remap_block_seal(block, from);
 	return ret;
@@ -464,7 +464,11 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 	if (ret)
 		return ret;
 	ret = journal_write(md, entry, n, &mark, &chain);
+	/* Not before: who takes the spare now, and reads the journal, finds this in it. */
+	ret = ret ?: dm_remap_look_at_supers(md);
 	WRITE_ONCE(md->next_sequence, md->next_sequence + 1);
+	if (ret == -ESTALE)
+		dm_remap_taken(md);
 	if (ret) {
 		commit_failed(md, &c, entry, n);
 		return -EUCLEAN;
@@ -503,8 +507,10 @@ static int commit_with_tries(struct dm_remap_metadata *md, const struct dm_remap
 {
 	u64 sequence = 0;
 	unsigned int tries;
-	int ret = 0;
+	int ret = dm_remap_look_after_pause(md);
 
+	if (ret)
+		return ret;
 	for (tries = 0; tries < COMMIT_TRIES; tries++) {
 		/* After a failed try this is what passes the bad slot, and settles the doubt. */
 		ret = commit_begin(md);

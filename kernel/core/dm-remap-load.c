@@ -18,6 +18,7 @@ struct loader {
 	struct dm_remap_metadata *md;
 	struct dm_remap_report *report;
 	u64 spare_blocks;			/* the device as it is now */
+	bool journal_alone;			/* records are not asked for */
 	struct dm_remap_super sb[DM_REMAP_REPLICAS];
 	void *block;				/* while the superblocks are looked for */
 	void *buf[DM_REMAP_REPLICAS];		/* a batch of table blocks */
@@ -140,6 +141,19 @@ static bool same_content(const struct dm_remap_super *a, const struct dm_remap_s
 	return !memcmp(a, b, sizeof(*a));
 }
 
+/*
+ * Two systems that claimed the spare at once left one superblock each: they differ in who says
+ * so, and when. Neither has gone on from there, or it would have found the other.
+ */
+static bool both_claimed(const struct dm_remap_super *a, const struct dm_remap_super *b)
+{
+	struct dm_remap_super same = *b;
+
+	same.nonce = a->nonce;
+	same.written_time = a->written_time;
+	return same_content(a, &same);
+}
+
 /* Both superblocks are valid: do they belong together? Returns the newer's index, or an error. */
 static int pair_supers(struct loader *l)
 {
@@ -156,7 +170,7 @@ static int pair_supers(struct loader *l)
 	if (apart > 1 || memcmp(&a->layout, &b->layout, sizeof(a->layout)))
 		return refuse(l, -EUCLEAN,
 			      "the superblocks of the spare are from different times; see dm-remapctl check");
-	if (!apart && !same_content(a, b))
+	if (!apart && !both_claimed(a, b))
 		return refuse(l, -EUCLEAN,
 			      "the superblocks of the spare contradict each other; see dm-remapctl check");
 	l->report->lagging = apart;
@@ -184,7 +198,8 @@ static int choose_super(struct loader *l)
 		return chosen;
 
 	md->sb = l->sb[chosen];
-	md->sb_holders = head && tail && !l->report->lagging ? 3 : 1 << chosen;
+	md->sb_holders = head && tail && same_content(&l->sb[0], &l->sb[1]) ?
+			 DM_REMAP_ALL_REPLICAS : 1 << chosen;
 	md->oldest_start = md->sb.journal_start;
 	if (head && tail)
 		md->oldest_start = min_t(u64, l->sb[0].journal_start, l->sb[1].journal_start);
@@ -209,14 +224,11 @@ static const struct dm_remap_disk_block *table_block(struct loader *l, u32 first
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		const struct dm_remap_disk_block *block =
 			(const struct dm_remap_disk_block *)l->buf[r] + i;
-		u64 at = dm_remap_table_at(&sb->layout, r, sb->active_table) + first + i;
+		u64 start = dm_remap_table_at(&sb->layout, r, sb->active_table);
 
 		if (!(sb->table_copies & (1 << r)))
 			continue;
-		if (l->unreadable[r][i] ||
-		    dm_remap_block_verdict(block, DM_REMAP_TABLE, sb, at) != DM_REMAP_VALID ||
-		    le64_to_cpu(block->header.sequence) != sb->table_generation ||
-		    le32_to_cpu(block->header.chain) != first + i)
+		if (l->unreadable[r][i] || !dm_remap_table_block_is(block, sb, start, first + i))
 			l->report->replica[r].bad_table_blocks++;
 		else if (!best)
 			best = block;
@@ -275,13 +287,11 @@ static int load_batch(struct loader *l, struct builds *b, u32 first, u32 n, u32 
 	}
 	for (i = 0; i < n; i++) {
 		const struct dm_remap_disk_block *block = table_block(l, first, i);
-		__le32 chain;
 
 		if (!block)
 			return refuse(l, -EUCLEAN,
 				      "a block of the table is lost in every copy; see dm-remapctl check");
-		chain = cpu_to_le32(dm_remap_chain_value(block, at[0] + i));
-		*crc = dm_remap_crc32(*crc, (const u8 *)&chain, sizeof(chain));
+		*crc = dm_remap_table_crc(*crc, block, at[0] + i);
 		l->records += le16_to_cpu(block->header.count);
 		for (k = 0; k < le16_to_cpu(block->header.count); k++) {
 			ret = load_record(l, b, &block->entry[k]);
@@ -461,7 +471,7 @@ static int replay_block(struct loader *l, const struct dm_remap_disk_block *bloc
 	struct dm_remap_metadata *md = l->md;
 	u32 k;
 
-	for (k = 0; k < le16_to_cpu(block->header.count); k++) {
+	for (k = 0; !l->journal_alone && k < le16_to_cpu(block->header.count); k++) {
 		struct dm_remap_record r;
 		const char *wrong;
 		int ret = load_stop(l);
@@ -490,6 +500,7 @@ static void note_copies(struct loader *l, u64 sequence, u32 i, int winner)
 
 	l->report->one_sided = !slot_holds(l, other, sequence) ||
 			       other->activation != l->slot[winner][i].activation;
+	l->report->other_unread = other->verdict == DM_REMAP_UNREADABLE;
 	if (l->report->one_sided)
 		l->report->replica[!winner].bad_journal_blocks++;
 }
@@ -717,7 +728,7 @@ static int doubt_between_ends(struct loader *l)
 	int r, ret;
 	u32 i;
 
-	if (md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1 || l->report->replayed ||
+	if (md->sb_holders == DM_REMAP_ALL_REPLICAS || l->report->replayed ||
 	    sb->generation != sb->table_generation)
 		return 0;
 	ret = min_t(int, doubt_withdrawn(l, sequence, sequence), 0);
@@ -737,7 +748,7 @@ static int doubt_between_ends(struct loader *l)
 	return ret;
 }
 
-static int load_journal(struct loader *l)
+static int read_journal(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	u32 n = md->sb.layout.journal_blocks;
@@ -798,7 +809,7 @@ static int mark_taken(struct loader *l)
 /* The end that does not have the last generation, or the last commit, may be the one that stays. */
 static void set_witness(struct dm_remap_metadata *md)
 {
-	bool both = md->sb_holders == (1 << DM_REMAP_REPLICAS) - 1;
+	bool both = md->sb_holders == DM_REMAP_ALL_REPLICAS;
 
 	md->witness.generation = md->sb.generation;
 	if (!both && md->witness.generation)
@@ -817,10 +828,11 @@ static int load_all(struct loader *l, u64 main_sectors)
 		return ret;
 	md->main_sectors = main_sectors ?: min_t(u64, md->sb.main.sectors - md->sb.main.start,
 						 DM_REMAP_MAX_SECTORS);
-	ret = load_table(l);
-	ret = ret ?: load_journal(l);
-	ret = ret ?: check_room(l);
-	ret = ret ?: mark_taken(l);
+	ret = l->journal_alone ? 0 : load_table(l);
+	ret = ret ?: read_journal(l);
+	if (ret || l->journal_alone)
+		return ret;
+	ret = check_room(l) ?: mark_taken(l);
 	if (ret)
 		return ret;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
@@ -830,13 +842,14 @@ static int load_all(struct loader *l, u64 main_sectors)
 	return 0;
 }
 
-int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
-		  struct dm_remap_report *report)
+static int load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+		struct dm_remap_report *report, bool journal_alone)
 {
 	struct loader l = {
 		.md = md,
 		.report = report,
 		.spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS,
+		.journal_alone = journal_alone,
 	};
 	int r, ret;
 
@@ -862,6 +875,19 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 	if (ret == -ENOMEM)
 		report->refusal = "not enough memory to load the metadata";
 	return ret;
+}
+
+int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+		  struct dm_remap_report *report)
+{
+	return load(md, spare_sectors, main_sectors, report, false);
+}
+
+int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
+			  struct dm_remap_report *report)
+{
+	/* What an entry says of main is not looked at. */
+	return load(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
 }
 
 /* ---- main's identity ---- */

@@ -60,7 +60,7 @@ static int for_chunks(struct dm_remap_mover *m, u64 start, u64 length,
 	while (!ret && length) {
 		u32 n = chunk_at(start, length, most);
 
-		ret = dm_remap_may_move(md) ?: md->ops->stop(md->ctx);
+		ret = dm_remap_may_move_now(md) ?: md->ops->stop(md->ctx);
 		ret = ret ?: one_chunk(m, start, n, chunk);
 		if (ret == TRY_LESS) {
 			while (most >= n)

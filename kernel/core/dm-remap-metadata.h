@@ -13,8 +13,8 @@
  * load only reads; activate is the first that writes. All functions may sleep and
  * do I/O through the operations unless they say otherwise.
  *
- * Locks, outermost first: move_lock, checkpoint_lock, commit_lock, then those of table and
- * allocator. The functions here take what they need.
+ * Locks, outermost first: move_lock, checkpoint_lock, commit_lock, super_lock, then those of
+ * table and allocator. The functions here take what they need.
  */
 #ifndef DM_REMAP_METADATA_H
 #define DM_REMAP_METADATA_H
@@ -62,6 +62,7 @@ struct dm_remap_ops {
 		     unsigned int flags);
 	u64 (*now)(void *ctx);		/* seconds since 1970 UTC; people set it */
 	u64 (*uptime)(void *ctx);	/* seconds since some time; nobody sets it */
+	u64 (*random)(void *ctx);	/* any number, that no other system draws */
 	void (*log)(void *ctx, enum dm_remap_level level, const char *fmt, ...) __printf(3, 4);
 
 	/*
@@ -89,7 +90,8 @@ enum dm_remap_mode {
 	DM_REMAP_MODE_RW,
 	DM_REMAP_MODE_DEGRADED,		/* one table copy is known bad, and said so on disk */
 	DM_REMAP_MODE_RO,		/* no record can be made durable */
-	DM_REMAP_MODE_FAIL,		/* not loaded */
+	/* Not loaded, or another system has taken the spare: all I/O fails. */
+	DM_REMAP_MODE_FAIL,
 };
 
 /* What was found wrong with one replica when it was read. */
@@ -103,7 +105,8 @@ struct dm_remap_replica_report {
 struct dm_remap_report {
 	struct dm_remap_replica_report replica[DM_REMAP_REPLICAS];
 	bool lagging;			/* the superblocks are one generation apart */
-	bool one_sided;			/* the last commit had reached one replica alone */
+	bool one_sided;			/* the last commit had reached one replica alone, */
+	bool other_unread;		/* or its other copy cannot be read */
 	u64 replayed;			/* journal blocks */
 	bool end_unread;		/* one more may be where replica 0 cannot be read */
 	/*
@@ -119,6 +122,7 @@ struct dm_remap_doubt;
 struct dm_remap_policy {
 	unsigned int read_retries;	/* more tries before a block counts as unreadable */
 	bool no_auto_remap;		/* record what is bad, move nothing by itself */
+	bool verify_spare_writes;	/* read back what is written to mapped ranges, too */
 };
 
 enum dm_remap_direction {
@@ -161,10 +165,16 @@ struct dm_remap_metadata {
 	struct mutex move_lock;		/* one mover of data at a time */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 
-	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb writing */
+	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
+	void *sb_back;			/* a block, to read back into */
+	u64 looked;			/* when they were read last, as ops->now() */
+
+	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects what follows, and sb */
+	u64 nonce;			/* of this activation */
 	bool numbered;			/* sb has the number of this activation */
+	bool owned;			/* some number of ours has been on both, since the load */
 	bool heal;			/* table and journal on the disk are to be written anew */
 	struct dm_remap_main_id main;	/* what sb is to say of main from then on */
 	void *table_buf;		/* checkpoint's batch of blocks */
@@ -172,6 +182,7 @@ struct dm_remap_metadata {
 
 	struct mutex commit_lock;	/* one commit at a time; protects what follows */
 	enum dm_remap_mode mode;
+	bool taken;			/* by another system; never taken back */
 	u64 main_sectors;		/* of the mapped device */
 	u64 next_sequence;
 	u32 chain;			/* chain value of the last commit that did not fail */
@@ -180,6 +191,7 @@ struct dm_remap_metadata {
 	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */
 	struct dm_remap_doubt *doubt_reserve;
 	struct dm_remap_disk_block *journal_buf;
+	void *journal_back;		/* a block, to read back into */
 	/* Ranges soft_first to soft_next - 1 of a ring; soft_saved: of the next superblock. */
 	struct dm_remap_soft soft[DM_REMAP_SOFT_RANGES];
 	u64 soft_first;
@@ -257,11 +269,13 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
 			   const struct dm_remap_witness *least, struct dm_remap_report *report);
 
 /*
- * Takes the spare into use: heals what @report says of it, makes a new
- * activation number durable on both superblocks, records @main (may be NULL:
- * unchanged) as main's identity. Also after deactivate, without another load; then
+ * Takes the spare into use: claims it (dm-remap-owner.c), heals what @report says of it, makes a
+ * new activation number durable on both superblocks, records @main (may be NULL:
+ * unchanged) as main's identity. If another system has used it since it was loaded, it is loaded
+ * again; where it was active before (@report is NULL), the mode becomes FAIL instead. Also after deactivate, without another load; then
  * @report is NULL. If the spare cannot be written, mode becomes RO and existing
- * records are served: that is no failure. Returns 0; -ENOMEM, and may be tried again; or
+ * records are served: that is no failure. Returns 0; -ENOMEM, -EINTR or -EAGAIN, and may be tried
+ * again; -EBUSY: another system is taking it into use at the same time; what load refuses with; or
  * -EIO: it cannot be written, and it cannot be told whether there is one more commit. What
  * is written to main now would be lost under a record that turns up later.
  */

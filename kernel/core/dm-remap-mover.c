@@ -20,10 +20,11 @@ struct dm_remap_mover *dm_remap_mover_alloc(struct dm_remap_metadata *md, u32 se
 	m->md = md;
 	m->buf = dm_remap_zalloc(dm_remap_bytes(sectors));
 	m->check = dm_remap_zalloc(dm_remap_bytes(sectors));
+	m->back = dm_remap_zalloc(dm_remap_bytes(sectors));
 	m->fate[0] = dm_remap_zalloc(sectors);
 	m->fate[1] = dm_remap_zalloc(sectors);
 	m->control = dm_remap_zalloc(2 * DM_REMAP_BLOCK_SIZE);
-	if (m->buf && m->check && m->fate[0] && m->fate[1] && m->control)
+	if (m->buf && m->check && m->back && m->fate[0] && m->fate[1] && m->control)
 		return m;
 	dm_remap_mover_free(m);
 	return NULL;
@@ -35,6 +36,7 @@ void dm_remap_mover_free(struct dm_remap_mover *m)
 		return;
 	dm_remap_free(m->buf);
 	dm_remap_free(m->check);
+	dm_remap_free(m->back);
 	dm_remap_free(m->fate[0]);
 	dm_remap_free(m->fate[1]);
 	dm_remap_free(m->control);
@@ -236,13 +238,14 @@ struct put {
 };
 
 /*
- * Durable when it returns, by itself. A flush later would report a block that the
+ * Durable when it returns, by itself, and read back. A flush later would report a block that the
  * spare's cache could not write, but not which, and only once.
  */
 static int put_write(struct put *p, u64 spare, u32 sectors)
 {
 	struct dm_remap_metadata *md = p->m->md;
-	int ret = md->ops->write(md->ctx, DM_REMAP_SPARE, spare, sectors, p->data, DM_REMAP_FUA);
+	int ret = dm_remap_spare_write_checked(md, spare, sectors, p->data, DM_REMAP_FUA,
+					       p->m->back);
 
 	if (ret)
 		dm_remap_count(md, DM_REMAP_WRITE_ERRORS, 1);
@@ -314,7 +317,7 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 {
 	struct put p = { .m = m, .reason = reason, .main = main, .left = sectors, .data = data };
 	struct dm_remap_alloc *alloc = &m->md->alloc;
-	int ret = dm_remap_may_move(m->md) ?: commit_if_many(m);
+	int ret = dm_remap_may_move_now(m->md) ?: commit_if_many(m);
 
 	while (!ret && p.left) {
 		u64 spare;

@@ -24,7 +24,8 @@ enum dm_remap_block_fate {
 struct dm_remap_mover {
 	struct dm_remap_metadata *md;
 	u8 *buf;			/* data of a request or chunk */
-	u8 *check;			/* as much again, to read back into */
+	u8 *check;			/* as much again, for what main reads back */
+	u8 *back;			/* and again, for what the spare does */
 	u8 *fate[2];			/* enum dm_remap_block_fate, one for each block of it */
 	u8 *control;			/* 4 KiB, and as much again to read back into */
 	/* Main has done something in this direction since the last block that failed there. */
@@ -56,6 +57,12 @@ static inline u32 dm_remap_granularity(const struct dm_remap_metadata *md)
 static inline int dm_remap_may_move(const struct dm_remap_metadata *md)
 {
 	return READ_ONCE(md->mode) >= DM_REMAP_MODE_RO ? -EROFS : 0;
+}
+
+/* The same, just before that is done: the spare may be another system's by now. */
+static inline int dm_remap_may_move_now(struct dm_remap_metadata *md)
+{
+	return dm_remap_may_move(md) ?: dm_remap_look_after_pause(md);
 }
 
 /* ---- dm-remap-mover.c ---- */

@@ -31,6 +31,12 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 	return m->error;
 }
 
+/* Another system has the spare, and its records are not those in memory. */
+static bool gone(const struct dm_remap_mover *m)
+{
+	return READ_ONCE(m->md->mode) == DM_REMAP_MODE_FAIL;
+}
+
 /*
  * In blocks the rest of a range counts for nothing, and a write of less than a block would be one
  * that nobody has done. No device takes such a request, so it comes here as one that failed.
@@ -85,14 +91,14 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 }
 
 /*
- * What was written to pending blocks counts only when it can be read back. It was
- * written through main's cache: a flush would swallow the error of somebody else's write.
- * @t->data is private to us: nobody changes it in between.
+ * What was written counts only where it can be read back: to pending blocks, and to a spare that
+ * is not trusted. It was written through the cache: a flush would swallow the error of somebody
+ * else's write. @t->data is private to us: nobody changes it in between.
  */
 static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 {
 	struct dm_remap_transfer back = {
-		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = t->sector,
+		.dev = t->dev, .direction = DM_REMAP_READ, .sector = t->sector,
 		.sectors = t->sectors, .data = m->check, .fate = m->fate[1],
 	};
 	u32 g = dm_remap_granularity(m->md), n = t->sectors / g, i;
@@ -137,23 +143,28 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 }
 
 /*
- * A range that lives on the spare. Blocks that fail there go to another place, and the
- * old one is retired: the write that worked elsewhere is the control.
+ * A range that lives on the spare. Blocks that fail there, or do not read back where that is
+ * looked at, go to another place, and the old one is retired: the write that worked elsewhere
+ * is the control.
  */
 static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data,
 		       unsigned int flags)
 {
+	bool verify = READ_ONCE(m->md->policy.verify_spare_writes);
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
-		.sectors = length, .data = data, .flags = flags & DM_REMAP_FUA,
+		.sectors = length, .data = data,
+		.flags = verify ? DM_REMAP_FUA : flags & DM_REMAP_FUA,
 		.fate = m->fate[0], .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i;
 	int ret = dm_remap_transfer(m, &t);
 
+	if (!ret && verify)
+		ret = read_back(m, &t);
 	/* By blocks: of a run only a part may find another place, and only that is retired. */
 	for (i = 0; !ret && i < n; i++) {
-		if (t.fate[i] != DM_REMAP_BAD)
+		if (t.fate[i] != DM_REMAP_BAD && t.fate[i] != DM_REMAP_BAD_BACK)
 			continue;
 		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i * g, g,
 				   data + dm_remap_bytes(i * g));
@@ -181,7 +192,7 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 	int ret = 0;
 	u32 done;
 
-	if (!whole_blocks(m, start, length))
+	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
 	/* What this batch has moved is found in the table only when it is committed. */
 	if (dm_remap_mover_overlaps(m, start, length))
@@ -303,7 +314,7 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	int ret, error = 0;
 	u32 done;
 
-	if (!whole_blocks(m, start, length))
+	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
 	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
 	if (dm_remap_mover_overlaps(m, start, length))

@@ -56,6 +56,19 @@
 /* A flag of a redo: the request has been tried, and has failed. */
 #define DM_REMAP_FAILED		0x4
 
+/*
+ * Must a write to @e be redone although nothing has failed yet? A write to a pending range settles
+ * that, and what goes to a spare that is not trusted is read back. Any context.
+ */
+static inline bool dm_remap_write_needs_redo(const struct dm_remap_metadata *md,
+					     const struct dm_remap_extent *e)
+{
+	if (e->kind == DM_REMAP_MAPPED)
+		return READ_ONCE(md->policy.verify_spare_writes);
+	return e->kind == DM_REMAP_PENDING && !READ_ONCE(md->policy.no_auto_remap) &&
+	       READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
+}
+
 /* Buffers and what has been collected for the next commit. */
 struct dm_remap_mover;
 

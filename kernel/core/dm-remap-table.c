@@ -226,6 +226,18 @@ static bool anything_from(const struct dm_remap_table *t, u64 sector)
 	return next_region(t, region + 1) != U64_MAX;
 }
 
+void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b)
+{
+	mutex_lock(&a->lock);
+	swap(a->sectors, b->sectors);
+	swap(a->nr_chunks, b->nr_chunks);
+	swap(a->chunk, b->chunk);
+	swap(a->nr_leaves, b->nr_leaves);
+	swap(a->totals, b->totals);
+	swap(a->epoch, b->epoch);
+	mutex_unlock(&a->lock);
+}
+
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 {
 	struct dm_remap_table resized;

@@ -83,6 +83,12 @@ int dm_remap_table_init(struct dm_remap_table *t, u64 sectors);
 void dm_remap_table_exit(struct dm_remap_table *t);
 
 /*
+ * Each holds what the other did. Nobody looks anything up in @a, and no snapshot is taken of
+ * it; who walks it may go on. @b is the caller's alone.
+ */
+void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b);
+
+/*
  * A table for @sectors in the place of @t's, records and all. Only while nobody
  * reads, and no snapshot is taken. 0, -ENOMEM, or -EBUSY: a record lies beyond, or
  * a range that is held or in doubt.

@@ -55,6 +55,10 @@ typedef int64_t s64;
 #define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define WRITE_ONCE(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELAXED)
 
+#ifndef __cplusplus /* which has one of its own */
+#define swap(a, b) do { __typeof__(a) swap_a = (a); (a) = (b); (b) = swap_a; } while (0)
+#endif
+
 static inline u64 div_u64(u64 a, u32 b)
 {
 	return a / b;

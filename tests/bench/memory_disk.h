@@ -54,6 +54,7 @@ inline const dm_remap_ops MemoryDisk::kOps = {
         },
     .now = [](void*) -> u64 { return 1'700'000'000; },
     .uptime = [](void*) -> u64 { return 1000; },
+    .random = [](void*) -> u64 { return 4; },
     .log = log_nothing,
     .drain = nullptr,
     .stop = nullptr,

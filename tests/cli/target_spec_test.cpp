@@ -24,10 +24,11 @@ TEST(TableParams, WritesFeaturesWithTheirCount) {
                              .uuid = uuid,
                              .witness = Witness{.generation = 7, .sequence = 40},
                              .no_auto_remap = true,
+                             .verify_spare_writes = true,
                              .read_retries = 0};
     EXPECT_EQ(write_table_params(params),
-              "8:0 0 8:16 7 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness 7:40 "
-              "no_auto_remap read_retries 0");
+              "8:0 0 8:16 8 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness 7:40 "
+              "no_auto_remap verify_spare_writes read_retries 0");
 }
 
 class TableParamsRoundTrip : public testing::TestWithParam<const char*> {};
@@ -44,20 +45,22 @@ INSTANTIATE_TEST_SUITE_P(
                     "8:0 0 8:16 2 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7",
                     "8:0 0 8:16 4 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness "
                     "0:18446744073709551615",
-                    "8:0 0 8:16 1 no_auto_remap",
+                    "8:0 0 8:16 1 no_auto_remap", "8:0 0 8:16 1 verify_spare_writes",
                     "8:0 0 8:16 5 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap "
                     "read_retries 7",
                     "8:0 0 8:16 3 no_auto_remap of_the_future 12"));
 
 TEST(TableParams, ReadsEachFeature) {
     const Result<TableParams> params = parse_table_params(
-        "8:0 63 8:16 5 read_retries 3 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap");
+        "8:0 63 8:16 6 read_retries 3 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap "
+        "verify_spare_writes");
     ASSERT_TRUE(params) << params.error().text();
     EXPECT_EQ(*params, (TableParams{.main = "8:0",
                                     .main_start = 63,
                                     .spare = "8:16",
                                     .uuid = uuid,
                                     .no_auto_remap = true,
+                                    .verify_spare_writes = true,
                                     .read_retries = 3}));
 }
 

@@ -61,6 +61,7 @@ const dm_remap_ops MemoryDisk::kOps = {
     .write = disk_write,
     .now = [](void*) -> u64 { return 1'700'000'000; },
     .uptime = [](void*) -> u64 { return 1000; },
+    .random = [](void*) -> u64 { return 4; },
     .log = disk_log,
     .drain = nullptr,
     .stop = nullptr,

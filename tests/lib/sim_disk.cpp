@@ -29,7 +29,14 @@ int SimDisk::read(std::uint64_t sector, std::uint32_t n, void* buf) {
         return error;
     }
     want_memory();
-    std::memcpy(buf, at(current_, sector), std::size_t{n} * kSector);
+    if (!place) {
+        std::memcpy(buf, at(current_, sector), std::size_t{n} * kSector);
+        return 0;
+    }
+    for (std::uint32_t i = 0; i < n; i++) {
+        std::memcpy(static_cast<std::uint8_t*>(buf) + std::size_t{i} * kSector,
+                    at(current_, place(sector + i)), kSector);
+    }
     return 0;
 }
 
@@ -48,6 +55,19 @@ void SimDisk::supersede(std::uint64_t sector, std::uint32_t n) {
 }
 
 void SimDisk::put(std::uint64_t sector, std::uint32_t n, const std::uint8_t* data, bool fua) {
+    if (!drops && !place) {
+        put_truly(sector, n, data, fua);
+        return;
+    }
+    for (std::uint32_t i = 0; i < n; i++) {
+        if (!drops || !drops(sector + i)) {
+            put_truly(place ? place(sector + i) : sector + i, 1, data + std::size_t{i} * kSector,
+                      fua);
+        }
+    }
+}
+
+void SimDisk::put_truly(std::uint64_t sector, std::uint32_t n, const std::uint8_t* data, bool fua) {
     if (fua) {
         supersede(sector, n);
         std::memcpy(at(durable_, sector), data, std::size_t{n} * kSector);

@@ -82,6 +82,10 @@ class SimDisk {
     std::function<int(std::uint64_t number, std::uint64_t sector, std::uint32_t sectors)> on_write;
     bool failed_writes_land = false;
     std::function<bool(std::uint64_t sector)> lands;
+    // A disk that lies: a write to a sector that drops says succeeds and changes nothing, and each
+    // sector is where place says.
+    std::function<bool(std::uint64_t sector)> drops;
+    std::function<std::uint64_t(std::uint64_t sector)> place;
     // Told of each read before it is done, and of each write that was: they may change the faults.
     std::function<void(std::uint64_t sector, std::uint32_t sectors)> on_read;
     std::function<void(std::uint64_t sector, std::uint32_t sectors)> after_write;
@@ -108,6 +112,7 @@ class SimDisk {
     };
 
     void put(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data, bool fua);
+    void put_truly(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data, bool fua);
     void put_failed(std::uint64_t sector, std::uint32_t sectors, const std::uint8_t* data,
                     bool fua);
     void supersede(std::uint64_t sector, std::uint32_t sectors);

@@ -357,7 +357,10 @@ void History::saved() {
 
 void History::step_save() {
     trace("  step save");
-    const int error = layer_.core([&] { return dm_remap_save(layer_.md()); });
+    int error = -EINTR;
+    while ((error == -EINTR || error == -EAGAIN) && machine_.on()) {
+        error = layer_.core([&] { return dm_remap_save(layer_.md()); });
+    }
     trace("  save: %d", error);
     if (error == 0) {
         saved();

@@ -61,14 +61,14 @@ int Layer::load(dm_remap_report& report) {
 }
 
 int Layer::activate(const dm_remap_report* report) {
-    const auto once = [&] {
-        return core_alone([&] { return dm_remap_activate(&*md_, nullptr, report); });
-    };
     const std::uint64_t failures = machine_.memory.failures();
-    int error = once();
-    if (error == -ENOMEM && machine_.memory.failures() != failures) {
-        machine_.memory.plenty();
-        error = once();
+    int error = -EINTR;
+    while (error == -EINTR || error == -EAGAIN ||
+           (error == -ENOMEM && machine_.memory.failures() != failures)) {
+        if (error == -ENOMEM) {
+            machine_.memory.plenty();
+        }
+        error = core_alone([&] { return dm_remap_activate(&*md_, nullptr, report); });
     }
     return error;
 }
@@ -186,10 +186,9 @@ void Layer::map_piece(Piece piece, const dm_remap_extent& e) {
         stats_[kHeldBack]++;
         trace("    %u+%u is held", piece.start, piece.length);
         held_back_.push_back(piece);
-    } else if ((e.flags & DM_REMAP_F_DOUBT) != 0) {
+    } else if ((e.flags & DM_REMAP_F_DOUBT) != 0 || md_->mode == DM_REMAP_MODE_FAIL) {
         done(piece, -EIO);
-    } else if (e.kind == DM_REMAP_PENDING && piece.request->is_write &&
-               !md_->policy.no_auto_remap && md_->mode < DM_REMAP_MODE_RO) {
+    } else if (piece.request->is_write && dm_remap_write_needs_redo(&*md_, &e)) {
         failed_.push_back(piece);
     } else {
         if (e.kind == DM_REMAP_MAPPED) {
@@ -324,7 +323,8 @@ void Layer::meanwhile() {
         return;
     }
     // Autosave takes its turn where no lock keeps it out.
-    if (random_.one_in(8) && md_->commit_lock.held == 0 && md_->checkpoint_lock.held == 0) {
+    if (random_.one_in(8) && md_->commit_lock.held == 0 && md_->checkpoint_lock.held == 0 &&
+        md_->super_lock.held == 0) {
         trace("    autosave meanwhile");
         stats_[kSavedMeanwhile]++;
         alone_ = true;

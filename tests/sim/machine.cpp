@@ -134,6 +134,7 @@ const dm_remap_ops Machine::kOps = {
         },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
+    .random = [](void* ctx) -> u64 { return machine_of(ctx).random_.next(); },
     .log = log_line,
     .drain = [](void* ctx) { machine_of(ctx).drain(); },
     .stop =

@@ -77,6 +77,7 @@ TEST(Protocol, UnreadableEndIsWithdrawn) {
         cut_power_at(*world, 2, [&] { EXPECT_NE(md->remap(100), 0); });
     }
     unreadable_block(*world, journal_at(*world, 0, kFirst));
+    world->spare.rewrite_heals = true;
     world->spare.bad_write.insert(0);  // superblock 0
     {
         auto md = open(*world);

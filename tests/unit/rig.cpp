@@ -74,6 +74,7 @@ const dm_remap_ops World::kOps = {
                 unsigned flags) { return disk_of(ctx, dev).write(sector, sectors, buf, flags); },
     .now = [](void* ctx) -> u64 { return world_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return world_of(ctx).uptime; },
+    .random = [](void* ctx) -> u64 { return ++world_of(ctx).random; },
     .log = log_line,
     .drain =
         [](void* ctx) {

@@ -47,6 +47,7 @@ struct World {
     SimDisk spare;
     std::uint64_t time = 1'700'000'000;
     std::uint64_t uptime = 1000;
+    std::uint64_t random = 0x9e3779b97f4a7c15;  // the last number drawn
     std::vector<std::string> log;
     unsigned drains = 0;
     std::vector<Note> notes;

@@ -77,7 +77,7 @@ void expect_to_be_reached(World& world, const dm_remap_witness& witness) {
     }
 }
 
-constexpr std::uint64_t kMoreWrites = 22;  // than that life has
+constexpr std::uint64_t kMoreWrites = 24;  // than that life has
 
 TEST(Witness, IsReachedWhateverWriteThePowerFailsIn) {
     for (std::uint64_t n = 0; n < kMoreWrites; n++) {

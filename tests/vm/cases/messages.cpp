@@ -53,10 +53,11 @@ TEST_F(Messages, WrongOnesAreRefusedWithAReason) {
         {"forget", "expected: <sector>"},
         {"list 1 2 3", "expected: [<sector>"},
         {"list x", "is not a number"},
-        {"set", "expected: set read_retries"},
+        {"set", "expected: set <key> <value>, with one of read_retries"},
         {"set read_retries x", "read_retries must be"},
         {"set read_retries 101", "read_retries must be"},
         {"set no_auto_remap maybe", "no_auto_remap must be"},
+        {"set verify_spare_writes 2", "verify_spare_writes must be"},
         {"set colour blue", "unknown key"},
     };
     for (const auto& [message, reason] : wrong) {

@@ -47,12 +47,13 @@ TEST_F(TableLine, ComesBackAsALineThatLoadsAgain) {
     register_spare(spare.path());
     Table again;
     {
-        DmDevice device("remap", line({"format", "no_auto_remap", "read_retries", "7"}));
+        DmDevice device(
+            "remap", line({"format", "verify_spare_writes", "no_auto_remap", "read_retries", "7"}));
         device.message("remap 100 10");
         again = device.table();
         EXPECT_THAT(again[0].text, Not(HasSubstr("format")));
-        EXPECT_THAT(again[0].text, HasSubstr(" 5 uuid "));
-        EXPECT_THAT(again[0].text, HasSubstr(" no_auto_remap read_retries 7"));
+        EXPECT_THAT(again[0].text, HasSubstr(" 6 uuid "));
+        EXPECT_THAT(again[0].text, HasSubstr(" no_auto_remap verify_spare_writes read_retries 7"));
     }
     DmDevice device("remap", again);
     EXPECT_EQ(device.table(), again);
@@ -62,8 +63,10 @@ TEST_F(TableLine, ComesBackAsALineThatLoadsAgain) {
     EXPECT_THAT(remap_list(device), SizeIs(1));
     device.message("set read_retries 3");
     device.message("set no_auto_remap 0");
+    device.message("set verify_spare_writes 0");
     EXPECT_THAT(device.table()[0].text, HasSubstr(" read_retries 3"));
     EXPECT_THAT(device.table()[0].text, Not(HasSubstr("no_auto_remap")));
+    EXPECT_THAT(device.table()[0].text, Not(HasSubstr("verify_spare_writes")));
 }
 
 TEST_F(TableLine, DependsOnBothDevices) {
