@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -129,6 +130,15 @@ int BlockFile::discard(uint64_t sector, uint64_t count) const {
 int BlockFile::write_zeroes(uint64_t sector, uint64_t count) const {
     std::array<uint64_t, 2> range = {sector * kSector, count * kSector};
     return ioctl(fd(), BLKZEROOUT, range.data()) == 0 ? 0 : errno;
+}
+
+std::filesystem::path sys_block(const std::string& path) {
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) {
+        throw std::system_error(errno, std::generic_category(), path);
+    }
+    return "/sys/dev/block/" + std::to_string(major(status.st_rdev)) + ":" +
+           std::to_string(minor(status.st_rdev));
 }
 
 void fill_pattern(std::span<std::byte> bytes, uint64_t first_sector, uint64_t seed) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,6 +56,9 @@ class BlockFile {
     std::string path_;
     File file_;
 };
+
+// The directory of a block device in /sys.
+std::filesystem::path sys_block(const std::string& path);
 
 // The pattern of a sector follows from its number and the seed alone, so any range can be verified
 // without a record of what was written, and data that turns up in a wrong place shows.
