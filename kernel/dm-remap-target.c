@@ -282,9 +282,18 @@ static void remap_postsuspend(struct dm_target *ti)
 	dm_remap_device_suspend(device_of(ti));
 }
 
+/* By main's needs, or the spare's. */
+static bool needs_stable_pages(const struct dm_remap_target *t)
+{
+	return bdev_stable_writes(t->main->bdev) || bdev_stable_writes(t->spare->bdev);
+}
+
 static int remap_preresume(struct dm_target *ti)
 {
-	return dm_remap_device_resume(ti->private);
+	struct dm_remap_target *t = ti->private;
+
+	dm_remap_resume_stable_pages(ti, needs_stable_pages(t));
+	return dm_remap_device_resume(t);
 }
 
 /* ---- properties ---- */
@@ -305,6 +314,15 @@ static int remap_iterate_devices(struct dm_target *ti, iterate_devices_callout_f
 	return ret ?: fn(ti, t->spare, 0, spare_length(t), data);
 }
 
+/*
+ * Called at the first load and when a table becomes the live one, after dm has stacked the
+ * limits. These lack the need of stable pages where it comes with the profile of T10 PI.
+ */
+static void remap_io_hints(struct dm_target *ti, struct queue_limits *limits)
+{
+	dm_remap_hint_stable_pages(ti, limits, needs_stable_pages(ti->private));
+}
+
 /* ---- module ---- */
 
 static struct target_type remap_target = {
@@ -323,6 +341,7 @@ static struct target_type remap_target = {
 	.status = dm_remap_status,
 	.message = dm_remap_message,
 	.iterate_devices = remap_iterate_devices,
+	.io_hints = remap_io_hints,
 };
 
 static int __init dm_remap_module_init(void)

@@ -8,6 +8,7 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/device-mapper.h>
 
 /* 05bdb9965305 ("block: replace fmode_t with a block-specific type", 6.5) */
 #ifndef BLK_OPEN_WRITE
@@ -25,6 +26,36 @@ static inline void dm_remap_set_dev(struct bio *bio, struct block_device *bdev)
 	bio->bi_bdev = bdev;
 #else
 	bio_set_dev(bio, bdev);
+#endif
+}
+
+/*
+ * Stable pages: a page must not change while it is written. From io_hints, tells dm whether the
+ * target needs them. From 6.11 on the limits say so (1a02f3a73f8c). Before, dm asks the target,
+ * if there is a field for it (Kbuild looks). A flag that is set at preresume comes too late there:
+ * the mapped device's own page cache learns of it when the disk is added, at the first load.
+ */
+static inline void dm_remap_hint_stable_pages(struct dm_target *ti, struct queue_limits *limits,
+					      bool needed)
+{
+#if defined(BLK_FEAT_STABLE_WRITES)
+	if (needed)
+		limits->features |= BLK_FEAT_STABLE_WRITES;
+#elif defined(DM_REMAP_CORE_ASKS_FOR_STABLE_PAGES)
+	ti->needs_stable_writes = needed;
+#endif
+}
+
+/*
+ * The same from preresume, for kernels that have neither. By then dm has set the queue's flag to
+ * what main needs, and it leaves the flag alone until another table becomes the live one.
+ */
+static inline void dm_remap_resume_stable_pages(struct dm_target *ti, bool needed)
+{
+#if !defined(BLK_FEAT_STABLE_WRITES) && !defined(DM_REMAP_CORE_ASKS_FOR_STABLE_PAGES)
+	if (needed)
+		blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES,
+				   dm_disk(dm_table_get_md(ti->table))->queue);
 #endif
 }
 
