@@ -19,15 +19,15 @@ dir=build/vm/$version
 root=$dir/root   # what becomes system.img, in usr
 first=$dir/first # what becomes initramfs.cpio
 
-tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid dd lvm udevadm)
+tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid lsblk dd lvm udevadm)
 udev_rules=(50-udev-default 55-dm 60-block 60-persistent-storage 60-persistent-storage-dm 95-dm-notify)
 modules=(virtio_pci virtio_blk virtio_console configfs
     dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
     sd_mod scsi_debug loop nbd brd null_blk ext4 xfs btrfs crc32c)
-# The quickest that the kernel has.
+# The quickest that the kernel has; and a SCSI target, which only Debian's kernels have.
 case $version in
 *-debug-* | *-kcsan-*) modules+=(aes_generic ecb) ;;
-*) modules+=(aesni_intel) ;;
+*) modules+=(aesni_intel target_core_mod tcm_loop) ;;
 esac
 built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/kernel-bench build/cmake/tools/dm-remapctl)
 corpus=tests/fuzz/corpus/spare

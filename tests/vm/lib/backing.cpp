@@ -82,6 +82,11 @@ std::string make_null_blk(const fs::path& directory, const NullBlk::Options& opt
     write_value(directory / "blocksize", std::to_string(options.block_size));
     write_value(directory / "memory_backed", options.keeps ? "1" : "0");
     write_value(directory / "discard", options.discard ? "1" : "0");
+    write_value(directory / "virt_boundary", options.virt_boundary ? "1" : "0");
+    write_value(directory / "max_sectors", std::to_string(options.max_sectors));
+    if (options.poll_queues != 0) {
+        write_value(directory / "poll_queues", std::to_string(options.poll_queues));
+    }
     if (options.delay_ms != 0) {
         constexpr const char* kTimer = "2";
         write_value(directory / "irqmode", kTimer);

@@ -71,7 +71,10 @@ class NullBlk {
         uint64_t size_mb = 64;
         unsigned block_size = 512;
         bool discard = false;
-        bool keeps = true;  // else what is written is gone, and reads give anything
+        bool keeps = true;           // else what is written is gone, and reads give anything
+        unsigned poll_queues = 0;    // for I/O that the caller polls for
+        unsigned max_sectors = 0;    // of a request; 0: the driver's own
+        bool virt_boundary = false;  // no gap in a request's memory, but at a page's edge
         // From a request to its completion. Whether it fails is decided before.
         unsigned delay_ms = 0;
     };
