@@ -503,7 +503,6 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	d->ti = t->ti;
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
-	d->spare_discards = bdev_max_discard_sectors(d->spare_bdev);
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
 	WRITE_ONCE(d->stop, false);

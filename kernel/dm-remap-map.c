@@ -3,10 +3,10 @@
  * The way of a bio: map, completion, and the worker for those that cannot simply go on.
  *
  * A bio goes to main, or, where a record says so, to the spare; it is cut where the
- * answer changes. The worker sees to four kinds, through the core: what an
+ * answer changes. The worker sees to five kinds, through the core: what an
  * underlying device failed with an error that may be its media's; a write with FUA that
- * is lost for all that others were told; I/O to a range that is being copied (held); and a
- * write to a range that is pending.
+ * is lost for all that others were told; I/O to a range that is being copied (held); a
+ * write to a range that is pending; and zeros for the spare.
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So
@@ -102,11 +102,30 @@ static bool is_write_of_data(const struct bio *bio)
 	return bio_op(bio) == REQ_OP_WRITE || bio_op(bio) == REQ_OP_WRITE_ZEROES;
 }
 
+/*
+ * Nobody flushes a device that says it has no cache. The mapped device says so if neither disk had
+ * one when the table was loaded, and the spare's may have been switched on since. What is written
+ * there must then be durable by itself.
+ */
+static bool nobody_flushes_spare(const struct dm_remap_device *d)
+{
+	return bdev_write_cache(d->spare_bdev) && !bdev_write_cache(dm_disk(d->dm)->part0);
+}
+
+/*
+ * The worker writes these zeros out. A spare may have no command for them, or refuse it when it
+ * comes; dm would then take write-zeroes from the whole mapped device.
+ */
+static bool zeroes_spare(const struct bio *bio, const struct dm_remap_extent *e)
+{
+	return bio_op(bio) == REQ_OP_WRITE_ZEROES && e->kind == DM_REMAP_MAPPED && !e->flags;
+}
+
 /* Must the worker see to it? */
 static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 		      const struct dm_remap_extent *e)
 {
-	if (e->flags & DM_REMAP_F_HELD)
+	if (e->flags & DM_REMAP_F_HELD || zeroes_spare(bio, e))
 		return true;
 	return is_write_of_data(bio) && dm_remap_write_needs_redo(&d->metadata, e);
 }
@@ -132,25 +151,34 @@ static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio, sector_
 	return nothing;
 }
 
+/* A write to the spare: a flush must cover it, or it has FUA. Returns its marks. */
+static unsigned long spare_write_enter(struct dm_remap_device *d, struct bio *bio)
+{
+	if (unlikely(bio_op(bio) == REQ_OP_WRITE && nobody_flushes_spare(d)))
+		bio->bi_opf |= REQ_FUA;
+	if (bio->bi_opf & REQ_FUA)
+		return 0;
+	dm_remap_spare_write_begins(d);
+	return IO_SPARE_WRITE;
+}
+
 /*
  * Looks @sector up and, if the bio is going on, counts it. One section, so that who
  * changes the table and then drains finds it either counted or on the new way.
  * Returns its marks.
  */
-static unsigned long look_and_count(struct dm_remap_device *d, const struct bio *bio,
-				    sector_t sector, struct dm_remap_extent *e)
+static unsigned long look_and_count(struct dm_remap_device *d, struct bio *bio, sector_t sector,
+				    struct dm_remap_extent *e)
 {
 	bool write = op_is_write(bio_op(bio));
 	unsigned long marks = 0;
 
 	preempt_disable();
 	dm_remap_table_lookup(&d->metadata.table, sector, bio_sectors(bio), e);
-	if (!e->flags && (write || e->kind == DM_REMAP_MAPPED)) {
+	if (!e->flags && !zeroes_spare(bio, e) && (write || e->kind == DM_REMAP_MAPPED)) {
 		marks = inflight_enter(d);
-		if (write && e->kind == DM_REMAP_MAPPED && !(bio->bi_opf & REQ_FUA)) {
-			dm_remap_spare_write_begins(d);
-			marks |= IO_SPARE_WRITE;
-		}
+		if (write && e->kind == DM_REMAP_MAPPED)
+			marks |= spare_write_enter(d, bio);
 	}
 	preempt_enable();
 	return marks;
@@ -177,12 +205,39 @@ static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t se
 	bio->bi_iter.bi_sector = d->main_start + sector;
 }
 
-static void send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+/*
+ * io_uring sends all that is polled with NOWAIT, and a program that polls would get the answer that
+ * it blocks as an error. On the spare, and with the worker, nothing is polled: it may wait.
+ */
+static bool may_not_block(const struct bio *bio)
 {
+	return (bio->bi_opf & (REQ_NOWAIT | REQ_POLLED)) == REQ_NOWAIT;
+}
+
+/*
+ * The mapped device offers what main can do. If the spare can't, the bio is answered here. It
+ * returns what map does. The spare completes by interrupt, even where it could be polled.
+ */
+static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+{
+	/* A discard is advice: a spare that can't take it keeps the data. */
+	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !bdev_max_discard_sectors(d->spare_bdev))) {
+		bio_endio(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	if (unlikely(bio->bi_opf & REQ_NOWAIT) && !bdev_nowait(d->spare_bdev)) {
+		if (may_not_block(bio)) {
+			bio_wouldblock_error(bio);
+			return DM_MAPIO_SUBMITTED;
+		}
+		bio->bi_opf &= ~REQ_NOWAIT;
+	}
+	bio->bi_opf &= ~REQ_POLLED;
 	if (unlikely(bio->bi_opf & REQ_FUA))
 		goes_with_fua(d, bio, DM_REMAP_SPARE);
 	dm_remap_set_dev(bio, d->spare_bdev);
 	bio->bi_iter.bi_sector = sector;
+	return DM_MAPIO_REMAPPED;
 }
 
 /* For the worker, which may have to do it over when others have consumed it. */
@@ -243,7 +298,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 			dm_remap_spare_write_ended(d, false);
 		inflight_leave(d, marks);
 		mark(bio, 0);
-		if (bio->bi_opf & REQ_NOWAIT)
+		if (may_not_block(bio))
 			bio_wouldblock_error(bio);
 		else
 			wait_for_worker(d, bio);
@@ -257,13 +312,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	}
-	send_to_spare(d, bio, e.spare);
-	/* A discard is advice: a spare that can't take it keeps the data. */
-	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !d->spare_discards)) {
-		bio_endio(bio);
-		return DM_MAPIO_SUBMITTED;
-	}
-	return DM_MAPIO_REMAPPED;
+	return send_to_spare(d, bio, e.spare);
 }
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio)
@@ -488,7 +537,7 @@ static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t secto
 		memset(data, 0, sectors << SECTOR_SHIFT);
 	else
 		copy_from_bio(data, bio, from, sectors);
-	if (io->fua)
+	if (io->fua || nobody_flushes_spare(d))
 		flags |= DM_REMAP_FUA;
 	return dm_remap_redo_write(d->mover, sector, sectors, data, flags);
 }

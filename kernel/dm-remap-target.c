@@ -181,16 +181,13 @@ static int get_devices(struct dm_remap_target *t, const char *main, const char *
 
 /* ---- constructor ---- */
 
-static void set_limits(struct dm_remap_target *t)
+static void set_numbers(struct dm_remap_target *t)
 {
 	struct dm_target *ti = t->ti;
 
 	ti->num_flush_bios = 2;
 	ti->num_discard_bios = 1;
 	ti->num_write_zeroes_bios = 1;
-	ti->flush_supported = true;
-	/* A spare without discard must not take it from main. */
-	ti->discards_supported = bdev_max_discard_sectors(t->main->bdev);
 	ti->per_io_data_size = sizeof(struct dm_remap_io);
 }
 
@@ -236,7 +233,7 @@ static int remap_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 			ti->error = "the device cannot be set up";
 		goto out_devices;
 	}
-	set_limits(t);
+	set_numbers(t);
 	ti->private = t;
 	return 0;
 
@@ -292,35 +289,57 @@ static int remap_preresume(struct dm_target *ti)
 {
 	struct dm_remap_target *t = ti->private;
 
+	/* Nobody else would notice: the mapped device has main's. */
+	if (bdev_logical_block_size(t->spare->bdev) > bdev_logical_block_size(t->main->bdev)) {
+		DMERR("%s: the spare has come to have a larger logical block than main",
+		      dm_table_device_name(ti->table));
+		return -EINVAL;
+	}
 	dm_remap_resume_stable_pages(ti, needs_stable_pages(t));
 	return dm_remap_device_resume(t);
 }
 
 /* ---- properties ---- */
 
-/* The part of the spare that is ours, in whole blocks of 4 KiB. */
-static sector_t spare_length(const struct dm_remap_target *t)
-{
-	return round_down(bdev_nr_sectors(t->spare->bdev), DM_REMAP_BLOCK_SECTORS);
-}
-
-/* The spare counts too, or flush and FUA would be taken from bios that end up there. */
+/*
+ * The mapped device is main to all that look at it, so dm is shown main alone. Main's are: block
+ * sizes, alignment, best sizes, and segments and sizes of a request; discards, zeroes, NOWAIT and
+ * polling; read-ahead, and whether the disk turns; persistent reservations, and the disk's id.
+ *
+ * The spare has a say where data would be lost without it:
+ *
+ *	logical block	A larger one than main's is refused, by devices_wrong() and at resume.
+ *	area		The spare is used in whole blocks of 4 KiB from its start. So they are
+ *			whole logical blocks, and the loader checks that they fit.
+ *	dma alignment	Buffers from above must suit both: remap_io_hints().
+ *	stable pages	If either needs them: remap_io_hints().
+ *	write cache	Flushes come as soon as one of the two has one: remap_io_hints().
+ *
+ * What main can do and the spare can't is answered for each bio to the spare (send_to_spare() in
+ * dm-remap-map.c). What is too large for the spare its own queue splits. Zones, DAX, secure erase
+ * and inline encryption are not handed on, nor is the profile of T10 PI: a bio that came with
+ * checksums of its own could end on a disk that has no room for them.
+ */
 static int remap_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct dm_remap_target *t = ti->private;
-	int ret;
 
-	ret = fn(ti, t->main, t->device->main_start, ti->len, data);
-	return ret ?: fn(ti, t->spare, 0, spare_length(t), data);
+	return fn(ti, t->main, t->device->main_start, ti->len, data);
 }
 
 /*
- * Called at the first load and when a table becomes the live one, after dm has stacked the
- * limits. These lack the need of stable pages where it comes with the profile of T10 PI.
+ * Called at the first load and when a table becomes the live one, after dm has stacked main's
+ * limits. These lack main's need of stable pages where it comes with the profile of T10 PI.
  */
 static void remap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 {
-	dm_remap_hint_stable_pages(ti, limits, needs_stable_pages(ti->private));
+	struct dm_remap_target *t = ti->private;
+	struct block_device *main = t->main->bdev, *spare = t->spare->bdev;
+
+	limits->dma_alignment = max(limits->dma_alignment, bdev_dma_alignment(spare));
+	dm_remap_hint_stable_pages(ti, limits, needs_stable_pages(t));
+	/* dm takes this for a cache and FUA. Where main has a cache, both answers are main's. */
+	ti->flush_supported = bdev_write_cache(spare) && !bdev_write_cache(main);
 }
 
 /* ---- module ---- */

@@ -68,7 +68,6 @@ struct dm_remap_device {
 	struct dm_target *ti;		/* NULL: suspended */
 	struct block_device *main_bdev;
 	struct block_device *spare_bdev;
-	bool spare_discards;
 	bool stop;			/* a suspend has begun: long work ends */
 
 	/* In flight: writes to main, all I/O to the spare. */
