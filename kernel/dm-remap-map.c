@@ -214,17 +214,46 @@ static bool may_not_block(const struct bio *bio)
 	return (bio->bi_opf & (REQ_NOWAIT | REQ_POLLED)) == REQ_NOWAIT;
 }
 
+static void spare_discarded(struct bio *ours)
+{
+	struct bio *bio = ours->bi_private;
+
+	bio_put(ours);
+	bio_endio(bio);
+}
+
+/*
+ * A discard is advice: a spare that can't take it keeps the data. It may say so only when one
+ * comes. Then dm would take discards from the whole mapped device, so it gets one of ours, and
+ * nobody hears how that ends. Always DM_MAPIO_SUBMITTED.
+ */
+static noinline int discard_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+{
+	struct bio *ours = NULL;
+
+	if (bdev_max_discard_sectors(d->spare_bdev))
+		ours = bio_alloc_bioset(d->spare_bdev, 0, bio->bi_opf & ~REQ_POLLED, GFP_NOWAIT,
+					&d->bios);
+	if (!ours) {
+		bio_endio(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	ours->bi_iter.bi_sector = sector;
+	ours->bi_iter.bi_size = bio->bi_iter.bi_size;
+	ours->bi_end_io = spare_discarded;
+	ours->bi_private = bio;
+	submit_bio_noacct(ours);
+	return DM_MAPIO_SUBMITTED;
+}
+
 /*
  * The mapped device offers what main can do. If the spare can't, the bio is answered here. It
  * returns what map does. The spare completes by interrupt, even where it could be polled.
  */
 static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	/* A discard is advice: a spare that can't take it keeps the data. */
-	if (unlikely(bio_op(bio) == REQ_OP_DISCARD && !bdev_max_discard_sectors(d->spare_bdev))) {
-		bio_endio(bio);
-		return DM_MAPIO_SUBMITTED;
-	}
+	if (unlikely(bio_op(bio) == REQ_OP_DISCARD))
+		return discard_spare(d, bio, sector);
 	if (unlikely(bio->bi_opf & REQ_NOWAIT) && !bdev_nowait(d->spare_bdev)) {
 		if (may_not_block(bio)) {
 			bio_wouldblock_error(bio);
