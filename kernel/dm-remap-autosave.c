@@ -72,13 +72,18 @@ void dm_remap_autosave_stop(struct dm_remap_device *d)
 
 /* ---- module parameters ---- */
 
+static void reschedule(struct dm_remap_device *d, void *unused)
+{
+	schedule_next(d);
+}
+
 /* A new value takes effect at once on every device that runs. */
 static int enabled_set(const char *val, const struct kernel_param *kp)
 {
 	int ret = param_set_bool(val, kp);
 
 	if (!ret)
-		dm_remap_with_each_device(schedule_next);
+		dm_remap_with_each_device(reschedule, NULL);
 	return ret;
 }
 
@@ -87,7 +92,7 @@ static int interval_set(const char *val, const struct kernel_param *kp)
 	/* ERANGE for what does not even fit an integer is EINVAL like all the rest. */
 	if (param_set_uint_minmax(val, kp, MIN_INTERVAL, MAX_INTERVAL))
 		return -EINVAL;
-	dm_remap_with_each_device(schedule_next);
+	dm_remap_with_each_device(reschedule, NULL);
 	return 0;
 }
 

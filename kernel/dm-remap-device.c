@@ -20,13 +20,13 @@ static DEFINE_MUTEX(registry_lock);
 static DEFINE_MUTEX(list_lock);
 static LIST_HEAD(registry);
 
-void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d))
+void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data)
 {
 	struct dm_remap_device *d;
 
 	mutex_lock(&list_lock);
 	list_for_each_entry(d, &registry, list)
-		fn(d);
+		fn(d, data);
 	mutex_unlock(&list_lock);
 }
 
@@ -546,7 +546,8 @@ void dm_remap_device_suspend(struct dm_remap_device *d)
 	dm_remap_autosave_stop(d);
 	flush_workqueue(d->workqueue);
 	ret = d->metadata.write_nothing ? 0 : dm_remap_deactivate(&d->metadata);
-	if (ret)
+	/* Of another system that has the spare it was told. */
+	if (ret && ret != -ESTALE)
 		DMERR("%s: the spare was left as after a crash: the last checkpoint failed (%d)",
 		      dm_device_name(d->dm), ret);
 	mutex_lock(&d->event_lock);

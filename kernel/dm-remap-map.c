@@ -118,16 +118,17 @@ static bool nobody_flushes_spare(const struct dm_remap_device *d)
  */
 static bool zeroes_spare(const struct bio *bio, const struct dm_remap_extent *e)
 {
-	return bio_op(bio) == REQ_OP_WRITE_ZEROES && e->kind == DM_REMAP_MAPPED && !e->flags;
+	return bio_op(bio) == REQ_OP_WRITE_ZEROES && e->kind == DM_REMAP_MAPPED;
 }
 
 /* Must the worker see to it? */
 static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
 		      const struct dm_remap_extent *e)
 {
-	if (e->flags & DM_REMAP_F_HELD || zeroes_spare(bio, e))
-		return true;
-	return is_write_of_data(bio) && dm_remap_write_needs_redo(&d->metadata, e);
+	if (e->flags)
+		return e->flags & DM_REMAP_F_HELD;
+	return zeroes_spare(bio, e) ||
+	       (is_write_of_data(bio) && dm_remap_write_needs_redo(&d->metadata, e));
 }
 
 /*
@@ -163,19 +164,20 @@ static unsigned long spare_write_enter(struct dm_remap_device *d, struct bio *bi
 }
 
 /*
- * Looks @sector up and, if the bio is going on, counts it. One section, so that who
- * changes the table and then drains finds it either counted or on the new way.
+ * Looks @sector up and, if the bio is going on and does not @wait, counts it. One section, so that
+ * who changes the table and then drains finds it either counted or on the new way.
  * Returns its marks.
  */
 static unsigned long look_and_count(struct dm_remap_device *d, struct bio *bio, sector_t sector,
-				    struct dm_remap_extent *e)
+				    struct dm_remap_extent *e, bool *wait)
 {
 	bool write = op_is_write(bio_op(bio));
 	unsigned long marks = 0;
 
 	preempt_disable();
 	dm_remap_table_lookup(&d->metadata.table, sector, bio_sectors(bio), e);
-	if (!e->flags && !zeroes_spare(bio, e) && (write || e->kind == DM_REMAP_MAPPED)) {
+	*wait = must_wait(d, bio, e);
+	if (!e->flags && !*wait && (write || e->kind == DM_REMAP_MAPPED)) {
 		marks = inflight_enter(d);
 		if (write && e->kind == DM_REMAP_MAPPED)
 			marks |= spare_write_enter(d, bio);
@@ -199,8 +201,6 @@ static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
 
 static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	if (unlikely(bio->bi_opf & REQ_FUA))
-		goes_with_fua(d, bio, DM_REMAP_MAIN);
 	dm_remap_set_dev(bio, d->main_bdev);
 	bio->bi_iter.bi_sector = d->main_start + sector;
 }
@@ -314,19 +314,14 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
 	struct dm_remap_extent e;
-	unsigned long marks = look_and_count(d, bio, sector, &e);
+	bool wait;
 
-	mark(bio, marks);
+	mark(bio, look_and_count(d, bio, sector, &e, &wait));
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
 	remember(bio, sector);
 
-	if (unlikely(must_wait(d, bio, &e))) {
-		/* Where the range is not held, the bio may have been counted on its way. */
-		if (marks & IO_SPARE_WRITE)
-			dm_remap_spare_write_ended(d, false);
-		inflight_leave(d, marks);
-		mark(bio, 0);
+	if (unlikely(wait)) {
 		if (may_not_block(bio))
 			bio_wouldblock_error(bio);
 		else
@@ -337,11 +332,22 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		bio_io_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	if (likely(e.kind != DM_REMAP_MAPPED)) {
-		send_to_main(d, bio, sector);
-		return DM_MAPIO_REMAPPED;
-	}
-	return send_to_spare(d, bio, e.spare);
+	if (unlikely(e.kind == DM_REMAP_MAPPED))
+		return send_to_spare(d, bio, e.spare);
+	if (unlikely(bio->bi_opf & REQ_FUA))
+		goes_with_fua(d, bio, DM_REMAP_MAIN);
+	send_to_main(d, bio, sector);
+	return DM_MAPIO_REMAPPED;
+}
+
+/* A flush, a write with FUA, or anything once another system has the spare. */
+static noinline int map_unusual(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+{
+	if (READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL)
+		return DM_MAPIO_KILL;
+	if (bio->bi_opf & REQ_PREFLUSH)
+		return map_flush(d, bio);
+	return map_by_table(d, bio, sector);
 }
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio)
@@ -350,8 +356,9 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 	struct dm_remap_device *d = t->device;
 	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 
-	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
-		return map_flush(d, bio);
+	if (unlikely(bio->bi_opf & (REQ_PREFLUSH | REQ_FUA) ||
+		     READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL))
+		return map_unusual(d, bio, sector);
 	if (!look_for_nothing(d, bio, sector))
 		return map_by_table(d, bio, sector);
 	remember(bio, sector);

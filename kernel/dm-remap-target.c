@@ -369,15 +369,25 @@ static int __init dm_remap_module_init(void)
 
 	if (ret)
 		return ret;
+	ret = dm_remap_sleep_init();
+	if (ret)
+		goto out_autosave;
 	ret = dm_register_target(&remap_target);
 	if (ret)
-		dm_remap_autosave_exit();
+		goto out_sleep;
+	return 0;
+
+out_sleep:
+	dm_remap_sleep_exit();
+out_autosave:
+	dm_remap_autosave_exit();
 	return ret;
 }
 
 static void __exit dm_remap_module_exit(void)
 {
 	dm_unregister_target(&remap_target);
+	dm_remap_sleep_exit();
 	dm_remap_autosave_exit();
 	/* Old leaves of the table may still be on their way to be freed. */
 	rcu_barrier();

@@ -13,6 +13,7 @@
  * dm-remap-message.c	messages and status
  * dm-remap-io.c	block I/O for the core, and the metadata's entry points
  * dm-remap-autosave.c	the background save
+ * dm-remap-sleep.c	no hibernation while a device is in use
  */
 #ifndef DM_REMAP_H
 #define DM_REMAP_H
@@ -134,8 +135,8 @@ void dm_remap_device_suspend(struct dm_remap_device *d);
  * calls for one. May sleep; not under locks of the core.
  */
 void dm_remap_device_event(struct dm_remap_device *d);
-/* Calls @fn for each device of the module, under the registry's lock. */
-void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d));
+/* Calls @fn for each device of the module, with @data, under list_lock. */
+void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data);
 
 /* ---- dm-remap-map.c ---- */
 
@@ -203,5 +204,10 @@ unsigned int dm_remap_autosave_period(void);
 void dm_remap_autosave_setup(struct dm_remap_device *d);
 void dm_remap_autosave_start(struct dm_remap_device *d);
 void dm_remap_autosave_stop(struct dm_remap_device *d);
+
+/* ---- dm-remap-sleep.c ---- */
+
+int dm_remap_sleep_init(void);
+void dm_remap_sleep_exit(void);
 
 #endif /* DM_REMAP_H */

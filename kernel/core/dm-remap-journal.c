@@ -673,7 +673,7 @@ int dm_remap_autosave(struct dm_remap_metadata *md)
 {
 	u64 used = dm_remap_journal_used(md);
 
-	if (!md->active || md->write_nothing)
+	if (!md->active || md->write_nothing || md->taken)
 		return 0;
 	/* A doubt that stands is one that there was no memory to settle. */
 	if (md->save_failed || md->heal || md->burnt || READ_ONCE(md->doubt) ||

@@ -89,7 +89,7 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(m + " -1 " + s), "start sector of main is not a number"));
     EXPECT_TRUE(refused(with_text(devices + " 1"), "feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 format format"), "feature arguments is wrong"));
-    EXPECT_TRUE(refused(with_text(devices + " 9 a b c d e f g h i"), "must be 0 to 8"));
+    EXPECT_TRUE(refused(with_text(devices + " 10 a b c d e f g h i j"), "must be 0 to 9"));
     EXPECT_TRUE(refused(with_text(devices + " 1 formatt"), "unknown feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 uuid"), "followed by the UUID"));
     EXPECT_TRUE(refused(with_text(devices + " 2 uuid 1234"), "followed by the UUID"));

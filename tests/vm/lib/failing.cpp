@@ -14,7 +14,9 @@ namespace remap::vm {
 
 namespace {
 
-constexpr const char* kFailWrites = " 0 60 1 error_writes";  // up for 0 s, down for 60
+// Up for 0 s, down for 60.
+constexpr const char* kFailWrites = " 0 60 1 error_writes";
+constexpr const char* kDropWrites = " 0 60 1 drop_writes";
 
 }  // namespace
 
@@ -81,6 +83,8 @@ Target FailingDisk::piece(uint64_t first, uint64_t count, const Part* part) cons
             return {first, count, "flakey", place + kFailWrites};
         case Fails::kAll:
             return {first, count, "error", ""};
+        case Fails::kDropsWrites:
+            return {first, count, "flakey", place + kDropWrites};
         case Fails::kReadsUntilWritten:
             return {first, count, "dust", place + " " + std::to_string(block_size_)};
     }

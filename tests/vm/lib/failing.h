@@ -26,6 +26,7 @@ enum class Fails {
     kWritesAndFlushes,
     kAll,                // reads and writes
     kReadsUntilWritten,  // reads; a write cures the block, as disks do that have spare sectors left
+    kDropsWrites,        // nothing fails, and a write changes nothing: a disk that lies
 };
 
 class FailingDisk {

@@ -94,11 +94,15 @@ bool Stack::has_event_after(uint32_t number, std::chrono::milliseconds moment) {
     return within(moment, [&] { return device().info().event_nr > number; });
 }
 
-void Stack::restart() {
-    const auto before = remap_list(device());
+void Stack::remove() {
     mapped_.reset();
     device_->remove();
     device_.reset();
+}
+
+void Stack::restart() {
+    const auto before = remap_list(device());
+    remove();
     open();
     EXPECT_EQ(remap_list(device()), before);
 }

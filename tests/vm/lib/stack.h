@@ -57,6 +57,8 @@ class Stack {
     bool has_event_after(uint32_t number, std::chrono::milliseconds moment = kMoment);
     std::string mode() { return remap_status(device()).mode; }
 
+    // Removes the device, for good.
+    void remove();
     // Removes the device and creates it again. That the records are the same is expected.
     void restart();
 
