@@ -47,6 +47,7 @@ Json to_json(const dm_remap_super& super) {
             {"generation", super.generation},
             {"activation", super.activation},
             {"activation_sequence", super.activation_sequence},
+            {"nonce", super.nonce},
             {"compat", super.compat},
             {"compat_ro", super.compat_ro},
             {"incompat", super.incompat},

@@ -79,6 +79,7 @@ static void adopt(struct dm_remap_metadata *md, struct dm_remap_metadata *disk)
 	mutex_lock(&md->super_lock);
 	md->sb = disk->sb;
 	md->sb_holders = disk->sb_holders;
+	memcpy(md->held, disk->held, sizeof(md->held));
 	mutex_unlock(&md->super_lock);
 	WRITE_ONCE(md->next_sequence, disk->next_sequence);
 	WRITE_ONCE(md->oldest_start, disk->oldest_start);
@@ -218,6 +219,9 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 		return activate_ended(md, report, ret, false);
 	known = end_known(md, report);
 	ret = md->write_nothing ? -EROFS : take_spare(md, whole);
+	/* Once more: it is seldom, and without it no record can be made for some time. */
+	if (dm_remap_may_be_media(ret))
+		ret = take_spare(md, whole);
 	return activate_ended(md, report, ret, known);
 }
 
@@ -238,8 +242,8 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 			     "the spare has changed since it was read: it is read again");
 		ret = load_anew(md, main, &again) ?: activate_once(md, main, &again);
 	}
-	if (ret == -ESTALE && !report) {
-		/* What was served from memory is not what is there. */
+	if (load_again(ret) && !report) {
+		/* What was served from memory is not what is there, or that cannot be told. */
 		md->active = true;
 		dm_remap_spare_given_up(md, ret);
 		ret = 0;

@@ -113,6 +113,9 @@ static void batch_write(struct table_writer *w, u32 n)
 			dm_remap_block_seal(&w->block[i], at + i);
 			cond_resched();
 		}
+		/* Another system may have made a table there while this one was stopped. */
+		if (dm_remap_look_after_pause(w->md))
+			next->table_copies = 0;
 		if (!(next->table_copies & (1 << r)) ||
 		    !dm_remap_blocks_write(w->md, at, n, w->block, 0))
 			continue;

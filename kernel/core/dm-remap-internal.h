@@ -110,6 +110,16 @@ void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);
 
 /* ---- dm-remap-owner.c ---- */
 
+static inline struct dm_remap_super_id dm_remap_super_id(const struct dm_remap_super *sb)
+{
+	struct dm_remap_super_id id = {
+		.known = true, .generation = sb->generation, .activation = sb->activation,
+		.nonce = sb->nonce, .journal_start = sb->journal_start,
+	};
+
+	return id;
+}
+
 /*
  * Reads both superblocks. 0: the spare is ours; -ESTALE: another system's; -EIO: one of them is
  * not what it was, which is the spare's own fault, and it is to be written anew. May be called
@@ -128,6 +138,8 @@ int dm_remap_look_before_writing(struct dm_remap_metadata *md);
  * second. Who has slept, or was stopped, may have missed that others took the spare. 0 or -EROFS.
  */
 int dm_remap_look_after_pause(struct dm_remap_metadata *md);
+/* The same with commit_lock held. 0 or -ESTALE; the mode is the caller's business. */
+int dm_remap_look_if_paused(struct dm_remap_metadata *md);
 
 /* Both superblocks hold the current generation; only then may there be a next. checkpoint_lock. */
 int dm_remap_supers_equalise(struct dm_remap_metadata *md);

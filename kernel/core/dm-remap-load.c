@@ -142,23 +142,29 @@ static bool same_content(const struct dm_remap_super *a, const struct dm_remap_s
 }
 
 /*
- * Two systems that claimed the spare at once left one superblock each: they differ in who says
- * so, and when. Neither has gone on from there, or it would have found the other.
+ * Two systems that activated the spare at once left one superblock each. They differ in who says
+ * so, but in nothing that has been recorded: neither has committed, or it would have found the
+ * other.
  */
-static bool both_claimed(const struct dm_remap_super *a, const struct dm_remap_super *b)
+static bool both_activated(const struct dm_remap_super *a, const struct dm_remap_super *b)
 {
 	struct dm_remap_super same = *b;
 
 	same.nonce = a->nonce;
 	same.written_time = a->written_time;
-	return same_content(a, &same);
+	same.activation = a->activation;
+	same.activation_sequence = a->activation_sequence;
+	same.state = a->state;
+	same.main = a->main;
+	return a->nonce != b->nonce && same_content(a, &same);
 }
 
 /* Both superblocks are valid: do they belong together? Returns the newer's index, or an error. */
 static int pair_supers(struct loader *l)
 {
 	const struct dm_remap_super *a = &l->sb[0], *b = &l->sb[1];
-	int newer = b->generation > a->generation;
+	int newer = b->generation > a->generation ||
+		    (b->generation == a->generation && b->activation > a->activation);
 	u64 apart = newer ? b->generation - a->generation : a->generation - b->generation;
 
 	if (memcmp(a->uuid, b->uuid, sizeof(a->uuid))) {
@@ -170,7 +176,7 @@ static int pair_supers(struct loader *l)
 	if (apart > 1 || memcmp(&a->layout, &b->layout, sizeof(a->layout)))
 		return refuse(l, -EUCLEAN,
 			      "the superblocks of the spare are from different times; see dm-remapctl check");
-	if (!apart && !both_claimed(a, b))
+	if (!apart && !same_content(a, b) && !both_activated(a, b))
 		return refuse(l, -EUCLEAN,
 			      "the superblocks of the spare contradict each other; see dm-remapctl check");
 	l->report->lagging = apart;
@@ -182,7 +188,7 @@ static int choose_super(struct loader *l)
 	struct dm_remap_metadata *md = l->md;
 	bool head = l->report->replica[0].superblock == DM_REMAP_VALID;
 	bool tail = l->report->replica[1].superblock == DM_REMAP_VALID;
-	int chosen;
+	int chosen, r;
 
 	if (!head && !tail)
 		return refuse_supers(l);
@@ -200,6 +206,9 @@ static int choose_super(struct loader *l)
 	md->sb = l->sb[chosen];
 	md->sb_holders = head && tail && same_content(&l->sb[0], &l->sb[1]) ?
 			 DM_REMAP_ALL_REPLICAS : 1 << chosen;
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		if (l->report->replica[r].superblock == DM_REMAP_VALID)
+			md->held[r] = dm_remap_super_id(&l->sb[r]);
 	md->oldest_start = md->sb.journal_start;
 	if (head && tail)
 		md->oldest_start = min_t(u64, l->sb[0].journal_start, l->sb[1].journal_start);

@@ -155,6 +155,15 @@ struct dm_remap_witness {
 	u64 sequence;			/* of the commit that comes next */
 };
 
+/* By what one superblock is told from another. */
+struct dm_remap_super_id {
+	bool known;
+	u64 generation;
+	u64 activation;
+	u64 nonce;
+	u64 journal_start;
+};
+
 struct dm_remap_metadata {
 	const struct dm_remap_ops *ops;
 	void *ctx;
@@ -168,11 +177,13 @@ struct dm_remap_metadata {
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
+	struct dm_remap_super_id held[DM_REMAP_REPLICAS];	/* what each is known to have held */
 	void *sb_back;			/* a block, to read back into */
 	u64 looked;			/* when they were read last, as ops->now() */
 
 	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects what follows, and sb */
 	u64 nonce;			/* of this activation */
+	u64 former_nonce;		/* of the one before, if it was ours, too */
 	bool numbered;			/* sb has the number of this activation */
 	bool owned;			/* some number of ours has been on both, since the load */
 	bool heal;			/* table and journal on the disk are to be written anew */

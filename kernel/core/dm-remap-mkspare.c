@@ -13,8 +13,8 @@
 
 /*
  * Blocks all over the spare, each of its own content: at powers of two and at halves of halves,
- * counted from either end. Where an address loses its upper bits, or the device is so many times
- * smaller, two of them are one place.
+ * counted from either end. Where an address loses its upper bits, or the device is half of what it
+ * claims, or a quarter, two of them are one place. What is missing at the end is not there.
  */
 #define PROBES (4 * 64)
 

@@ -18,47 +18,63 @@ enum found {
 	FOUND_OTHER,	/* of another system */
 };
 
-static bool holder(const struct dm_remap_metadata *md, int replica)
+/*
+ * Has a write of ours landed that failed? It is of this activation, or of the one before it, or
+ * says what the other superblock does.
+ */
+static bool has_landed(const struct dm_remap_metadata *md, const struct dm_remap_super *found)
 {
-	return md->sb_holders & (1 << replica);
+	const struct dm_remap_super *sb = &md->sb;
+
+	if (found->nonce == sb->nonce && found->generation == sb->generation)
+		return true;
+	return found->nonce && (found->nonce == md->nonce || found->nonce == md->former_nonce) &&
+	       found->generation <= sb->generation + 1;
 }
 
 /*
- * Whose is the valid superblock @found of @replica? Where that is not known to hold the current
- * generation, it may hold one more: of a write of ours that failed, or of the activation before.
- * No system goes on from there before the other superblock has it, too.
+ * Whose is the valid superblock @found of @replica? Where that could not be read when the spare was
+ * loaded, it may be one generation ahead, of the activation before. No system goes on from there
+ * before the other superblock has it, too.
  */
 static enum found whose(const struct dm_remap_metadata *md, const struct dm_remap_super *found,
 			int replica)
 {
-	const struct dm_remap_super *sb = &md->sb;
+	const struct dm_remap_super_id *held = &md->held[replica];
+	bool holder = md->sb_holders & (1 << replica);
 
-	if (memcmp(found->uuid, sb->uuid, sizeof(sb->uuid)) || found->incompat)
+	if (memcmp(found->uuid, md->sb.uuid, sizeof(md->sb.uuid)) || found->incompat)
 		return FOUND_OTHER;
-	if (!holder(md, replica))
-		return found->generation > sb->generation + 1 ? FOUND_OTHER : FOUND_OURS;
-	if (found->activation > sb->activation ||
-	    (found->activation == sb->activation && found->nonce != sb->nonce))
+	if (!holder && has_landed(md, found))
+		return FOUND_OURS;
+	if (!held->known)
+		return found->generation > md->sb.generation + 1 ? FOUND_OTHER : FOUND_OURS;
+	if (found->activation > held->activation)
 		return FOUND_OTHER;
-	if (found->activation < sb->activation || found->generation < sb->generation)
+	/* What it was before, or of a system that came too late: that one looks behind itself. */
+	if (found->activation < held->activation || found->generation < held->generation)
 		return FOUND_FAULT;
+	if (found->nonce != held->nonce)
+		return FOUND_OTHER;
 	/* A copy of this system has gone on: one that was resumed twice from the same memory. */
-	if (found->generation > sb->generation || found->journal_start != sb->journal_start)
+	if (found->generation > held->generation || found->journal_start != held->journal_start)
 		return FOUND_OTHER;
 	return FOUND_OURS;
 }
 
-static enum found super_find(struct dm_remap_metadata *md, int replica)
+/* @super: what is there, where that is valid. */
+static enum found super_find(struct dm_remap_metadata *md, int replica,
+			     struct dm_remap_super *super)
 {
 	u64 at = dm_remap_superblock_at(&md->sb.layout, replica);
-	struct dm_remap_super found;
 
 	lockdep_assert_held(&md->super_lock);
+	memset(super, 0, sizeof(*super));
 	if (dm_remap_blocks_read(md, at, 1, md->sb_back))
 		return FOUND_FAULT;
-	switch (dm_remap_super_decode(&found, md->sb_back, at)) {
+	switch (dm_remap_super_decode(super, md->sb_back, at)) {
 	case DM_REMAP_VALID:
-		return whose(md, &found, replica);
+		return whose(md, super, replica);
 	case DM_REMAP_NEWER:
 		return FOUND_OTHER;
 	default:
@@ -68,7 +84,9 @@ static enum found super_find(struct dm_remap_metadata *md, int replica)
 
 static int super_look(struct dm_remap_metadata *md, int replica)
 {
-	switch (super_find(md, replica)) {
+	struct dm_remap_super super;
+
+	switch (super_find(md, replica, &super)) {
 	case FOUND_OURS:
 		return 0;
 	case FOUND_OTHER:
@@ -76,7 +94,8 @@ static int super_look(struct dm_remap_metadata *md, int replica)
 	default:
 		break;
 	}
-	if (holder(md, replica))
+	/* It is to be written anew. */
+	if (md->sb_holders & (1 << replica))
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
 			     "superblock %d is damaged, unreadable, or older than it was",
 			     replica);
@@ -121,15 +140,39 @@ int dm_remap_look_before_writing(struct dm_remap_metadata *md)
 	return ret;
 }
 
+/* Nobody has looked in this second. People set the clock; it goes on while the machine sleeps. */
+static bool paused(const struct dm_remap_metadata *md)
+{
+	return md->active && READ_ONCE(md->looked) != md->ops->now(md->ctx);
+}
+
+int dm_remap_look_if_paused(struct dm_remap_metadata *md)
+{
+	return paused(md) && dm_remap_look_at_supers(md) == -ESTALE ? -ESTALE : 0;
+}
+
 int dm_remap_look_after_pause(struct dm_remap_metadata *md)
 {
-	/* People set the clock; it goes on while the machine sleeps. */
-	if (!md->active || READ_ONCE(md->looked) == md->ops->now(md->ctx))
-		return 0;
-	return dm_remap_look_before_writing(md) ? -EROFS : 0;
+	/* Reclaim may be waiting for who waits for these locks. */
+	unsigned int reclaim = dm_remap_reclaim_off();
+	int ret = paused(md) ? dm_remap_look_before_writing(md) : 0;
+
+	dm_remap_reclaim_restore(reclaim);
+	return ret ? -EROFS : 0;
 }
 
 /* ---- writing superblocks ---- */
+
+/* A write of superblock @replica failed, or something else is there: another system's, perhaps. */
+static int super_failed(struct dm_remap_metadata *md, int replica, int error)
+{
+	struct dm_remap_super super;
+
+	if (super_find(md, replica, &super) == FOUND_OTHER)
+		return -ESTALE;
+	dm_remap_log(md, DM_REMAP_LOG_ERR, "superblock %d cannot be written (%d)", replica, error);
+	return error;
+}
 
 /* Superblock @replica says @sb; it is the current one once it is there. */
 static int super_write(struct dm_remap_metadata *md, const struct dm_remap_super *sb, int replica)
@@ -145,16 +188,61 @@ static int super_write(struct dm_remap_metadata *md, const struct dm_remap_super
 	ret = dm_remap_block_write_checked(md, at, md->sb_buf, DM_REMAP_PREFLUSH | DM_REMAP_FUA,
 					   md->sb_back);
 	if (ret) {
-		dm_remap_log(md, DM_REMAP_LOG_ERR, "superblock %d cannot be written (%d)",
-			     replica, ret);
+		ret = super_failed(md, replica, ret);
 	} else {
 		if (sb != &md->sb && sb->generation != md->sb.generation) {
 			md->sb = *sb;
 			md->sb_holders = 0;
 		}
 		md->sb_holders |= 1 << replica;
+		md->held[replica] = dm_remap_super_id(sb);
 		if (md->sb_holders == DM_REMAP_ALL_REPLICAS)
 			WRITE_ONCE(md->witness.generation, md->sb.generation);
+	}
+	mutex_unlock(&md->super_lock);
+	return ret;
+}
+
+/* Of two systems that meet, who goes on? The other comes to the opposite answer. */
+static bool other_wins(const struct dm_remap_metadata *md, const struct dm_remap_super *other)
+{
+	const struct dm_remap_super *sb = &md->sb;
+
+	if (other->activation != sb->activation)
+		return other->activation > sb->activation;
+	if (other->generation != sb->generation)
+		return other->generation > sb->generation;
+	return other->nonce > sb->nonce;
+}
+
+/* Superblock @replica is to say what the other one says. */
+static void put_back(struct dm_remap_metadata *md, const struct dm_remap_super *other, int replica)
+{
+	dm_remap_super_encode(md->sb_buf, other, replica);
+	md->sb_holders &= ~(1 << replica);
+	dm_remap_blocks_write(md, dm_remap_superblock_at(&other->layout, replica), 1, md->sb_buf,
+			      DM_REMAP_FUA);
+}
+
+/*
+ * Superblock @replica was written: another system may have written there since it was looked at.
+ * The other superblock tells, and what was in this one: who gives way puts that back. 0 or -ESTALE.
+ */
+static int look_behind(struct dm_remap_metadata *md, int replica)
+{
+	struct dm_remap_super other;
+	int ret = 0;
+
+	mutex_lock(&md->super_lock);
+	if (super_find(md, !replica, &other) == FOUND_OTHER) {
+		bool same_spare = !memcmp(other.uuid, md->sb.uuid, sizeof(other.uuid));
+
+		ret = -ESTALE;
+		if (same_spare && other_wins(md, &other))
+			put_back(md, &other, replica);
+		else if (same_spare && !md->numbered && other.generation == md->sb.generation &&
+			 other.activation == md->sb.activation)
+			ret = 0;	/* a claim that gives way to ours */
 	}
 	mutex_unlock(&md->super_lock);
 	return ret;
@@ -165,24 +253,13 @@ int dm_remap_supers_equalise(struct dm_remap_metadata *md)
 	int r, ret;
 
 	for (r = DM_REMAP_REPLICAS - 1; r >= 0; r--) {
-		if (holder(md, r))
+		if (md->sb_holders & (1 << r))
 			continue;
-		ret = super_write(md, &md->sb, r);
+		ret = super_write(md, &md->sb, r) ?: look_behind(md, r);
 		if (ret)
 			return ret;
 	}
 	return 0;
-}
-
-/* The other end may have been taken since it was looked at. */
-static int other_end_is_ours(struct dm_remap_metadata *md, int replica)
-{
-	enum found found;
-
-	mutex_lock(&md->super_lock);
-	found = super_find(md, replica);
-	mutex_unlock(&md->super_lock);
-	return found == FOUND_OTHER ? -ESTALE : 0;
 }
 
 int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *next)
@@ -196,11 +273,12 @@ int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super 
 	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
 	    next->journal_start > DM_REMAP_MAX_NUMBER)
 		return -EROFS;
-	ret = super_write(md, next, 1);
+	/* Whoever looked meanwhile may have found that one does not hold it any more. */
+	ret = dm_remap_supers_equalise(md) ?: super_write(md, next, 1);
 	if (ret)
 		return ret;
 	md->numbered = numbered;
-	ret = other_end_is_ours(md, 0) ?: super_write(md, next, 0);
+	ret = look_behind(md, 1) ?: super_write(md, next, 0) ?: look_behind(md, 0);
 	md->owned |= numbered && !ret;
 	return ret;
 }
@@ -221,6 +299,23 @@ static int write_nonce(struct dm_remap_metadata *md)
 	return dm_remap_supers_advance(md, &next);
 }
 
+/* Of our claim no superblock is to stay beside one of a system that goes on. */
+static void give_way(struct dm_remap_metadata *md)
+{
+	struct dm_remap_super super[DM_REMAP_REPLICAS];
+	enum found found[DM_REMAP_REPLICAS];
+	int r;
+
+	mutex_lock(&md->super_lock);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		found[r] = super_find(md, r, &super[r]);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		if (found[r] == FOUND_OURS && found[!r] == FOUND_OTHER &&
+		    other_wins(md, &super[!r]))
+			put_back(md, &super[!r], r);
+	mutex_unlock(&md->super_lock);
+}
+
 int dm_remap_claim(struct dm_remap_metadata *md)
 {
 	int ret;
@@ -232,6 +327,8 @@ int dm_remap_claim(struct dm_remap_metadata *md)
 	if (ret)
 		return ret;
 	ret = dm_remap_look_at_supers(md);
+	if (ret == -ESTALE)
+		give_way(md);
 	/* Once the spare was ours, nobody can have gone on with what we had loaded. */
 	if (ret || md->owned)
 		return ret;
@@ -241,6 +338,10 @@ int dm_remap_claim(struct dm_remap_metadata *md)
 void dm_remap_claim_begin(struct dm_remap_metadata *md)
 {
 	md->numbered = false;
+	/* The one before has not got on the spare, as far as is known: it is used again. */
+	if (md->nonce && md->nonce != md->sb.nonce)
+		return;
+	md->former_nonce = md->nonce;
 	md->nonce = md->ops->random(md->ctx);
 	while (!md->nonce || md->nonce == md->sb.nonce)
 		md->nonce++;

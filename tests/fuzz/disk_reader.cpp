@@ -246,8 +246,7 @@ class Reader {
         if (head && end) {
             check_pair(*head, *end);
         }
-        const Super& super =
-            !end || (head && head->generation() >= end->generation()) ? *head : *end;
+        const Super& super = !end || (head && !newer(*end, *head)) ? *head : *end;
         oldest_start_ = super.start;
         if (head && end) {
             oldest_start_ = std::min(head->start, end->start);
@@ -263,6 +262,11 @@ class Reader {
         return super;
     }
 
+    static bool newer(const Super& a, const Super& b) {
+        return a.generation() > b.generation() ||
+               (a.generation() == b.generation() && a.raw.activation() > b.raw.activation());
+    }
+
     static void check_pair(const Super& a, const Super& b) {
         if (!a.raw.same_uuid(b.raw)) {
             refuse("two UUIDs");
@@ -273,7 +277,7 @@ class Reader {
             a.granularity != b.granularity) {
             refuse("different times");
         }
-        if (high == low && !same_but_place(a.raw, b.raw)) {
+        if (high == low && !same_but_place(a.raw, b.raw) && !both_activated(a.raw, b.raw)) {
             refuse("contradiction");
         }
     }
@@ -285,7 +289,16 @@ class Reader {
         };
         // The last byte of the name terminates it.
         return same(32, 52) && same(64, 94) && same(96, 145) && same(152, 231) &&
-               same(232, 248 + 8 * 5) && same(344, 360);
+               same(232, 248 + 8 * 5) && same(344, 368);
+    }
+
+    // Other nonces, and all the same that tells of records.
+    static bool both_activated(const Raw& a, const Raw& b) {
+        const auto same = [&](unsigned from, unsigned to) {
+            return std::equal(a.data.begin() + from, a.data.begin() + to, b.data.begin() + from);
+        };
+        return !same(360, 368) && same(32, 40) && same(48, 52) && same(64, 76) && same(80, 94) &&
+               same(96, 120) && same(232, 240) && same(248, 248 + 8 * 5) && same(344, 352);
     }
 
     // ---- blocks of this spare ----

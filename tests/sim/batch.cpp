@@ -31,6 +31,7 @@ void Batch::look_before() {
     outage_ = main.outage();
     breaker_was_open_ = dm_remap_breaker_open(md_);
     was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
+    l_.mode_changed = false;
     steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     room_ = dm_remap_room(md_);
@@ -41,7 +42,7 @@ void Batch::look_before() {
             const dm_remap_extent e = l_.lookup(s, g_);
             before_.push_back({s, p.request->is_write, e.kind, e.spare});
         }
-        must_.push_back(must_succeed(p));
+        must_.push_back(!l_.other_present && must_succeed(p));
         if (must_.back()) {
             l_.stats_[p.request->is_write ? kMustWrites : kMustReads]++;
         }
@@ -313,7 +314,7 @@ void Batch::check_passed_on() {
 void Batch::check_breaker() {
     const std::uint64_t room = std::min<std::uint64_t>(room_, dm_remap_room(md_));
     if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap ||
-        free_ < l_.media_block || room < l_.media_block / g_ || was_read_only_ ||
+        free_ < l_.media_block || room < l_.media_block / g_ || was_read_only_ || l_.mode_changed ||
         md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;

@@ -73,7 +73,7 @@ void History::format() {
 }
 
 void History::take_step() {
-    static constexpr std::array<Step, 22> kSteps{{
+    static constexpr std::array<Step, 24> kSteps{{
         {60, &History::step_requests},    {6, &History::step_flush},
         {10, &History::step_run},         {12, &History::step_main_fault},
         {2, &History::step_spare_fault},  {4, &History::step_metadata_fault},
@@ -85,6 +85,7 @@ void History::take_step() {
         {1, &History::step_reload},       {2, &History::step_policy},
         {1, &History::step_breaker},      {4, &History::step_time},
         {1, &History::step_all_well},     {1, &History::step_many_commits},
+        {2, &History::step_other_system}, {1, &History::step_old_superblock},
     }};
     static const unsigned total = [] {
         unsigned sum = 0;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "layer.h"
@@ -125,6 +126,18 @@ class History {
     void note_mended();
     void tear_unreadable();
 
+    // history_other.cpp
+    std::uint64_t relocation_to_be();
+    bool other_loads();
+    void other_activates();
+    void other_goes();
+    void commit_with_other_in_it();
+    void other_with_commit_in_it();
+    void stop_with_other_in_it();
+    void other_with_activation_in_it();
+    void step_other_system();
+    void step_old_superblock();
+
     // history_checks.cpp
     void note(dm_remap_note note, std::uint64_t sector, std::uint64_t sectors, std::int64_t value);
     void power_cut();
@@ -134,6 +147,10 @@ class History {
     void check_published();
     std::vector<Known> published();
     std::vector<bool> retired_sectors();
+
+    std::optional<dm_remap_metadata> other_;
+    std::vector<std::uint8_t> old_superblock_;  // from earlier on
+    unsigned old_superblock_side_ = 0;
 
     const Plan& plan_;
     Stats& stats_;

@@ -24,6 +24,7 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
     };
     machine.note = [this](auto note, auto sector, auto sectors, auto value) {
         hopeless = note == DM_REMAP_NOTE_BREAKER ? 0 : hopeless;
+        mode_changed = mode_changed || note == DM_REMAP_NOTE_MODE;
         on_note(note, sector, sectors, value);
     };
 }

@@ -112,6 +112,10 @@ class Layer {
 
     // Requests in a row that found main dead. What changes that begins anew.
     unsigned hopeless = 0;
+    // The mode changed while a batch was redone.
+    bool mode_changed = false;
+    // Another system uses the spare: nothing has to succeed.
+    bool other_present = false;
 
   private:
     friend class Batch;

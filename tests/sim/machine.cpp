@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include <cerrno>
+#include <utility>
 
 #include "plan.h"
 #include "trace.h"
@@ -16,6 +17,12 @@ Machine::Machine(std::uint64_t main_sectors, std::uint64_t spare_sectors, Random
       memory(random, stats),
       random_(random),
       stats_(stats) {}
+
+void Machine::io_of(bool other) {
+    if (interjection_.what && interjection_.of_other == other && interjection_.left-- == 0) {
+        std::exchange(interjection_.what, nullptr)();
+    }
+}
 
 static const char* name_of(dm_remap_dev dev) {
     return dev == DM_REMAP_MAIN ? "main" : "spare";
@@ -125,11 +132,13 @@ const dm_remap_ops Machine::kOps = {
     .read =
         [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, void* buf) {
             machine_of(ctx).meanwhile();
+            machine_of(ctx).io_of(false);
             return machine_of(ctx).read(dev, sector, n, buf);
         },
     .write =
         [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, const void* buf, unsigned flags) {
             machine_of(ctx).meanwhile();
+            machine_of(ctx).io_of(false);
             return machine_of(ctx).write(dev, sector, n, buf, flags);
         },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
@@ -146,6 +155,26 @@ const dm_remap_ops Machine::kOps = {
         },
     .note = [](void* ctx, dm_remap_note note, u64 sector, u64 sectors,
                s64 value) { machine_of(ctx).note(note, sector, sectors, value); },
+};
+
+const dm_remap_ops Machine::kOtherOps = {
+    .read =
+        [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, void* buf) {
+            machine_of(ctx).io_of(true);
+            return machine_of(ctx).read(dev, sector, n, buf);
+        },
+    .write =
+        [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, const void* buf, unsigned flags) {
+            machine_of(ctx).io_of(true);
+            return machine_of(ctx).write(dev, sector, n, buf, flags);
+        },
+    .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
+    .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
+    .random = [](void* ctx) -> u64 { return machine_of(ctx).random_.next(); },
+    .log = log_line,
+    .drain = nullptr,
+    .stop = nullptr,
+    .note = nullptr,
 };
 
 }  // namespace remap::sim

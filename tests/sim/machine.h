@@ -60,6 +60,11 @@ class Machine {
     // None of them may throw.
     std::function<void()> drain;
     std::function<void()> meanwhile;
+    // Called once, before the core's I/O number @n from now on, counted from 0: of the system that
+    // the history is about, or of the other one.
+    void interject(bool of_other, std::uint64_t n, std::function<void()> what) {
+        interjection_ = {of_other, n, std::move(what)};
+    }
     std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> note;
 
     SimDisk main;
@@ -68,15 +73,24 @@ class Machine {
     Faults spare_faults;
     Memory memory;
 
-    // For the core; the context is the Machine.
+    // For the core; the context is the Machine. With the latter another system uses the spare.
     static const dm_remap_ops kOps;
+    static const dm_remap_ops kOtherOps;
 
   private:
+    struct Interjection {
+        bool of_other = false;
+        std::uint64_t left = 0;
+        std::function<void()> what;
+    };
+
     // An event that the power may fail in. False: it has.
     bool survives();
+    void io_of(bool other);
 
     Random& random_;
     Stats& stats_;
+    Interjection interjection_;
     unsigned cut_in_ = 0;
     bool on_ = true;
 };

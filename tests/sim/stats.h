@@ -51,6 +51,10 @@ enum StatId : std::size_t {
     kDamaged,
     kSpoiled,
     kSpoiledRefused,
+    kOtherSystems,
+    kOtherFound,
+    kOtherFindsUs,
+    kOldSuperblocks,
     kSectorsChecked,
     kNrStats,
 };
@@ -94,6 +98,10 @@ inline constexpr std::array<Stat, kNrStats> kStats{{
     {"replicas damaged while the power was off", 60},
     {"spares spoiled beyond any promise", 15},
     {"of them refused", 5},
+    {"other systems that used the spare", 5},
+    {"of them found by us", 2},
+    {"of them that found us and started over", 0.2},
+    {"superblocks that went back to what they were", 1},
     {"sectors checked", 100000},
 }};
 

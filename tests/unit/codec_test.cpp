@@ -162,6 +162,7 @@ dm_remap_super sample_super() {
     sb.generation = 0x1122334455667788;
     sb.activation = 77;
     sb.activation_sequence = 5000;
+    sb.nonce = 0x8877665544332211;
     sb.layout = layout_for(1 << 20, 8, 32);
     sb.compat = 5;
     sb.compat_ro = 6;
@@ -212,6 +213,7 @@ TEST(Superblock, RoundTripOnBothEnds) {
         EXPECT_EQ(SuperBlock(block.out, replica).bytes, block.bytes);
         EXPECT_EQ(block.out.journal_chain, sb.journal_chain);
         EXPECT_EQ(block.out.activation_sequence, sb.activation_sequence);
+        EXPECT_EQ(block.out.nonce, sb.nonce);
     }
 }
 

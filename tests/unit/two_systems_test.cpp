@@ -1,0 +1,609 @@
+// Two systems that use one spare at the same time: a machine that is resumed from hibernation after
+// its initramfs has used the spare, or two hosts with one disk. Each is a struct dm_remap_metadata
+// over the same simulated disk.
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "protocol.h"
+
+namespace remap {
+namespace {
+
+// Calls @what before I/O number @n of the spare from now on (counted from 0), once; what I/O that
+// does itself is not counted.
+class Stop {
+  public:
+    Stop(World& world, std::uint64_t n, std::function<void()> what)
+        : world_(world), left_(n), what_(std::move(what)) {
+        world.spare.on_read = [this](auto, auto) { step(); };
+        world.spare.on_write = [this](auto, auto, auto) {
+            step();
+            return 0;
+        };
+    }
+    ~Stop() {
+        world_.spare.on_read = nullptr;
+        world_.spare.on_write = nullptr;
+    }
+    Stop(const Stop&) = delete;
+    Stop& operator=(const Stop&) = delete;
+
+    [[nodiscard]] bool happened() const { return happened_; }
+
+  private:
+    void step() {
+        if (happened_ || left_-- != 0) {
+            return;
+        }
+        happened_ = true;
+        what_();
+    }
+
+    World& world_;
+    std::uint64_t left_;
+    std::function<void()> what_;
+    bool happened_ = false;
+};
+
+bool has(const Records& records, std::uint64_t main) {
+    return std::any_of(records.begin(), records.end(),
+                       [&](const Record& r) { return r.main == main; });
+}
+
+// Loads and activates; null where the activation is refused, since the other one is at it.
+std::unique_ptr<Metadata> try_open(World& world) {
+    auto md = std::make_unique<Metadata>(world);
+    if (md->load() != 0 || md->activate() != 0) {
+        return nullptr;
+    }
+    return md;
+}
+
+// What is on the spare is loaded, and has all of @acknowledged.
+void expect_loaded(World& world, const std::vector<std::uint64_t>& acknowledged) {
+    const Loaded loaded = try_load(world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    for (const std::uint64_t main : acknowledged) {
+        EXPECT_TRUE(has(loaded.records, main)) << main;
+    }
+}
+
+// ---- a commit of A, and B that activates ----
+
+// In each gap of a commit of A. Either B finds what A acknowledges, or A finds B.
+TEST(TwoSystems, CommitThatTheOtherDoesNotSeeIsNotAcknowledged) {
+    for (const bool crashed : {false, true}) {
+        bool stopped = true;
+        for (std::uint64_t n = 0; stopped; n++) {
+            SCOPED_TRACE(n);
+            auto world = formatted();
+            std::vector<std::uint64_t> acknowledged = {100};
+            auto a = open(*world);
+            ASSERT_EQ(a->remap(100), 0);
+            std::unique_ptr<Metadata> b;
+            {
+                Stop stop(*world, n, [&] { b = try_open(*world); });
+                if (a->remap(200) == 0) {
+                    acknowledged.push_back(200);
+                }
+                stopped = stop.happened();
+            }
+            if (!stopped) {
+                break;
+            }
+            ASSERT_NE(b, nullptr);
+            EXPECT_TRUE(has(b->records(), 100));
+            // What failed may be there all the same.
+            EXPECT_TRUE(acknowledged.size() == 1 || has(b->records(), 200));
+            EXPECT_EQ((*a)->mode, acknowledged.size() == 2 ? DM_REMAP_MODE_RW : DM_REMAP_MODE_FAIL);
+            // From now on it hears of B in any case.
+            EXPECT_NE(a->remap(250), 0);
+            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+            if (crashed) {
+                b = nullptr;
+                a = nullptr;
+                expect_loaded(*world, acknowledged);
+                continue;
+            }
+            EXPECT_EQ((*b)->mode, DM_REMAP_MODE_RW);
+            ASSERT_EQ(b->remap(300), 0);
+            acknowledged.push_back(300);
+            expect_loaded(*world, acknowledged);
+            EXPECT_EQ(b->deactivate(), 0);
+            expect_loaded(*world, acknowledged);
+        }
+    }
+}
+
+// Once both blocks of A are written, B may commit as well.
+TEST(TwoSystems, OtherMayCommitBeforeTheLook) {
+    for (const std::uint64_t n : {4, 5}) {
+        auto world = formatted();
+        auto a = open(*world);
+        std::unique_ptr<Metadata> b;
+        {
+            Stop stop(*world, n, [&] {
+                b = open(*world);
+                ASSERT_EQ(b->remap(300), 0);
+            });
+            EXPECT_NE(a->remap(200), 0);
+            ASSERT_TRUE(stop.happened());
+        }
+        EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+        expect_loaded(*world, {300});
+    }
+}
+
+// ---- A slept ----
+
+// What hibernation does: B was there in between, and has gone. A must not write where B did.
+TEST(TwoSystems, WhoHasSleptLooksBeforeItWrites) {
+    for (const bool clean : {false, true}) {
+        const std::vector<std::function<int(Metadata&)>> works = {
+            [](Metadata& a) { return a.commit({pending(400)}); },
+            [](Metadata& a) { return dm_remap_save(a.get()); },
+            [](Metadata& a) {
+                dm_remap_count(a.get(), DM_REMAP_READ_ERRORS, 1);
+                return dm_remap_autosave(a.get());
+            },
+            [](Metadata& a) { return a.deactivate(); },
+            [](Metadata& a) {
+                dm_remap_moved moved{};
+                return dm_remap_remap(a.get(), 400, 8, &moved);
+            },
+            [](Metadata& a) {
+                dm_remap_moved moved{};
+                return dm_remap_unremap(a.get(), 100, 1, &moved);
+            },
+        };
+        for (std::size_t i = 0; i < works.size(); i++) {
+            SCOPED_TRACE(i);
+            auto world = formatted();
+            auto a = open(*world);
+            ASSERT_EQ(a->remap(100), 0);
+            {
+                auto b = open(*world);
+                ASSERT_EQ(b->remap(300), 0);
+                if (clean) {
+                    ASSERT_EQ(b->deactivate(), 0);
+                }
+            }
+            world->time++;
+            const std::uint64_t writes = world->spare.writes();
+            EXPECT_NE(works[i](*a), 0);
+            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+            // Nothing more, at its end neither.
+            EXPECT_NE(dm_remap_save(a->get()), 0);
+            dm_remap_autosave(a->get());
+            a->deactivate();
+            a = nullptr;
+            EXPECT_EQ(world->spare.writes(), writes);
+            expect_loaded(*world, {100, 300});
+        }
+    }
+}
+
+// All I/O of such a device fails.
+TEST(TwoSystems, WhoIsNotAloneServesNothing) {
+    auto world = formatted();
+    auto a = open(*world);
+    auto b = open(*world);
+    world->time++;
+    ASSERT_NE(a->commit({pending(400)}), 0);
+    Mover mover(*a);
+    auto data = pattern(1, 8);
+    dm_remap_redo_begin(mover.get());
+    EXPECT_EQ(dm_remap_redo_read(mover.get(), 0, 8, data.data(), DM_REMAP_FAILED), -EIO);
+    EXPECT_EQ(dm_remap_redo_write(mover.get(), 0, 8, data.data(), DM_REMAP_FAILED), -EIO);
+    dm_remap_redo_end(mover.get());
+    EXPECT_EQ(world->main.writes(), 0U);
+    bool healed = false;
+    EXPECT_EQ(dm_remap_restore(a->get(), world->spare.sectors(), &healed), -ESTALE);
+    // A suspend and a resume do not change that.
+    EXPECT_EQ(a->deactivate(), 0);
+    EXPECT_EQ(dm_remap_activate(a->get(), nullptr, nullptr), 0);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+    EXPECT_EQ(b->remap(300), 0);
+}
+
+// While A was suspended: it may not go on with what it has in memory.
+TEST(TwoSystems, WhoIsResumedLooks) {
+    auto world = formatted();
+    auto a = open(*world);
+    ASSERT_EQ(a->remap(100), 0);
+    ASSERT_EQ(a->deactivate(), 0);
+    {
+        auto b = open(*world);
+        ASSERT_EQ(b->remap(300), 0);
+        ASSERT_EQ(b->deactivate(), 0);
+    }
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(dm_remap_activate(a->get(), nullptr, nullptr), 0);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+    EXPECT_EQ(a->deactivate(), 0);
+    EXPECT_EQ(world->spare.writes(), writes);
+    expect_loaded(*world, {100, 300});
+}
+
+// ---- a checkpoint of A, or its end, and B that activates ----
+
+// The one thing that no look prevents: A is stopped just before it writes a block of the table, and
+// B has a checkpoint of its own meanwhile, in the same place. Then nothing is guessed.
+constexpr std::uint64_t kTableWrite = 2;
+
+TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
+    for (const bool ends : {false, true}) {
+        for (const bool b_stops : {false, true}) {
+            bool stopped = true;
+            for (std::uint64_t n = 0; stopped; n++) {
+                SCOPED_TRACE(testing::Message() << ends << b_stops << " " << n);
+                auto world = formatted();
+                auto a = open(*world);
+                ASSERT_EQ(a->remap(100), 0);
+                std::unique_ptr<Metadata> b;
+                {
+                    Stop stop(*world, n, [&] {
+                        b = open(*world);
+                        if (b_stops) {
+                            ASSERT_EQ(b->deactivate(), 0);
+                        }
+                    });
+                    ends ? a->deactivate() : a->checkpoint();
+                    stopped = stop.happened();
+                }
+                if (!stopped) {
+                    break;
+                }
+                a = nullptr;
+                if (b_stops && n == kTableWrite) {
+                    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
+                    continue;
+                }
+                expect_loaded(*world, {100});
+                if (!b_stops) {
+                    EXPECT_EQ(b->remap(300), 0);
+                    EXPECT_EQ((*b)->mode, DM_REMAP_MODE_RW);
+                    expect_loaded(*world, {100, 300});
+                }
+            }
+        }
+    }
+}
+
+// ---- two that activate ----
+
+// B activates in each gap of A's activation. What the last of them says counts, and both know.
+TEST(TwoSystems, ActivationThatTheOtherOvertakesStartsOver) {
+    for (const bool dirty : {false, true}) {
+        for (const unsigned more : {0, 1, 2}) {
+            bool stopped = true;
+            for (std::uint64_t n = 0; stopped; n++) {
+                SCOPED_TRACE(testing::Message() << dirty << more << " " << n);
+                auto world = formatted();
+                {
+                    auto md = open(*world);
+                    ASSERT_EQ(md->remap(100), 0);
+                    if (!dirty) {
+                        ASSERT_EQ(md->deactivate(), 0);
+                    }
+                }
+                std::vector<std::uint64_t> acknowledged = {100};
+                Metadata a(*world);
+                ASSERT_EQ(a.load(), 0);
+                std::unique_ptr<Metadata> b;
+                int error = 0;
+                {
+                    Stop stop(*world, n, [&] {
+                        b = open(*world);
+                        if (more != 0) {
+                            ASSERT_EQ(b->remap(200), 0);
+                            acknowledged.push_back(200);
+                        }
+                        if (more == 2) {
+                            ASSERT_EQ(b->checkpoint(), 0);
+                        }
+                    });
+                    error = a.activate();
+                    stopped = stop.happened();
+                }
+                ASSERT_EQ(error, 0) << testing::PrintToString(world->log);
+                expect_loaded(*world, acknowledged);
+                if (!stopped) {
+                    break;
+                }
+                for (Metadata* md : {b.get(), &a}) {
+                    world->time++;
+                    const std::uint64_t main = md == &a ? 300 : 400;
+                    if (md->remap(main) == 0) {
+                        acknowledged.push_back(main);
+                    }
+                    expect_loaded(*world, acknowledged);
+                }
+                // One of them has the spare.
+                EXPECT_TRUE(has(try_load(*world).records, 300) ||
+                            has(try_load(*world).records, 400));
+                EXPECT_TRUE((*b)->mode == DM_REMAP_MODE_FAIL || a->mode == DM_REMAP_MODE_FAIL);
+            }
+        }
+    }
+}
+
+// One after the other, so often that one gives up: it says so, and the spare is whole.
+TEST(TwoSystems, WhoIsOvertakenTimeAndAgainGivesUp) {
+    auto world = formatted();
+    Metadata a(*world);
+    ASSERT_EQ(a.load(), 0);
+    unsigned reads = 0;
+    bool busy = false;
+    world->spare.on_read = [&](auto sector, auto n) {
+        // At each look of A.
+        if (!busy && sector == 0 && n == kBlockSectors) {
+            busy = true;
+            reads++;
+            open(*world);
+            busy = false;
+        }
+    };
+    EXPECT_EQ(a.activate(), -EBUSY);
+    world->spare.on_read = nullptr;
+    EXPECT_GE(reads, 3U);
+    EXPECT_FALSE(a->active);
+    EXPECT_EQ(try_load(*world).error, 0);
+}
+
+// It has been formatted in between, for another main perhaps.
+TEST(TwoSystems, SpareThatWasFormattedAnewIsNotActivated) {
+    auto world = formatted();
+    Metadata a(*world);
+    ASSERT_EQ(a.load(), 0);
+    ASSERT_EQ(format(*world, {}, 0x22), 0);
+    EXPECT_EQ(a.activate(), -ENODEV);
+    EXPECT_EQ(super_at(*world, 0).uuid[0], 0x22);
+
+    auto b = open(*world);
+    ASSERT_EQ(format(*world, {}, 0x33), 0);
+    EXPECT_NE(b->remap(100), 0);
+    EXPECT_EQ((*b)->mode, DM_REMAP_MODE_FAIL);
+    EXPECT_EQ(try_load(*world).error, 0);
+}
+
+// ---- any order of I/O ----
+
+// Runs some functions in threads, one at a time: at each I/O of the spare it is drawn who goes on.
+class Interleaver {
+  public:
+    Interleaver(World& world, unsigned seed) : world_(world), random_(seed) {
+        world.spare.on_read = [this](auto, auto) { step(); };
+        world.spare.on_write = [this](auto, auto, auto) {
+            step();
+            return 0;
+        };
+    }
+    ~Interleaver() {
+        world_.spare.on_read = nullptr;
+        world_.spare.on_write = nullptr;
+    }
+    Interleaver(const Interleaver&) = delete;
+    Interleaver& operator=(const Interleaver&) = delete;
+
+    void run(const std::vector<std::function<void()>>& works) {
+        running_.assign(works.size(), true);
+        std::vector<std::thread> threads;
+        draw();
+        for (std::size_t i = 0; i < works.size(); i++) {
+            threads.emplace_back([&, i] {
+                me_ = static_cast<int>(i);
+                wait();
+                works[i]();
+                running_[i] = false;
+                draw();
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+    }
+
+  private:
+    void step() {
+        if (me_ >= 0) {
+            draw();
+            wait();
+        }
+    }
+    void draw() {
+        const std::lock_guard lock(mutex_);
+        std::vector<int> able;
+        for (std::size_t i = 0; i < running_.size(); i++) {
+            if (running_[i]) {
+                able.push_back(static_cast<int>(i));
+            }
+        }
+        turn_ = able.empty() ? -1 : able[random_() % able.size()];
+        changed_.notify_all();
+    }
+    void wait() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return turn_ == me_; });
+    }
+
+    World& world_;
+    std::mt19937 random_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<bool> running_;
+    int turn_ = -1;
+    static thread_local int me_;
+};
+thread_local int Interleaver::me_ = -1;
+
+constexpr unsigned kSchedules = 300;
+
+TEST(TwoSystems, AnyOrderOfCommitsAndAnActivation) {
+    unsigned seen = 0;
+    for (unsigned seed = 0; seed < kSchedules; seed++) {
+        SCOPED_TRACE(seed);
+        auto world = formatted();
+        auto a = open(*world);
+        std::vector<std::uint64_t> acknowledged;
+        std::unique_ptr<Metadata> b;
+        Interleaver(*world, seed)
+            .run({
+                [&] {
+                    for (std::uint64_t i = 0; i < 4; i++) {
+                        if (a->remap(100 + 10 * i) == 0) {
+                            acknowledged.push_back(100 + 10 * i);
+                        }
+                        if (seed % 3 == 0 && i == 1) {
+                            a->checkpoint();
+                        }
+                    }
+                },
+                [&] { b = try_open(*world); },
+            });
+        a = nullptr;
+        expect_loaded(*world, acknowledged);
+        if (b != nullptr) {
+            seen++;
+            for (const std::uint64_t main : acknowledged) {
+                EXPECT_TRUE(has(b->records(), main)) << main;
+            }
+            EXPECT_EQ(b->remap(300), 0);
+            acknowledged.push_back(300);
+            expect_loaded(*world, acknowledged);
+        }
+    }
+    EXPECT_GT(seen, kSchedules / 2);
+}
+
+// Two that load and activate at once, and then use the spare one after the other.
+TEST(TwoSystems, AnyOrderOfActivations) {
+    unsigned alone = 0;
+    for (unsigned seed = 0; seed < kSchedules; seed++) {
+        SCOPED_TRACE(seed);
+        auto world = formatted();
+        {
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(100), 0);
+            if (seed % 2 == 0) {
+                ASSERT_EQ(md->deactivate(), 0);
+            }
+        }
+        std::vector<std::uint64_t> acknowledged = {100};
+        std::array<std::unique_ptr<Metadata>, 2> system;
+        std::vector<std::function<void()>> works;
+        works.reserve(system.size());
+        for (auto& one : system) {
+            works.emplace_back([&] { one = try_open(*world); });
+        }
+        Interleaver(*world, seed).run(works);
+        expect_loaded(*world, acknowledged);
+        unsigned using_it = 0;
+        for (std::size_t i = 0; i < system.size(); i++) {
+            world->time++;
+            if (system[i] != nullptr && system[i]->remap(200 + 10 * i) == 0) {
+                acknowledged.push_back(200 + 10 * i);
+                using_it++;
+            }
+            expect_loaded(*world, acknowledged);
+        }
+        EXPECT_LE(using_it, 1U);
+        alone += using_it;
+    }
+    EXPECT_GT(alone, kSchedules / 2);
+}
+
+// ---- a lone system, and a spare of its own faults ----
+
+// Superblocks that the spare loses, or keeps as they were, are no other system's.
+TEST(TwoSystems, OldOrDamagedSuperblockIsTheSparesOwnFault) {
+    for (const int end : {0, 1}) {
+        for (const int fault : {0, 1, 2}) {
+            auto world = formatted();
+            const dm_remap_super old = super_at(*world, end);
+            auto md = open(*world);
+            ASSERT_EQ(md->remap(100), 0);
+            const dm_remap_super before = super_at(*world, end);
+            ASSERT_EQ(md->checkpoint(), 0);
+            const std::uint64_t at = dm_remap_superblock_at(&old.layout, end);
+            const std::uint64_t sequence = (*md)->next_sequence;
+            switch (fault) {
+                case 0:
+                    put_super(*world, old, end);
+                    break;
+                case 1:
+                    put_super(*world, before, end);
+                    break;
+                default:
+                    zero_block(*world, at);
+            }
+            // The commit fails, a checkpoint writes the superblock anew, and the next one is good.
+            EXPECT_EQ(md->remap(200), 0);
+            EXPECT_EQ((*md)->next_sequence, sequence + 2);
+            EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+            expect_loaded(*world, {100, 200});
+            // If it cannot be written either, no record can be acknowledged.
+            put_super(*world, old, end);
+            world->spare.drops = [=](auto sector) { return sector / kBlockSectors == at; };
+            EXPECT_NE(md->remap(300), 0);
+            EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+            EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
+        }
+    }
+}
+
+// A spare that drops the writes of an activation: the superblocks are those that were loaded.
+TEST(TwoSystems, SpareThatKeepsOldSuperblocksIsNoOtherSystem) {
+    for (std::uint64_t from = 0; from < 5; from++) {
+        auto world = formatted();
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        const std::uint64_t begun = world->spare.writes();
+        world->spare.drops = [&](auto) { return world->spare.writes() - begun >= from; };
+        ASSERT_EQ(md.activate(), 0);
+        EXPECT_EQ(md->mode, from < 4 ? DM_REMAP_MODE_RO : DM_REMAP_MODE_RW);
+        EXPECT_NE(md.remap(100), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RO);
+        EXPECT_NE(dm_remap_save(md.get()), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RO);
+        world->spare.drops = nullptr;
+        world->time++;
+        EXPECT_EQ(dm_remap_save(md.get()), 0);
+        EXPECT_EQ(md->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(md.remap(200), 0);
+        expect_loaded(*world, {200});
+    }
+}
+
+// Nor are superblocks without a nonce, which an older module has written.
+TEST(TwoSystems, SuperblocksOfAnOlderModuleAreTakenOver) {
+    auto world = formatted();
+    { open(*world); }
+    for (const int r : {0, 1}) {
+        dm_remap_super sb = super_at(*world, r);
+        EXPECT_NE(sb.nonce, 0U);
+        sb.nonce = 0;
+        put_super(*world, sb, r);
+    }
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    EXPECT_EQ(md->remap(100), 0);
+    // It is another system if it comes later.
+    for (const int r : {0, 1}) {
+        dm_remap_super sb = super_at(*world, r);
+        sb.generation++;
+        sb.activation++;
+        sb.nonce = 0;
+        put_super(*world, sb, r);
+    }
+    EXPECT_NE(md->remap(200), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_FAIL);
+}
+
+}  // namespace
+}  // namespace remap
