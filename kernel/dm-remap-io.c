@@ -263,8 +263,6 @@ static int write_io(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t s
 /* Blocks of the table, to be flushed at once; by checkpoint_lock there is one table at a time. */
 static void table_write_begins(struct dm_remap_device *d)
 {
-	if (d->table_unflushed)
-		return;
 	d->table_unflushed = true;
 	d->table_losses = dm_remap_losses_told(d, DM_REMAP_SPARE);
 }
@@ -294,7 +292,7 @@ int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, 
 	bool data = !(flags & (DM_REMAP_FUA | DM_REMAP_META));
 	int ret = flags & DM_REMAP_PREFLUSH ? table_flush(d) : 0;
 
-	if (flags & DM_REMAP_META && !fua)
+	if (flags & DM_REMAP_TABLE_BEGINS)
 		table_write_begins(d);
 	if (data)
 		dm_remap_spare_write_begins(d);

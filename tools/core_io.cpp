@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <ctime>
+#include <random>
 
 #include "text.h"
 
@@ -39,7 +40,7 @@ const dm_remap_ops& CoreIo::ops() {
         .write = &CoreIo::write,
         .now = &CoreIo::now,
         .uptime = nullptr,  // moves no data
-        .random = nullptr,  // activates nothing
+        .random = &CoreIo::random,
         .log = &CoreIo::log,
         .drain = nullptr,
         .stop = nullptr,
@@ -82,6 +83,11 @@ int CoreIo::write(void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, const vo
 
 u64 CoreIo::now(void* /*ctx*/) {
     return static_cast<u64>(std::time(nullptr));
+}
+
+u64 CoreIo::random(void* /*ctx*/) {
+    std::random_device device;
+    return static_cast<u64>(device()) << 32 | device();
 }
 
 void CoreIo::log(void* ctx, dm_remap_level /*level*/, const char* fmt, ...) {

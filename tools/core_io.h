@@ -26,6 +26,7 @@ class CoreIo {
     static int write(void* ctx, dm_remap_dev dev, u64 sector, u32 sectors, const void* buf,
                      unsigned int flags);
     static u64 now(void* ctx);
+    static u64 random(void* ctx);
     static void log(void* ctx, dm_remap_level level, const char* fmt, ...) __printf(3, 4);
 
     const BlockDevice& spare_;

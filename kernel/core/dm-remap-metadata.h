@@ -31,6 +31,7 @@ enum dm_remap_dev {
 #define DM_REMAP_PREFLUSH	0x1	/* all that was written before is durable first */
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
 #define DM_REMAP_META		0x8	/* metadata: the core flushes it where it has to */
+#define DM_REMAP_TABLE_BEGINS	0x10	/* first of the blocks that the next PREFLUSH is for */
 
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
