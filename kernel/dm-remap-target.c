@@ -72,9 +72,9 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		return parse_witness(t, as);
 	if (!strcmp(word, "read_retries"))
 		return parse_read_retries(t, as);
-	DMERR("unknown feature argument \"%s\"", word);
-	t->ti->error =
-		"unknown feature; there are format, uuid, witness, no_auto_remap, read_retries, verify_spare_writes";
+	DMERR("unknown feature argument \"%s\"; there are format, uuid, witness, read_retries, no_auto_remap, verify_spare_writes",
+	      word);
+	t->ti->error = "unknown feature; the line before has those that there are";
 	return -EINVAL;
 }
 

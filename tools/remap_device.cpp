@@ -111,7 +111,10 @@ std::vector<std::string> needs_attention(const RemapDevice& device) {
             reasons.emplace_back("the spare takes no records: new errors are not remapped");
             break;
         case Mode::fail:
-            reasons.emplace_back("the table is not loaded");
+            reasons.emplace_back(
+                device.suspended || status.spare_total == 0
+                    ? "the table is not loaded"
+                    : "another system has taken the spare: all its I/O fails, see recovery.md");
             break;
     }
     if (status.state == State::error) {

@@ -284,7 +284,7 @@ static int journal_write(struct dm_remap_metadata *md, const struct dm_remap_rec
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		at = dm_remap_journal_at(&md->sb.layout, r, sequence);
 		dm_remap_block_seal(block, at);
-		/* A block that comes too late may fall on another system's; at least not on both. */
+		/* A block that comes too late may hit another system's; at least not on both. */
 		ret = dm_remap_look_if_paused(md);
 		ret = ret ?: dm_remap_block_write_checked(md, at, block, DM_REMAP_FUA,
 							  md->journal_back);

@@ -851,8 +851,8 @@ static int load_all(struct loader *l, u64 main_sectors)
 	return 0;
 }
 
-static int load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
-		struct dm_remap_report *report, bool journal_alone)
+static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+		      struct dm_remap_report *report, bool journal_alone)
 {
 	struct loader l = {
 		.md = md,
@@ -889,14 +889,14 @@ static int load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sector
 int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
 		  struct dm_remap_report *report)
 {
-	return load(md, spare_sectors, main_sectors, report, false);
+	return load_spare(md, spare_sectors, main_sectors, report, false);
 }
 
 int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
 			  struct dm_remap_report *report)
 {
 	/* What an entry says of main is not looked at. */
-	return load(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
+	return load_spare(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
 }
 
 /* ---- main's identity ---- */

@@ -178,11 +178,11 @@ struct dm_remap_metadata {
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
-	struct dm_remap_super_id held[DM_REMAP_REPLICAS];	/* what each is known to have held */
+	struct dm_remap_super_id held[DM_REMAP_REPLICAS];	/* what each is known to hold */
 	void *sb_back;			/* a block, to read back into */
 	u64 looked;			/* when they were read last, as ops->now() */
 
-	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects what follows, and sb */
+	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb, and: */
 	u64 nonce;			/* of this activation */
 	u64 former_nonce;		/* of the one before, if it was ours, too */
 	bool numbered;			/* sb has the number of this activation */
@@ -284,9 +284,9 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  * Takes the spare into use: claims it (dm-remap-owner.c), heals what @report says of it, makes a
  * new activation number durable on both superblocks, records @main (may be NULL:
  * unchanged) as main's identity. If another system has used it since it was loaded, it is loaded
- * again; where it was active before (@report is NULL), the mode becomes FAIL instead. Also after deactivate, without another load; then
- * @report is NULL. If the spare cannot be written, mode becomes RO and existing
- * records are served: that is no failure. Returns 0; -ENOMEM, -EINTR or -EAGAIN, and may be tried
+ * again. Also after deactivate, without another load; then @report is NULL, and mode becomes
+ * FAIL if another system has used the spare. If the spare cannot be written, mode becomes RO and
+ * existing records are served: that is no failure. Returns 0; -ENOMEM, -EINTR or -EAGAIN, and may be tried
  * again; -EBUSY: another system is taking it into use at the same time; what load refuses with; or
  * -EIO: it cannot be written, and it cannot be told whether there is one more commit. What
  * is written to main now would be lost under a record that turns up later.

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -277,6 +278,32 @@ TEST(LyingSpare, HalfThatBeginsToDropWritesLosesNothing) {
             write(500 + use);
         }
     }
+}
+
+// What it costs: one read of the data, and of a commit four of a block, two of them of superblocks.
+TEST(LyingSpare, ReadBackCostsOneReadOfTheDataAndFourBlocks) {
+    auto world = with_bad_main();
+    auto md = open(*world);
+    std::map<std::uint64_t, unsigned> reads;
+    std::uint64_t sectors = 0;
+    world->spare.on_read = [&](std::uint64_t sector, std::uint32_t n) {
+        reads[sector]++;
+        sectors += n;
+    };
+    const std::uint64_t writes = world->spare.writes();
+    const std::uint64_t sequence = (*md)->next_sequence;
+    ASSERT_EQ(redo_write(*md, 100, 7, 8), 0);
+    world->spare.on_read = nullptr;
+    EXPECT_EQ(world->spare.writes() - writes, 3U);
+    EXPECT_EQ(sectors, 8 + 4 * kBlockSectors);
+    const dm_remap_layout& l = (*md)->sb.layout;
+    EXPECT_EQ(reads, (std::map<std::uint64_t, unsigned>{
+                         {md->lookup(100).spare, 1},
+                         {journal_at(*world, 0, sequence) * kBlockSectors, 1},
+                         {journal_at(*world, 1, sequence) * kBlockSectors, 1},
+                         {dm_remap_superblock_at(&l, 0) * kBlockSectors, 1},
+                         {dm_remap_superblock_at(&l, 1) * kBlockSectors, 1},
+                     }));
 }
 
 // ---- ranges that are mapped already ----
