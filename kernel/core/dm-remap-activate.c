@@ -25,7 +25,7 @@ static struct dm_remap_metadata *beside(const struct dm_remap_metadata *md)
 	return disk;
 }
 
-/* What the spare is known to have at least. */
+/* Its size when it was formatted. */
 static u64 spare_sectors(const struct dm_remap_metadata *md)
 {
 	return md->sb.layout.device_blocks * DM_REMAP_BLOCK_SECTORS;
@@ -65,7 +65,7 @@ int dm_remap_journal_unchanged(struct dm_remap_metadata *md)
 	return ret;
 }
 
-/* What @disk has loaded takes the place of what @md had. Nobody looks records up meanwhile. */
+/* @md gets the contents of @disk, which has been loaded. Nobody looks records up meanwhile. */
 static void adopt(struct dm_remap_metadata *md, struct dm_remap_metadata *disk)
 {
 	unsigned int i;
@@ -178,7 +178,7 @@ static bool must_not_guess(struct dm_remap_metadata *md, bool known)
 	return true;
 }
 
-/* What was loaded is not what is on the spare any more, or that cannot be told. */
+/* The spare has changed since it was loaded, or may have. */
 static bool load_again(int error)
 {
 	return error == -ESTALE || error == -EUCLEAN;
@@ -243,7 +243,7 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 		ret = load_anew(md, main, &again) ?: activate_once(md, main, &again);
 	}
 	if (load_again(ret) && !report) {
-		/* What was served from memory is not what is there, or that cannot be told. */
+		/* Memory was served from, and is not what is on the spare, or may not be. */
 		md->active = true;
 		dm_remap_spare_given_up(md, ret);
 		ret = 0;

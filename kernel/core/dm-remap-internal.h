@@ -134,8 +134,8 @@ void dm_remap_taken(struct dm_remap_metadata *md);
  */
 int dm_remap_look_before_writing(struct dm_remap_metadata *md);
 /*
- * Before data is written, or a commit begins: the same, but only where no look was had in this
- * second. Who has slept, or was stopped, may have missed that others took the spare. 0 or -EROFS.
+ * Before data is written, or a commit begins: the same, but only if nobody has looked in this
+ * second. A system that has slept may have missed that another took the spare. 0 or -EROFS.
  */
 int dm_remap_look_after_pause(struct dm_remap_metadata *md);
 /* The same with commit_lock held. 0 or -ESTALE; the mode is the caller's business. */

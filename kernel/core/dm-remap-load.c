@@ -895,7 +895,7 @@ int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sect
 int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
 			  struct dm_remap_report *report)
 {
-	/* What an entry says of main is not looked at. */
+	/* Entries are not looked at, so no size of main matters. */
 	return load_spare(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
 }
 

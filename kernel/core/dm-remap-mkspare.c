@@ -13,8 +13,8 @@
 
 /*
  * Blocks all over the spare, each of its own content: at powers of two and at halves of halves,
- * counted from either end. Where an address loses its upper bits, or the device is half of what it
- * claims, or a quarter, two of them are one place. What is missing at the end is not there.
+ * counted from either end. On a device that drops the upper bits of an address, or has half of the
+ * size that it claims, or a quarter, two of them are one place.
  */
 #define PROBES (4 * 64)
 
@@ -191,7 +191,7 @@ static u32 fill_range(const struct formatter *f, u64 *first)
 	return min_t(u64, most, FILL_BLOCKS);
 }
 
-/* What is written here is what a probe would be, so that those among them stay as they are. */
+/* Each block gets the content that it has as a probe: the probes among them stay as they are. */
 static int fill(struct formatter *f)
 {
 	u64 first;
@@ -202,7 +202,7 @@ static int fill(struct formatter *f)
 		n = min_t(u32, left, DM_REMAP_BATCH_BLOCKS);
 		for (i = 0; i < n; i++)
 			probe_make(f, f->buf + (size_t)i * DM_REMAP_BLOCK_SIZE, first + i);
-		/* What was written before is durable before the first, and so is the last. */
+		/* The probes are durable before the first of these, and the last is by itself. */
 		ret = fmt_write(f, first, n, DM_REMAP_PREFLUSH | DM_REMAP_FUA);
 		if (dm_remap_may_be_media(ret))
 			ret = 0;
@@ -255,8 +255,8 @@ static int write_supers(struct formatter *f)
 }
 
 /*
- * Each probe is flushed, then more is written than the device can have in memory, then all are
- * read: where a part of the device is missing, or is another part once more, one is not there.
+ * Writes all probes, then more than the device can have in memory, then reads the probes. If a part
+ * of the device is missing, or is another part once more, one of them is not there.
  */
 static int probe(struct formatter *f)
 {

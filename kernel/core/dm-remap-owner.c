@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who has the spare: the superblocks, and the look at them that tells of another system.
+ * Superblocks, and the look at them that tells of another system.
  *
- * Two systems may activate one spare: a machine that is resumed from hibernation after its
- * initramfs has used the spare, or two hosts with one disk. Each activation draws a random
- * nonce and puts it into both superblocks (the claim) before it believes what it has read.
- * And whoever is active reads them again when a commit is on both replicas, and only then
- * acknowledges it. So one of the two sees the other: either the claim comes first, and the
- * look finds it; or the commit does, and who claims finds that in the journal.
+ * Two systems may activate one spare: two hosts with one disk, or a machine that goes on from
+ * hibernation after its initramfs has used the spare. Each activation draws a random nonce and
+ * puts it into both superblocks (the claim) before it believes what it has read. The active
+ * system reads them again when a commit is on both replicas, and only then acknowledges it.
+ * So one of the two sees the other. Either the claim comes first, and the look finds it; or
+ * the commit does, and the other system finds that in the journal.
  */
 #include "dm-remap-internal.h"
 
-/* What a superblock that was read says. */
+/* A superblock was read, and is: */
 enum found {
 	FOUND_OURS,
 	FOUND_FAULT,	/* not what is known to be there: the spare's own fault */
@@ -33,7 +33,7 @@ static bool has_landed(const struct dm_remap_metadata *md, const struct dm_remap
 }
 
 /*
- * Whose is the valid superblock @found of @replica? Where that could not be read when the spare was
+ * Whose is the valid superblock @found of @replica? If it could not be read when the spare was
  * loaded, it may be one generation ahead, of the activation before. No system goes on from there
  * before the other superblock has it, too.
  */
@@ -51,7 +51,7 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 		return found->generation > md->sb.generation + 1 ? FOUND_OTHER : FOUND_OURS;
 	if (found->activation > held->activation)
 		return FOUND_OTHER;
-	/* What it was before, or of a system that came too late: that one looks behind itself. */
+	/* An old block, or one of a system that came too late: that one looks behind itself. */
 	if (found->activation < held->activation || found->generation < held->generation)
 		return FOUND_FAULT;
 	if (found->nonce != held->nonce)
@@ -269,11 +269,11 @@ int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super 
 
 	next->generation = md->sb.generation + 1;
 	next->written_time = md->ops->now(md->ctx);
-	/* What no load would take. */
+	/* No load would take more. */
 	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
 	    next->journal_start > DM_REMAP_MAX_NUMBER)
 		return -EROFS;
-	/* Whoever looked meanwhile may have found that one does not hold it any more. */
+	/* A commit may have looked meanwhile, and found that one does not hold it any more. */
 	ret = dm_remap_supers_equalise(md) ?: super_write(md, next, 1);
 	if (ret)
 		return ret;
@@ -286,8 +286,8 @@ int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super 
 /* ---- the claim ---- */
 
 /*
- * Both superblocks carry our nonce, and all else as it was: what another system has committed
- * until then is found by a load, whatever becomes of us.
+ * Both superblocks get our nonce, and stay as they were in all else. So a load still finds the
+ * commits of another system, whatever becomes of this one.
  */
 static int write_nonce(struct dm_remap_metadata *md)
 {

@@ -91,8 +91,8 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 }
 
 /*
- * What was written counts only where it can be read back: to pending blocks, and to a spare that
- * is not trusted. It was written through the cache: a flush would swallow the error of somebody
+ * Data counts only if it can be read back: of pending blocks, and of a spare that is not
+ * trusted. It was written through the cache: a flush would swallow the error of somebody
  * else's write. @t->data is private to us: nobody changes it in between.
  */
 static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
