@@ -296,6 +296,8 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
+	if (READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL)
+		return DM_MAPIO_KILL;
 	if (!dm_bio_get_target_bio_nr(bio)) {
 		mark(bio, IO_MAIN_FLUSH);
 		dm_remap_set_dev(bio, d->main_bdev);
@@ -316,6 +318,8 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	struct dm_remap_extent e;
 	bool wait;
 
+	if (unlikely(READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL))
+		return DM_MAPIO_KILL;
 	mark(bio, look_and_count(d, bio, sector, &e, &wait));
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
@@ -340,14 +344,10 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	return DM_MAPIO_REMAPPED;
 }
 
-/* A flush, a write with FUA, or anything once another system has the spare. */
-static noinline int map_unusual(struct dm_remap_device *d, struct bio *bio, sector_t sector)
+/* A flush, or a write with FUA. */
+static noinline int map_durable(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	if (READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL)
-		return DM_MAPIO_KILL;
-	if (bio->bi_opf & REQ_PREFLUSH)
-		return map_flush(d, bio);
-	return map_by_table(d, bio, sector);
+	return bio->bi_opf & REQ_PREFLUSH ? map_flush(d, bio) : map_by_table(d, bio, sector);
 }
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio)
@@ -356,9 +356,8 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 	struct dm_remap_device *d = t->device;
 	sector_t sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 
-	if (unlikely(bio->bi_opf & (REQ_PREFLUSH | REQ_FUA) ||
-		     READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL))
-		return map_unusual(d, bio, sector);
+	if (unlikely(bio->bi_opf & (REQ_PREFLUSH | REQ_FUA)))
+		return map_durable(d, bio, sector);
 	if (!look_for_nothing(d, bio, sector))
 		return map_by_table(d, bio, sector);
 	remember(bio, sector);

@@ -125,6 +125,7 @@ void dm_remap_taken(struct dm_remap_metadata *md)
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
 			     "another system uses the spare: all I/O fails from now on, and nothing is written there");
 	md->taken = true;
+	dm_remap_table_close(&md->table);
 	dm_remap_mode_set(md, DM_REMAP_MODE_FAIL);
 }
 

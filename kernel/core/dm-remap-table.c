@@ -238,6 +238,15 @@ void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b)
 	mutex_unlock(&a->lock);
 }
 
+void dm_remap_table_close(struct dm_remap_table *t)
+{
+	mutex_lock(&t->lock);
+	if (!t->closed)
+		WRITE_ONCE(t->nr_leaves, t->nr_leaves + 1);
+	WRITE_ONCE(t->closed, true);
+	mutex_unlock(&t->lock);
+}
+
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
 {
 	struct dm_remap_table resized;

@@ -70,6 +70,7 @@ struct dm_remap_table {
 	struct dm_remap_chunk __rcu **chunk;
 
 	u64 nr_leaves;			/* written under lock, read by dm_remap_table_empty */
+	bool closed;			/* likewise; nr_leaves counts it */
 
 	struct mutex lock;		/* protects what follows, and publishing */
 	struct dm_remap_totals totals;
@@ -113,6 +114,9 @@ static inline bool dm_remap_table_no_leaf(const struct dm_remap_table *t, u64 se
 	return !chunk || !rcu_access_pointer(chunk->leaf[region & (DM_REMAP_CHUNK_REGIONS - 1)]);
 }
 
+/* From now on nothing is plain (dm_remap_table_nothing): the caller looks closer at all I/O. */
+void dm_remap_table_close(struct dm_remap_table *t);
+
 /*
  * Is it plain, without a closer look, that nothing is recorded, held or in doubt in
  * the @sectors sectors from @sector on, of which there is at least one? Any context, no
@@ -124,7 +128,7 @@ static inline bool dm_remap_table_nothing(const struct dm_remap_table *t, u64 se
 
 	if (dm_remap_table_empty(t))
 		return true;
-	if (!dm_remap_table_no_leaf(t, sector))
+	if (READ_ONCE(t->closed) || !dm_remap_table_no_leaf(t, sector))
 		return false;
 	/* Most lie within one region. */
 	if ((sector ^ last) < DM_REMAP_REGION_SECTORS)
