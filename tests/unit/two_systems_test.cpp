@@ -481,7 +481,7 @@ TEST(TwoSystems, AnyOrderOfCommitsAndAnActivation) {
     EXPECT_GT(seen, kSchedules / 2);
 }
 
-// Two that load and activate at once, and then use the spare one after the other.
+// Three that load and activate at once, and then use the spare one after the other.
 TEST(TwoSystems, AnyOrderOfActivations) {
     unsigned alone = 0;
     for (unsigned seed = 0; seed < kSchedules; seed++) {
@@ -495,7 +495,7 @@ TEST(TwoSystems, AnyOrderOfActivations) {
             }
         }
         std::vector<std::uint64_t> acknowledged = {100};
-        std::array<std::unique_ptr<Metadata>, 2> system;
+        std::array<std::unique_ptr<Metadata>, 3> system;
         std::vector<std::function<void()>> works;
         works.reserve(system.size());
         for (auto& one : system) {
