@@ -10,7 +10,7 @@
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So
- * writes to main and all I/O to the spare are counted, per CPU, in two generations.
+ * writes to main and all I/O to the spare are counted, per CPU, in one of two counters.
  * A lookup and the count that follows it are one section with preemption off;
  * see dm_remap_drain for the other side. A bio that waits for the worker is not
  * counted, and what the worker itself does is done under the lock of those who drain.
@@ -20,16 +20,15 @@
 
 #include <linux/delay.h>
 
-/* Marks of a bio. Most have none. */
-#define IO_GENERATION	0x1		/* IO_COUNTED: which one */
-#define IO_COUNTED	0x2		/* in inflight->n[generation] */
-#define IO_SPARE_WRITE	0x4		/* a flush of the spare must cover it */
-#define IO_MAIN_FLUSH	0x8
-#define IO_SPARE_FLUSH	0x10
-#define IO_FAILED	0x20		/* it was tried once */
-#define IO_DECIDED	0x40		/* the worker has given it its status */
-#define IO_MAIN_FUA	0x80		/* FUA, for which main may be flushed behind it */
-#define IO_SPARE_FUA	0x100
+/* Marks of a bio. Most have none. All other bits are the counter that it is counted in, or 0. */
+#define IO_SPARE_WRITE	0x1		/* a flush of the spare must cover it */
+#define IO_MAIN_FLUSH	0x2
+#define IO_SPARE_FLUSH	0x4
+#define IO_FAILED	0x8		/* it was tried once */
+#define IO_DECIDED	0x10		/* the worker has given it its status */
+#define IO_MAIN_FUA	0x20		/* FUA, for which main may be flushed behind it */
+#define IO_SPARE_FUA	0x40
+#define IO_MARKS	0x7f
 
 /* A clone's bi_private is the target's, and nearer than dm_per_bio_data. */
 static unsigned long marks_of(const struct bio *bio)
@@ -47,52 +46,72 @@ static void mark(struct bio *bio, unsigned long marks)
 /* In the section of the lookup that decided where the bio goes. Returns its marks. */
 static unsigned long inflight_enter(struct dm_remap_device *d)
 {
-	int generation = READ_ONCE(d->generation);
+	unsigned long __percpu *counter = READ_ONCE(d->inflight);
 
-	this_cpu_inc(d->inflight->n[generation]);
-	return IO_COUNTED | generation;
+	this_cpu_inc(*counter);
+	return (__force unsigned long)counter;
 }
 
-static void inflight_leave(struct dm_remap_device *d, unsigned long marks)
+static void inflight_leave(unsigned long marks)
 {
-	if (marks & IO_COUNTED)
-		this_cpu_dec(d->inflight->n[marks & IO_GENERATION]);
+	unsigned long __percpu *counter = (__force unsigned long __percpu *)(marks & ~IO_MARKS);
+
+	if (counter)
+		this_cpu_dec(*counter);
 }
 
-static unsigned long inflight_sum(const struct dm_remap_device *d, int generation)
+static unsigned long inflight_sum(const unsigned long __percpu *counter)
 {
 	unsigned long sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr(d->inflight, cpu)->n[generation]);
+		sum += READ_ONCE(*per_cpu_ptr(counter, cpu));
 	return sum;
 }
 
-static void inflight_wait(struct dm_remap_device *d, int generation)
+static void inflight_wait(const unsigned long __percpu *counter)
 {
-	while (inflight_sum(d, generation))
+	while (inflight_sum(counter))
 		usleep_range(100, 500);
 }
 
 /*
  * Everything that was mapped before has completed. The caller has marked its range
  * in the table. After the first grace period every map sees that mark; the others
- * have counted themselves. The generation is switched, and counts in the old one only
- * fall, but for a map that read the old generation before the switch and counts
+ * have counted themselves. The counters are exchanged, and the old one only
+ * falls, but for a map that read it before the exchange and counts
  * after it: the second grace period waits for that one, or the sum over the CPUs
  * could be zero while it is added up. d->metadata.move_lock makes drains one at a time.
  */
 void dm_remap_drain(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
-	int old = d->generation;
+	unsigned long __percpu *old = d->inflight;
 
 	lockdep_assert_held(&d->metadata.move_lock);
 	synchronize_rcu_expedited();
-	WRITE_ONCE(d->generation, !old);
+	WRITE_ONCE(d->inflight, d->inflight_next);
+	d->inflight_next = old;
 	synchronize_rcu_expedited();
-	inflight_wait(d, old);
+	inflight_wait(old);
+}
+
+static void inflight_free(struct dm_remap_device *d)
+{
+	free_percpu(d->inflight);
+	free_percpu(d->inflight_next);
+}
+
+/* The marks have the low bits of a counter's address. */
+static int inflight_alloc(struct dm_remap_device *d)
+{
+	d->inflight = __alloc_percpu(sizeof(*d->inflight), IO_MARKS + 1);
+	d->inflight_next = __alloc_percpu(sizeof(*d->inflight), IO_MARKS + 1);
+	if (d->inflight && d->inflight_next)
+		return 0;
+	inflight_free(d);
+	return -ENOMEM;
 }
 
 /* ---- map ---- */
@@ -270,14 +289,14 @@ static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t se
 }
 
 /* For the worker, which may have to do it over when others have consumed it. */
-static void remember(struct bio *bio, sector_t sector)
+static void remember(struct bio *bio, sector_t sector, bool fua)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	io->iter = bio->bi_iter;
 	io->iter.bi_sector = sector;
 	/* A queue without a cache takes it off the bio, and the spare may have one. */
-	io->fua = bio->bi_opf & REQ_FUA;
+	io->fua = fua;
 }
 
 static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
@@ -323,7 +342,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	mark(bio, look_and_count(d, bio, sector, &e, &wait));
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
-	remember(bio, sector);
+	remember(bio, sector, bio->bi_opf & REQ_FUA);
 
 	if (unlikely(wait)) {
 		if (may_not_block(bio))
@@ -360,7 +379,7 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 		return map_durable(d, bio, sector);
 	if (!look_for_nothing(d, bio, sector))
 		return map_by_table(d, bio, sector);
-	remember(bio, sector);
+	remember(bio, sector, false);
 	send_to_main(d, bio, sector);
 	return DM_MAPIO_REMAPPED;
 }
@@ -490,7 +509,7 @@ static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_
 		flush_ended(d, bio, error);
 		return DM_ENDIO_DONE;
 	}
-	inflight_leave(d, marks);
+	inflight_leave(marks);
 	if ((marks & (IO_MAIN_FUA | IO_SPARE_FUA)) && fua_lost(d, bio, *error)) {
 		mark(bio, 0);
 		wait_for_worker(d, bio);
@@ -504,9 +523,9 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 	struct dm_remap_target *t = ti->private;
 	unsigned long marks = marks_of(bio);
 
-	if (unlikely(*error || (marks & ~(IO_COUNTED | IO_GENERATION))))
+	if (unlikely(*error || marks & IO_MARKS))
 		return end_unusual(t->device, bio, error);
-	inflight_leave(t->device, marks);
+	inflight_leave(marks);
 	return DM_ENDIO_DONE;
 }
 
@@ -678,8 +697,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 	spin_lock_init(&d->waiting_lock);
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
-	d->inflight = alloc_percpu(struct dm_remap_inflight);
-	if (!d->inflight)
+	if (inflight_alloc(d))
 		return -ENOMEM;
 	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);
 	if (!d->mover)
@@ -689,7 +707,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 		return 0;
 	dm_remap_mover_free(d->mover);
 out_inflight:
-	free_percpu(d->inflight);
+	inflight_free(d);
 	return -ENOMEM;
 }
 
@@ -697,5 +715,5 @@ void dm_remap_map_exit(struct dm_remap_device *d)
 {
 	destroy_workqueue(d->workqueue);
 	dm_remap_mover_free(d->mover);
-	free_percpu(d->inflight);
+	inflight_free(d);
 }

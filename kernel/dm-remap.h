@@ -33,11 +33,6 @@
 #define DM_REMAP_DEFAULT_READ_RETRIES	2
 #define DM_REMAP_MAX_READ_RETRIES	100
 
-/* I/O that is on its way, counted in two generations (dm-remap-map.c). */
-struct dm_remap_inflight {
-	unsigned long n[2];
-};
-
 struct dm_remap_features {
 	bool format;			/* format the spare at the first resume */
 	bool has_uuid;
@@ -71,9 +66,9 @@ struct dm_remap_device {
 	struct block_device *spare_bdev;
 	bool stop;			/* a suspend has begun: long work ends */
 
-	/* In flight: writes to main, all I/O to the spare. */
-	struct dm_remap_inflight __percpu *inflight;
-	int generation;			/* which of the two counts; move_lock to change */
+	/* In flight: writes to main, all I/O to the spare. move_lock to exchange the two. */
+	unsigned long __percpu *inflight;
+	unsigned long __percpu *inflight_next;
 	atomic_t spare_underway;	/* writes to the spare that have not ended */
 	atomic64_t spare_written;	/* and those that were done */
 	atomic64_t spare_flushed;	/* how many of them a flush has covered */
