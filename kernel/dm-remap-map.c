@@ -3,10 +3,13 @@
  * The way of a bio: map, completion, and the worker for those that cannot simply go on.
  *
  * A bio goes to main, or, where a record says so, to the spare; it is cut where the
- * answer changes. The worker sees to five kinds, through the core: what an
- * underlying device failed with an error that may be its media's; a write with FUA that
- * is lost for all that others were told; I/O to a range that is being copied (held); a
- * write to a range that is pending; and zeros for the spare.
+ * answer changes. The worker sees to five kinds, through the core:
+ *
+ *	a bio that an underlying device failed with an error that may be its media's;
+ *	a write with FUA that may be lost, as a loss was told to others;
+ *	I/O to a range that is being copied (held);
+ *	a write to a range that is pending;
+ *	zeros for the spare.
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So
@@ -79,10 +82,10 @@ static void inflight_wait(const unsigned long __percpu *counter)
 /*
  * Everything that was mapped before has completed. The caller has marked its range
  * in the table. After the first grace period every map sees that mark; the others
- * have counted themselves. The counters are exchanged, and the old one only
- * falls, but for a map that read it before the exchange and counts
- * after it: the second grace period waits for that one, or the sum over the CPUs
- * could be zero while it is added up. d->metadata.move_lock makes drains one at a time.
+ * have counted themselves. Then the counters are exchanged. A map that read the old
+ * counter before the exchange may count after it: the second grace period waits for such
+ * maps. From there on the old counter only falls, so that a sum over the CPUs is zero only
+ * if all have left. d->metadata.move_lock makes drains one at a time.
  */
 void dm_remap_drain(void *ctx)
 {
@@ -123,8 +126,8 @@ static bool is_write_of_data(const struct bio *bio)
 
 /*
  * Nobody flushes a device that says it has no cache. The mapped device says so if neither disk had
- * one when the table was loaded, and the spare's may have been switched on since. What is written
- * there must then be durable by itself.
+ * one when the table was loaded, and the spare's may have been switched on since. Each write
+ * to the spare must then be durable by itself.
  */
 static bool nobody_flushes_spare(const struct dm_remap_device *d)
 {

@@ -234,35 +234,37 @@ static int message_reset_breaker(struct message *m)
 
 #define SET_KEYS " read_retries, no_auto_remap, verify_spare_writes"
 
+static int set_flag(struct message *m, bool *of_table, bool *of_device)
+{
+	bool on;
+
+	if (kstrtobool(m->argv[1], &on))
+		return bad(m, "the value must be 0 or 1");
+	*of_table = on;
+	WRITE_ONCE(*of_device, on);
+	return 0;
+}
+
 /* "set <key> <value>": what the table line can say, at run time and until the next load. */
 static int message_set(struct message *m)
 {
+	struct dm_remap_policy *of_table = &m->t->features.policy;
+	struct dm_remap_policy *of_device = &m->d->metadata.policy;
 	unsigned int number;
-	bool on;
 
 	if (m->argc != 2)
 		return bad(m, "expected: set <key> <value>, with one of" SET_KEYS);
 	if (!strcmp(m->argv[0], "read_retries")) {
 		if (kstrtouint(m->argv[1], 10, &number) || number > DM_REMAP_MAX_READ_RETRIES)
 			return bad(m, "read_retries must be 0 to 100");
-		m->t->features.policy.read_retries = number;
-		WRITE_ONCE(m->d->metadata.policy.read_retries, number);
+		of_table->read_retries = number;
+		WRITE_ONCE(of_device->read_retries, number);
 		return 0;
 	}
-	if (!strcmp(m->argv[0], "no_auto_remap")) {
-		if (kstrtobool(m->argv[1], &on))
-			return bad(m, "no_auto_remap must be 0 or 1");
-		m->t->features.policy.no_auto_remap = on;
-		WRITE_ONCE(m->d->metadata.policy.no_auto_remap, on);
-		return 0;
-	}
-	if (!strcmp(m->argv[0], "verify_spare_writes")) {
-		if (kstrtobool(m->argv[1], &on))
-			return bad(m, "verify_spare_writes must be 0 or 1");
-		m->t->features.policy.verify_spare_writes = on;
-		WRITE_ONCE(m->d->metadata.policy.verify_spare_writes, on);
-		return 0;
-	}
+	if (!strcmp(m->argv[0], "no_auto_remap"))
+		return set_flag(m, &of_table->no_auto_remap, &of_device->no_auto_remap);
+	if (!strcmp(m->argv[0], "verify_spare_writes"))
+		return set_flag(m, &of_table->verify_spare_writes, &of_device->verify_spare_writes);
 	return bad(m, "unknown key; there are" SET_KEYS);
 }
 

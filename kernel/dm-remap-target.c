@@ -72,8 +72,8 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		return parse_witness(t, as);
 	if (!strcmp(word, "read_retries"))
 		return parse_read_retries(t, as);
-	DMERR("unknown feature argument \"%s\"; there are format, uuid, witness, read_retries, no_auto_remap, verify_spare_writes",
-	      word);
+	DMERR("unknown feature argument \"%s\"; there are format, uuid, witness, %s", word,
+	      "read_retries, no_auto_remap, verify_spare_writes");
 	t->ti->error = "unknown feature; the line before has those that there are";
 	return -EINVAL;
 }
@@ -302,9 +302,12 @@ static int remap_preresume(struct dm_target *ti)
 /* ---- properties ---- */
 
 /*
- * The mapped device is main to all that look at it, so dm is shown main alone. Main's are: block
- * sizes, alignment, best sizes, and segments and sizes of a request; discards, zeroes, NOWAIT and
- * polling; read-ahead, and whether the disk turns; persistent reservations, and the disk's id.
+ * The mapped device is main to all that look at it, so dm is shown main alone. Main's are:
+ *
+ *	block sizes, alignment, best sizes, segments and sizes of a request;
+ *	discards, write-zeroes, NOWAIT and polling;
+ *	read-ahead, and whether the disk turns;
+ *	persistent reservations, and the disk's id.
  *
  * The spare has a say where data would be lost without it:
  *
@@ -315,10 +318,10 @@ static int remap_preresume(struct dm_target *ti)
  *	stable pages	If either needs them: remap_io_hints().
  *	write cache	Flushes come as soon as one of the two has one: remap_io_hints().
  *
- * What main can do and the spare can't is answered for each bio to the spare (send_to_spare() in
- * dm-remap-map.c). What is too large for the spare its own queue splits. Zones, DAX, secure erase
- * and inline encryption are not handed on, nor is the profile of T10 PI: a bio that came with
- * checksums of its own could end on a disk that has no room for them.
+ * The spare may be unable to do what main can: send_to_spare() in dm-remap-map.c answers that for
+ * each bio. The spare's own queue splits a bio that is too large for it. Zones, DAX, secure erase
+ * and inline encryption are not handed on. Nor is the profile of T10 PI: a bio with checksums
+ * of its own could end on a disk that has no room for them.
  */
 static int remap_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
@@ -338,7 +341,7 @@ static void remap_io_hints(struct dm_target *ti, struct queue_limits *limits)
 
 	limits->dma_alignment = max(limits->dma_alignment, bdev_dma_alignment(spare));
 	dm_remap_hint_stable_pages(ti, limits, needs_stable_pages(t));
-	/* dm takes this for a cache and FUA. Where main has a cache, both answers are main's. */
+	/* dm takes this for a cache and FUA. If main has a cache, both answers are main's. */
 	ti->flush_supported = bdev_write_cache(spare) && !bdev_write_cache(main);
 }
 

@@ -32,8 +32,8 @@ static inline void dm_remap_set_dev(struct bio *bio, struct block_device *bdev)
 /*
  * Stable pages: a page must not change while it is written. From io_hints, tells dm whether the
  * target needs them. From 6.11 on the limits say so (1a02f3a73f8c). Before, dm asks the target,
- * if there is a field for it (Kbuild looks). A flag that is set at preresume comes too late there:
- * the mapped device's own page cache learns of it when the disk is added, at the first load.
+ * if there is a field for it (Kbuild looks). A flag that is set at preresume comes too late there.
+ * The mapped device's own page cache learns of it when the disk is added, at the first load.
  */
 static inline void dm_remap_hint_stable_pages(struct dm_target *ti, struct queue_limits *limits,
 					      bool needed)

@@ -150,8 +150,8 @@ static int take_spare(struct dm_remap_metadata *md, bool whole)
 
 /*
  * Is there no commit but those that were found, now and later? If that must be seen to, the
- * superblocks agree first, and the replicas about the last commit: the end must be where it is
- * for whoever has one of them alone. A withdrawal behind an earlier end would be taken for
+ * superblocks agree first, and then the replicas agree about the last commit. A reader that has
+ * one of them alone must find the same end. A withdrawal behind an earlier end would be taken for
  * the trace of a commit that is lost.
  */
 static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report *report)
@@ -163,8 +163,8 @@ static bool end_known(struct dm_remap_metadata *md, const struct dm_remap_report
 }
 
 /*
- * The spare cannot be written, so that this activation leaves no trace on it, or one that goes
- * with superblock 1: is there a commit that may turn up at the next, over what is written to
+ * The spare cannot be written. So this activation leaves no trace on it, or one that goes
+ * with superblock 1. May a commit turn up at the next activation, over data that is written to
  * main meanwhile?
  */
 static bool must_not_guess(struct dm_remap_metadata *md, bool known)

@@ -121,8 +121,8 @@ static inline struct dm_remap_super_id dm_remap_super_id(const struct dm_remap_s
 }
 
 /*
- * Reads both superblocks. 0: the spare is ours; -ESTALE: another system's; -EIO: one of them is
- * not what it was, which is the spare's own fault, and it is to be written anew. May be called
+ * Reads both superblocks. 0: the spare is ours; -ESTALE: another system's; -EIO: a superblock was
+ * damaged by the spare itself, and is to be written anew. May be called
  * with commit_lock or checkpoint_lock held.
  */
 int dm_remap_look_at_supers(struct dm_remap_metadata *md);
@@ -161,9 +161,9 @@ int dm_remap_claim(struct dm_remap_metadata *md);
 /* ---- dm-remap-checkpoint.c ---- */
 
 /*
- * What the next superblocks say, where it differs from those on the disk. The first
- * ones after the claim carry the activation's number, be it that of activate or, after the spare
- * could not be written then, of a checkpoint: no commit comes before.
+ * The fields in which the next superblocks differ from those on the disk. The first superblocks
+ * after the claim carry the activation's number, and no commit comes before them. As a rule
+ * activate writes them. If it could not, a checkpoint does.
  */
 struct dm_remap_super dm_remap_super_next(const struct dm_remap_metadata *md, u32 state);
 /* A checkpoint; what else the new superblocks say is in @next already. checkpoint_lock held. */

@@ -281,15 +281,21 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
 			   const struct dm_remap_witness *least, struct dm_remap_report *report);
 
 /*
- * Takes the spare into use: claims it (dm-remap-owner.c), heals what @report says of it, makes a
- * new activation number durable on both superblocks, records @main (may be NULL:
- * unchanged) as main's identity. If another system has used it since it was loaded, it is loaded
- * again. Also after deactivate, without another load; then @report is NULL, and mode becomes
- * FAIL if another system has used the spare. If the spare cannot be written, mode becomes RO and
- * existing records are served: that is no failure. Returns 0; -ENOMEM, -EINTR or -EAGAIN, and may be tried
- * again; -EBUSY: another system is taking it into use at the same time; what load refuses with; or
- * -EIO: it cannot be written, and it cannot be told whether there is one more commit. What
- * is written to main now would be lost under a record that turns up later.
+ * Takes the spare into use. It claims the spare (dm-remap-owner.c) and heals the damage that
+ * @report tells of. Then it makes a new activation number durable on both superblocks, and records
+ * @main as main's identity; NULL leaves that unchanged. If another system has used the spare
+ * since it was loaded, it is loaded again. Also after deactivate, without another load; then
+ * @report is NULL, and mode becomes FAIL if another system has used the spare. If the spare
+ * cannot be written, mode becomes RO and existing records are served: that is no failure.
+ * Returns 0, or
+ *
+ *	-ENOMEM, -EINTR, -EAGAIN	may be tried again;
+ *	-EBUSY				another system is taking the spare into use just now;
+ *	-EIO				the spare cannot be written, and it may hold one more commit.
+ *					Data that main takes now would be lost under the record of
+ *					that commit;
+ *
+ * or any error of load.
  */
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
 		      const struct dm_remap_report *report);

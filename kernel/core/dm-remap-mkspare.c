@@ -12,9 +12,9 @@
 #define FILL_BLOCKS 16384u
 
 /*
- * Blocks all over the spare, each of its own content: at powers of two and at halves of halves,
- * counted from either end. On a device that drops the upper bits of an address, or has half of the
- * size that it claims, or a quarter, two of them are one place.
+ * Blocks all over the spare, each different: at powers of two and at halves of halves,
+ * counted from either end. Some devices drop the upper bits of an address; others have half of
+ * the size that they claim, or a quarter. There two of these blocks are one place.
  */
 #define PROBES (4 * 64)
 

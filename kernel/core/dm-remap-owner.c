@@ -2,7 +2,7 @@
 /*
  * Superblocks, and the look at them that tells of another system.
  *
- * Two systems may activate one spare: two hosts with one disk, or a machine that goes on from
+ * Two systems may activate one spare. Two hosts may share a disk, and a machine may go on from
  * hibernation after its initramfs has used the spare. Each activation draws a random nonce and
  * puts it into both superblocks (the claim) before it believes what it has read. The active
  * system reads them again when a commit is on both replicas, and only then acknowledges it.

@@ -143,8 +143,8 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 }
 
 /*
- * A range that lives on the spare. Blocks that fail there, or do not read back where that is
- * looked at, go to another place, and the old one is retired: the write that worked elsewhere
+ * A range that lives on the spare. A block that fails there goes to another place, and so does one
+ * that is read back and differs. The old place is retired: the write that worked elsewhere
  * is the control.
  */
 static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data,

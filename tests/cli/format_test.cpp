@@ -101,7 +101,7 @@ TEST_F(FormatTest, ASpareWithOneSuperblockLeftNeedsForce) {
 TEST_F(FormatTest, ForceWipesSuperblocksOfAnotherSize) {
     image_.resize(spare_size_ * 2);
     EXPECT_EQ(format({"--yes", "--force"}).exit_code, 0);
-    // Whatever format has tried there is no superblock.
+    // Format may have tried this place: it holds no superblock any more.
     EXPECT_NE(image_.read(spare_size_ - 4096, 4), (std::vector<std::uint8_t>{'d', 'm', 'R', 'M'}));
     EXPECT_EQ(run_tool({"check", image_.spare()}).exit_code, 0);
 }

@@ -1,6 +1,6 @@
 // Another system uses the spare meanwhile, as a second host would, or the initramfs of a machine
 // that is resumed from hibernation. It activates, perhaps has a checkpoint, and goes; then the
-// power fails. Whatever one of the two has acknowledged is there.
+// power fails. All that one of the two has acknowledged is there.
 #include <cerrno>
 
 #include "history.h"
@@ -51,7 +51,7 @@ void History::other_goes() {
     if (!other_) {
         return;
     }
-    // What it has in memory is on the spare then.
+    // Then the spare holds all that this system had in memory.
     const int error = random_.coin() ? dm_remap_save(&*other_) : dm_remap_deactivate(&*other_);
     trace("    the other system goes: %d", error);
     dm_remap_metadata_exit(&*other_);

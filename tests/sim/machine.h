@@ -60,8 +60,8 @@ class Machine {
     // None of them may throw.
     std::function<void()> drain;
     std::function<void()> meanwhile;
-    // Called once, before the core's I/O number @n from now on, counted from 0: of the system that
-    // the history is about, or of the other one.
+    // Called once, before I/O number @n from now on, counted from 0. @of_other: the I/O of the
+    // other system's core counts, else that of the system that the history is about.
     void interject(bool of_other, std::uint64_t n, std::function<void()> what) {
         interjection_ = {of_other, n, std::move(what)};
     }

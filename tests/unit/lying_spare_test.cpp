@@ -79,7 +79,7 @@ TEST(LyingSpare, FormatTellsAPartThatIsAnotherOnceMore) {
     }
 }
 
-// What it cannot keep it holds in memory for some time: so many sectors are written until then.
+// It answers from its memory for blocks that it cannot keep, until so many sectors are written.
 TEST(LyingSpare, FormatTellsOneThatAnswersFromItsMemory) {
     constexpr std::uint64_t kHalf = 70'000;
     constexpr std::uint64_t kMemory = 60'000;
@@ -240,8 +240,8 @@ TEST(LyingSpare, TableCopyThatDoesNotHoldIsNotNamed) {
     }
 }
 
-// The second half begins to drop writes, at each write of some work in turn. What was acknowledged
-// is there, and the spare can be loaded, now and when it is used further.
+// The second half begins to drop writes, at each write of some work in turn. All acknowledged
+// records are there, and the spare can be loaded, now and when it is used further.
 TEST(LyingSpare, HalfThatBeginsToDropWritesLosesNothing) {
     bool finished = false;
     for (std::uint64_t from = 0; !finished; from++) {
@@ -280,7 +280,7 @@ TEST(LyingSpare, HalfThatBeginsToDropWritesLosesNothing) {
     }
 }
 
-// What it costs: one read of the data, and of a commit four of a block, two of them of superblocks.
+// The data is read once. A commit reads four blocks, two of them superblocks.
 TEST(LyingSpare, ReadBackCostsOneReadOfTheDataAndFourBlocks) {
     auto world = with_bad_main();
     auto md = open(*world);

@@ -69,8 +69,8 @@ TEST(Format, BlankOnlyRefusesWhatIsFormattedAlready) {
     EXPECT_NE(check.why.find("formatted already"), std::string::npos);
 }
 
-// One byte in any place where metadata will be is enough, and so it is where format tries whether
-// the spare keeps what is written: of a small one that is everywhere.
+// One byte is enough in any place where metadata will be, and in any place where format tries
+// whether the spare keeps a block. On a small spare that is everywhere.
 TEST(Format, BlankOnlyLooksAtEveryBlockOfASmallSpare) {
     const Shape small{.spare_sectors = 480};
     const dm_remap_layout l = super_at(*formatted(small), 0).layout;

@@ -1,5 +1,5 @@
-// Two systems that use one spare at the same time: a machine that is resumed from hibernation after
-// its initramfs has used the spare, or two hosts with one disk. Each is a struct dm_remap_metadata
+// Two systems that use one spare at the same time. Two hosts may share a disk, and a machine may be
+// resumed from hibernation after its initramfs has used the spare. Each is a struct dm_remap_metadata
 // over the same simulated disk.
 #include <gtest/gtest.h>
 
@@ -64,7 +64,7 @@ std::unique_ptr<Metadata> try_open(World& world) {
     return md;
 }
 
-// What is on the spare is loaded, and has all of @acknowledged.
+// The spare can be loaded, and has all of @acknowledged.
 void expect_loaded(World& world, const std::vector<std::uint64_t>& acknowledged) {
     const Loaded loaded = try_load(world);
     EXPECT_EQ(loaded.error, 0) << loaded.why;
@@ -98,7 +98,7 @@ TEST(TwoSystems, CommitThatTheOtherDoesNotSeeIsNotAcknowledged) {
             }
             ASSERT_NE(b, nullptr);
             EXPECT_TRUE(has(b->records(), 100));
-            // What failed may be there all the same.
+            // A commit that failed may be there all the same.
             EXPECT_TRUE(acknowledged.size() == 1 || has(b->records(), 200));
             EXPECT_EQ((*a)->mode, acknowledged.size() == 2 ? DM_REMAP_MODE_RW : DM_REMAP_MODE_FAIL);
             // From now on it hears of B in any case.
@@ -141,7 +141,7 @@ TEST(TwoSystems, OtherMayCommitBeforeTheLook) {
 
 // ---- A slept ----
 
-// What hibernation does: B was there in between, and has gone. A must not write where B did.
+// As after hibernation: B was there in between, and has gone. A must not write where B did.
 TEST(TwoSystems, WhoHasSleptLooksBeforeItWrites) {
     for (const bool clean : {false, true}) {
         const std::vector<std::function<int(Metadata&)>> works = {
@@ -232,8 +232,8 @@ TEST(TwoSystems, WhoIsResumedLooks) {
 
 // ---- a checkpoint of A, or its end, and B that activates ----
 
-// The one thing that no look prevents: A is stopped just before it writes a block of the table, and
-// B has a checkpoint of its own meanwhile, in the same place. Then nothing is guessed.
+// The one thing that no look prevents. A is stopped just before it writes a block of the table.
+// Meanwhile B has a checkpoint of its own, in the same place. Then nothing is guessed.
 constexpr std::uint64_t kTableWrite = 2;
 
 TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
@@ -277,7 +277,7 @@ TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
 
 // ---- two that activate ----
 
-// B activates in each gap of A's activation. What the last of them says counts, and both know.
+// B activates in each gap of A's activation. The last of the two has the spare, and both know.
 TEST(TwoSystems, ActivationThatTheOtherOvertakesStartsOver) {
     for (const bool dirty : {false, true}) {
         for (const unsigned more : {0, 1, 2}) {

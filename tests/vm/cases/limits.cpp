@@ -1,5 +1,5 @@
-// The mapped device is main to all that look at it. What its queue says is beside what that of a
-// linear device over the same main says; the two differ only where the spare has to have a say.
+// The mapped device is main to all that look at it. Its queue is compared with that of a linear
+// device over the same main. The two differ only where the spare has to have a say.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

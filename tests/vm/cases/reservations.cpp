@@ -37,7 +37,7 @@ class TargetDisk {
   public:
     explicit TargetDisk(const std::string& name)
         : name_(name), directory_(kTarget / "core" / "rd_mcp_0" / name) {
-        // Where the target writes down who has registered.
+        // The target keeps its list of registrations there.
         fs::create_directories("/var/target/pr");
         fs::create_directories(directory_);
         write_value(directory_ / "control", "rd_pages=4096");
