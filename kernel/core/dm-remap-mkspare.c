@@ -122,14 +122,14 @@ static u64 probe_at(const struct formatter *f, unsigned int i)
 static void probe_make(struct formatter *f, u8 *block, u64 at)
 {
 	__le64 word[2] = { cpu_to_le64(at), cpu_to_le64(~at) };
-	unsigned int i;
+	u8 *end = block + DM_REMAP_BLOCK_SIZE;
 
-	for (i = 0; i < DM_REMAP_BLOCK_SIZE; i += DM_REMAP_UUID_SIZE + sizeof(word)) {
-		u32 n = min_t(u32, DM_REMAP_BLOCK_SIZE - i, DM_REMAP_UUID_SIZE + sizeof(word));
-
-		memcpy(block + i, f->sb.uuid, min_t(u32, n, DM_REMAP_UUID_SIZE));
-		if (n > DM_REMAP_UUID_SIZE)
-			memcpy(block + i + DM_REMAP_UUID_SIZE, word, n - DM_REMAP_UUID_SIZE);
+	static_assert(DM_REMAP_BLOCK_SIZE % (DM_REMAP_UUID_SIZE + sizeof(word)) == 0, "probe");
+	while (block < end) {
+		memcpy(block, f->sb.uuid, DM_REMAP_UUID_SIZE);
+		block += DM_REMAP_UUID_SIZE;
+		memcpy(block, word, sizeof(word));
+		block += sizeof(word);
 	}
 }
 

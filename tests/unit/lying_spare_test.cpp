@@ -81,24 +81,26 @@ TEST(LyingSpare, FormatTellsAPartThatIsAnotherOnceMore) {
 
 // It answers from its memory for blocks that it cannot keep, until so many sectors are written.
 TEST(LyingSpare, FormatTellsOneThatAnswersFromItsMemory) {
-    constexpr std::uint64_t kHalf = 70'000;
     constexpr std::uint64_t kMemory = 60'000;
-    const Shape shape{.spare_sectors = 2 * kHalf};
-    auto world = make_world(shape);
-    std::deque<std::pair<std::uint64_t, std::uint64_t>> memory;  // sector, and when it is forgotten
-    std::uint64_t now = 0;
-    world->spare.after_write = [&](std::uint64_t sector, std::uint32_t n) {
-        for (std::uint64_t s = sector; s < sector + n; s++) {
-            now++;
-            if (s >= kHalf) {
-                memory.emplace_back(s, now + kMemory);
+    for (const std::uint64_t half : {70'000, 150'000}) {
+        const Shape shape{.spare_sectors = 2 * half};
+        auto world = make_world(shape);
+        std::deque<std::pair<std::uint64_t, std::uint64_t>>
+            memory;  // sector, and when it is forgotten
+        std::uint64_t now = 0;
+        world->spare.after_write = [&](std::uint64_t sector, std::uint32_t n) {
+            for (std::uint64_t s = sector; s < sector + n; s++) {
+                now++;
+                if (s >= half) {
+                    memory.emplace_back(s, now + kMemory);
+                }
             }
-        }
-        for (; !memory.empty() && memory.front().second <= now; memory.pop_front()) {
-            world->spare.poke(memory.front().first, Image(kSector));
-        }
-    };
-    expect_told(try_format(*world, shape), "half");
+            for (; !memory.empty() && memory.front().second <= now; memory.pop_front()) {
+                world->spare.poke(memory.front().first, Image(kSector));
+            }
+        };
+        expect_told(try_format(*world, shape), "half");
+    }
 }
 
 // Bad blocks are no lie: the spare is taken, and they are retired when they are met.

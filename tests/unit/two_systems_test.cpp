@@ -1,6 +1,6 @@
 // Two systems that use one spare at the same time. Two hosts may share a disk, and a machine may be
-// resumed from hibernation after its initramfs has used the spare. Each is a struct dm_remap_metadata
-// over the same simulated disk.
+// resumed from hibernation after its initramfs has used the spare. Each is a struct
+// dm_remap_metadata over the same simulated disk.
 #include <gtest/gtest.h>
 
 #include <condition_variable>
@@ -14,29 +14,40 @@
 namespace remap {
 namespace {
 
-// Calls @what before I/O number @n of the spare from now on (counted from 0), once; what I/O that
-// does itself is not counted.
-class Stop {
+// While it lives, step() comes before each I/O of the spare.
+class EachIo {
   public:
-    Stop(World& world, std::uint64_t n, std::function<void()> what)
-        : world_(world), left_(n), what_(std::move(what)) {
+    explicit EachIo(World& world) : world_(world) {
         world.spare.on_read = [this](auto, auto) { step(); };
         world.spare.on_write = [this](auto, auto, auto) {
             step();
             return 0;
         };
     }
-    ~Stop() {
+    virtual ~EachIo() {
         world_.spare.on_read = nullptr;
         world_.spare.on_write = nullptr;
     }
-    Stop(const Stop&) = delete;
-    Stop& operator=(const Stop&) = delete;
+    EachIo(const EachIo&) = delete;
+    EachIo& operator=(const EachIo&) = delete;
+
+  private:
+    virtual void step() = 0;
+
+    World& world_;
+};
+
+// Calls @what before I/O number @n of the spare from now on (counted from 0), once. The I/O of
+// @what is not counted.
+class Stop : public EachIo {
+  public:
+    Stop(World& world, std::uint64_t n, std::function<void()> what)
+        : EachIo(world), left_(n), what_(std::move(what)) {}
 
     [[nodiscard]] bool happened() const { return happened_; }
 
   private:
-    void step() {
+    void step() override {
         if (happened_ || left_-- != 0) {
             return;
         }
@@ -44,7 +55,6 @@ class Stop {
         what_();
     }
 
-    World& world_;
     std::uint64_t left_;
     std::function<void()> what_;
     bool happened_ = false;
@@ -75,9 +85,10 @@ void expect_loaded(World& world, const std::vector<std::uint64_t>& acknowledged)
 
 // ---- a commit of A, and B that activates ----
 
-// In each gap of a commit of A. Either B finds what A acknowledges, or A finds B.
+// In each gap of a commit of A, which may sleep there. Either B finds what A acknowledges, or A
+// finds B.
 TEST(TwoSystems, CommitThatTheOtherDoesNotSeeIsNotAcknowledged) {
-    for (const bool crashed : {false, true}) {
+    for (const auto& [crashed, slept] : {std::pair(false, false), {false, true}, {true, false}}) {
         bool stopped = true;
         for (std::uint64_t n = 0; stopped; n++) {
             SCOPED_TRACE(n);
@@ -87,7 +98,10 @@ TEST(TwoSystems, CommitThatTheOtherDoesNotSeeIsNotAcknowledged) {
             ASSERT_EQ(a->remap(100), 0);
             std::unique_ptr<Metadata> b;
             {
-                Stop stop(*world, n, [&] { b = try_open(*world); });
+                Stop stop(*world, n, [&] {
+                    b = try_open(*world);
+                    world->time += slept ? 1 : 0;
+                });
                 if (a->remap(200) == 0) {
                     acknowledged.push_back(200);
                 }
@@ -232,16 +246,18 @@ TEST(TwoSystems, WhoIsResumedLooks) {
 
 // ---- a checkpoint of A, or its end, and B that activates ----
 
-// The one thing that no look prevents. A is stopped just before it writes a block of the table.
-// Meanwhile B has a checkpoint of its own, in the same place. Then nothing is guessed.
+// One thing no look prevents. A is stopped just before it writes a block of the table. Meanwhile B
+// has a checkpoint of its own, in the same place. Within a second A writes both copies: then
+// nothing is guessed. After a second A looks before the second copy.
 constexpr std::uint64_t kTableWrite = 2;
 
 TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
     for (const bool ends : {false, true}) {
-        for (const bool b_stops : {false, true}) {
+        for (const auto& [b_stops, slept] :
+             {std::pair(false, false), {true, false}, {true, true}}) {
             bool stopped = true;
             for (std::uint64_t n = 0; stopped; n++) {
-                SCOPED_TRACE(testing::Message() << ends << b_stops << " " << n);
+                SCOPED_TRACE(testing::Message() << ends << b_stops << slept << " " << n);
                 auto world = formatted();
                 auto a = open(*world);
                 ASSERT_EQ(a->remap(100), 0);
@@ -252,6 +268,7 @@ TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
                         if (b_stops) {
                             ASSERT_EQ(b->deactivate(), 0);
                         }
+                        world->time += slept ? 1 : 0;
                     });
                     ends ? a->deactivate() : a->checkpoint();
                     stopped = stop.happened();
@@ -260,7 +277,7 @@ TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
                     break;
                 }
                 a = nullptr;
-                if (b_stops && n == kTableWrite) {
+                if (b_stops && !slept && n == kTableWrite) {
                     EXPECT_EQ(try_load(*world).error, -EUCLEAN);
                     continue;
                 }
@@ -356,6 +373,126 @@ TEST(TwoSystems, WhoIsOvertakenTimeAndAgainGivesUp) {
     EXPECT_EQ(try_load(*world).error, 0);
 }
 
+// B has recorded another main meanwhile: then A's main is not that of the spare any more.
+TEST(TwoSystems, ActivationThatStartsOverChecksMainAgain) {
+    for (const bool same : {true, false}) {
+        auto world = formatted();
+        Metadata a(*world);
+        ASSERT_EQ(a.load(), 0);
+        dm_remap_main_id main = a->sb.main;
+        main.start = 8;
+        {
+            Metadata b(*world);
+            ASSERT_EQ(b.load(), 0);
+            ASSERT_EQ(dm_remap_activate(b.get(), &main, &b.report), 0);
+            ASSERT_EQ(b.remap(100), 0);
+        }
+        main.start = same ? 8 : 16;
+        EXPECT_EQ(dm_remap_activate(a.get(), &main, &a.report), same ? 0 : -ENODEV);
+        EXPECT_EQ(has(a.records(), 100), same);
+    }
+}
+
+TEST(TwoSystems, ActivationThatStartsOverWithoutMemoryChangesNothing) {
+    bool failed = true;
+    for (std::uint64_t n = 0; failed; n++) {
+        SCOPED_TRACE(n);
+        auto world = formatted();
+        Metadata a(*world);
+        ASSERT_EQ(a.load(), 0);
+        auto b = open(*world);
+        ASSERT_EQ(b->remap(100), 0);
+        {
+            FailAllocation fail(n);
+            const int error = a.activate();
+            failed = fail.happened();
+            EXPECT_EQ(error, failed ? -ENOMEM : 0);
+        }
+        expect_loaded(*world, {100});
+        EXPECT_EQ(a.activate(), 0);
+        EXPECT_TRUE(has(a.records(), 100));
+    }
+}
+
+// ---- superblocks that B may have left ----
+
+// A commits beside each of them.
+TEST(TwoSystems, SuperblockOfAnotherSystemIsTold) {
+    const std::vector<std::function<void(dm_remap_super&)>> changes = {
+        [](dm_remap_super& sb) { sb.uuid[0] ^= 1; },
+        [](dm_remap_super& sb) { sb.incompat = 1; },  // of a newer module
+        [](dm_remap_super& sb) { sb.activation++; },
+        [](dm_remap_super& sb) { sb.nonce++; },
+        [](dm_remap_super& sb) { sb.generation++; },
+        [](dm_remap_super& sb) { sb.journal_start++; },
+    };
+    for (std::size_t i = 0; i < changes.size(); i++) {
+        for (const int replica : {0, 1}) {
+            SCOPED_TRACE(testing::Message() << i << " " << replica);
+            auto world = formatted();
+            auto a = open(*world);
+            dm_remap_super sb = super_at(*world, replica);
+            changes[i](sb);
+            put_super(*world, sb, replica);
+            EXPECT_NE(a->remap(100), 0);
+            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+        }
+    }
+}
+
+// A format of a later version.
+TEST(TwoSystems, SuperblockOfANewerVersionIsAnotherSystems) {
+    auto world = formatted();
+    auto a = open(*world);
+    dm_remap_disk_block newer = block_at(*world, 0);
+    newer.header.version = DM_REMAP_VERSION + 1;
+    newer.header.crc = dm_remap_block_crc(&newer, kSector);
+    world->spare.poke(0, {reinterpret_cast<std::uint8_t*>(&newer), kBlock});
+    EXPECT_NE(a->remap(100), 0);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+}
+
+// The spare's own fault: it kept an older block.
+TEST(TwoSystems, OlderSuperblockIsTheSparesOwnFault) {
+    const std::vector<std::function<void(dm_remap_super&)>> changes = {
+        [](dm_remap_super& sb) { sb.activation--; },
+        [](dm_remap_super& sb) { sb.generation--; },
+    };
+    for (std::size_t i = 0; i < changes.size(); i++) {
+        for (const int replica : {0, 1}) {
+            SCOPED_TRACE(testing::Message() << i << " " << replica);
+            auto world = formatted();
+            auto a = open(*world);
+            dm_remap_super sb = super_at(*world, replica);
+            changes[i](sb);
+            put_super(*world, sb, replica);
+            // A checkpoint writes it anew.
+            EXPECT_EQ(a->remap(100), 0);
+            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_RW);
+            EXPECT_EQ(super_at(*world, replica).generation, (*a)->sb.generation);
+            expect_loaded(*world, {100});
+        }
+    }
+}
+
+// One end could not be read when A loaded the spare, and can be read again.
+TEST(TwoSystems, SuperblockThatCouldNotBeReadIsOfTheSameTime) {
+    for (const unsigned ahead : {0, 1, 2}) {
+        SCOPED_TRACE(ahead);
+        auto world = world_with_records();
+        open(*world)->deactivate();
+        const dm_remap_super end = super_at(*world, 1);
+        zero_block(*world, dm_remap_superblock_at(&end.layout, 1));
+        Metadata a(*world);
+        ASSERT_EQ(a.load(), 0);
+        dm_remap_super found = end;
+        found.generation += ahead;
+        put_super(*world, found, 1);
+        const int error = a.activate();
+        EXPECT_EQ(error == 0 && a->mode == DM_REMAP_MODE_RW, ahead < 2) << error;
+    }
+}
+
 // It has been formatted in between, for another main perhaps.
 TEST(TwoSystems, SpareThatWasFormattedAnewIsNotActivated) {
     auto world = formatted();
@@ -372,24 +509,32 @@ TEST(TwoSystems, SpareThatWasFormattedAnewIsNotActivated) {
     EXPECT_EQ(try_load(*world).error, 0);
 }
 
+// In each gap of a checkpoint. A superblock of A may lie beside one of the new spare then: nobody
+// takes the two for a pair.
+TEST(TwoSystems, SpareThatIsFormattedUnderACheckpointIsNotTakenForTheOld) {
+    bool stopped = true;
+    for (std::uint64_t n = 0; stopped; n++) {
+        SCOPED_TRACE(n);
+        auto world = formatted();
+        auto a = open(*world);
+        ASSERT_EQ(a->remap(100), 0);
+        {
+            Stop stop(*world, n, [&] { ASSERT_EQ(format(*world, {}, 0x22), 0); });
+            const int error = a->checkpoint();
+            stopped = stop.happened();
+            EXPECT_EQ(error != 0, stopped);
+        }
+        const Loaded loaded = try_load(*world);
+        EXPECT_TRUE(loaded.error != 0 || has(loaded.records, 100) != stopped) << loaded.why;
+    }
+}
+
 // ---- any order of I/O ----
 
 // Runs some functions in threads, one at a time: at each I/O of the spare it is drawn who goes on.
-class Interleaver {
+class Interleaver : public EachIo {
   public:
-    Interleaver(World& world, unsigned seed) : world_(world), random_(seed) {
-        world.spare.on_read = [this](auto, auto) { step(); };
-        world.spare.on_write = [this](auto, auto, auto) {
-            step();
-            return 0;
-        };
-    }
-    ~Interleaver() {
-        world_.spare.on_read = nullptr;
-        world_.spare.on_write = nullptr;
-    }
-    Interleaver(const Interleaver&) = delete;
-    Interleaver& operator=(const Interleaver&) = delete;
+    Interleaver(World& world, unsigned seed) : EachIo(world), random_(seed) {}
 
     void run(const std::vector<std::function<void()>>& works) {
         running_.assign(works.size(), true);
@@ -410,7 +555,7 @@ class Interleaver {
     }
 
   private:
-    void step() {
+    void step() override {
         if (me_ >= 0) {
             draw();
             wait();
@@ -432,7 +577,6 @@ class Interleaver {
         changed_.wait(lock, [this] { return turn_ == me_; });
     }
 
-    World& world_;
     std::mt19937 random_;
     std::mutex mutex_;
     std::condition_variable changed_;
