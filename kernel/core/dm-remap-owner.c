@@ -52,10 +52,13 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 	if (found->activation > held->activation)
 		return FOUND_OTHER;
 	/* An old block, or one of a system that came too late: that one looks behind itself. */
-	if (found->activation < held->activation || found->generation < held->generation)
+	if (found->activation < held->activation)
 		return FOUND_FAULT;
+	/* A claim, which may have come too late: it is of an earlier generation then. */
 	if (found->nonce != held->nonce)
 		return FOUND_OTHER;
+	if (found->generation < held->generation)
+		return FOUND_FAULT;
 	/* A copy of this system has gone on: one that was resumed twice from the same memory. */
 	if (found->generation > held->generation || found->journal_start != held->journal_start)
 		return FOUND_OTHER;
@@ -191,7 +194,7 @@ static int super_write(struct dm_remap_metadata *md, const struct dm_remap_super
 	if (ret) {
 		ret = super_failed(md, replica, ret);
 	} else {
-		if (sb != &md->sb && sb->generation != md->sb.generation) {
+		if (sb->generation != md->sb.generation || sb->nonce != md->sb.nonce) {
 			md->sb = *sb;
 			md->sb_holders = 0;
 		}
@@ -263,17 +266,13 @@ int dm_remap_supers_equalise(struct dm_remap_metadata *md)
 	return 0;
 }
 
-int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *next)
+/* Both say @next. */
+static int supers_write(struct dm_remap_metadata *md, struct dm_remap_super *next)
 {
 	bool numbered = md->numbered || next->activation != md->sb.activation;
 	int ret;
 
-	next->generation = md->sb.generation + 1;
 	next->written_time = md->ops->now(md->ctx);
-	/* No load would take more. */
-	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
-	    next->journal_start > DM_REMAP_MAX_NUMBER)
-		return -EROFS;
 	/* A commit may have looked meanwhile, and found that one does not hold it any more. */
 	ret = dm_remap_supers_equalise(md) ?: super_write(md, next, 1);
 	if (ret)
@@ -284,11 +283,22 @@ int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super 
 	return ret;
 }
 
+int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *next)
+{
+	next->generation = md->sb.generation + 1;
+	/* No load would take more. */
+	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
+	    next->journal_start > DM_REMAP_MAX_NUMBER)
+		return -EROFS;
+	return supers_write(md, next);
+}
+
 /* ---- the claim ---- */
 
 /*
- * Both superblocks get our nonce, and stay as they were in all else. So a load still finds the
- * commits of another system, whatever becomes of this one.
+ * Both superblocks get our nonce, and stay as they were in all else, their generation too. So a
+ * load still finds the commits of another system, whatever becomes of this one: beside superblocks
+ * that the other has written meanwhile, these are the earlier ones.
  */
 static int write_nonce(struct dm_remap_metadata *md)
 {
@@ -297,7 +307,7 @@ static int write_nonce(struct dm_remap_metadata *md)
 	if (next.nonce == md->nonce)
 		return dm_remap_supers_equalise(md);
 	next.nonce = md->nonce;
-	return dm_remap_supers_advance(md, &next);
+	return supers_write(md, &next);
 }
 
 /* Of our claim no superblock is to stay beside one of a system that goes on. */

@@ -350,6 +350,46 @@ TEST(TwoSystems, ActivationThatTheOtherOvertakesStartsOver) {
     }
 }
 
+// The journal is full. In each gap of B's activation A, which is active, has a checkpoint, and its
+// next commit overwrites the oldest block. Then the power fails at each write of B in turn, or B is
+// done. The nonces decide nothing here.
+TEST(TwoSystems, ActivationBesideACheckpointLosesNothing) {
+    constexpr std::uint64_t kNever = 100;
+    for (const bool higher : {false, true}) {
+        bool stopped = true;
+        for (std::uint64_t n = 0; stopped; n++) {
+            bool off = true;
+            for (std::uint64_t write = 0; stopped && write <= kNever; write += off ? 1 : kNever) {
+                SCOPED_TRACE(testing::Message() << higher << " " << n << " " << write);
+                auto world = formatted();
+                auto a = open(*world);
+                std::vector<std::uint64_t> acknowledged;
+                for (std::uint64_t i = 0; i < Shape{}.journal_blocks; i++) {
+                    ASSERT_EQ(a->remap(100 + 2 * i), 0);
+                    acknowledged.push_back(100 + 2 * i);
+                }
+                world->random += higher ? 10 : -10;
+                {
+                    Metadata b(*world);
+                    ASSERT_EQ(b.load(), 0);
+                    Stop stop(*world, n, [&] {
+                        if (a->remap(200) == 0) {
+                            acknowledged.push_back(200);
+                        }
+                        world->spare.power_off_at_write(world->spare.writes() + write);
+                    });
+                    off = b.activate() != 0;
+                    stopped = stop.happened();
+                }
+                a = nullptr;
+                world->spare.power_off();
+                world->spare.power_on([](auto, auto) { return false; });
+                expect_loaded(*world, acknowledged);
+            }
+        }
+    }
+}
+
 // One after the other, so often that one gives up: it says so, and the spare is whole.
 TEST(TwoSystems, WhoIsOvertakenTimeAndAgainGivesUp) {
     auto world = formatted();
