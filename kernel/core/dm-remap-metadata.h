@@ -185,6 +185,7 @@ struct dm_remap_metadata {
 	struct mutex checkpoint_lock;	/* one checkpoint at a time; protects sb, and: */
 	u64 nonce;			/* of this activation */
 	u64 former_nonce;		/* of the one before, if it was ours, too */
+	u64 claimed_from;		/* the nonce that the claim has replaced */
 	bool numbered;			/* sb has the number of this activation */
 	bool owned;			/* some number of ours has been on both, since the load */
 	bool heal;			/* table and journal on the disk are to be written anew */

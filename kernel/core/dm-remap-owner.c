@@ -54,9 +54,10 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 	/* An old block, or one of a system that came too late: that one looks behind itself. */
 	if (found->activation < held->activation)
 		return FOUND_FAULT;
-	/* A claim, which may have come too late: it is of an earlier generation then. */
+	/* A claim, though it may be of an earlier generation; or a block from before our own claim. */
 	if (found->nonce != held->nonce)
-		return FOUND_OTHER;
+		return found->nonce == md->claimed_from && found->generation <= held->generation ?
+		       FOUND_FAULT : FOUND_OTHER;
 	if (found->generation < held->generation)
 		return FOUND_FAULT;
 	/* A copy of this system has gone on: one that was resumed twice from the same memory. */
@@ -306,6 +307,7 @@ static int write_nonce(struct dm_remap_metadata *md)
 
 	if (next.nonce == md->nonce)
 		return dm_remap_supers_equalise(md);
+	md->claimed_from = next.nonce;
 	next.nonce = md->nonce;
 	return supers_write(md, &next);
 }

@@ -515,6 +515,24 @@ TEST(TwoSystems, OlderSuperblockIsTheSparesOwnFault) {
     }
 }
 
+// The spare fails after the claim, and keeps a block from before it.
+TEST(TwoSystems, SuperblockFromBeforeTheClaimIsTheSparesOwnFault) {
+    auto world = formatted();
+    Metadata a(*world);
+    ASSERT_EQ(a.load(), 0);
+    const dm_remap_super before = super_at(*world, 1);
+    unsigned writes = 0;
+    world->spare.on_write = [&](auto, auto, auto) { return writes++ < 2 ? 0 : -EIO; };
+    ASSERT_EQ(a.activate(), 0);
+    ASSERT_EQ(a->mode, DM_REMAP_MODE_RO);
+    world->spare.on_write = nullptr;
+    put_super(*world, before, 1);
+    EXPECT_EQ(dm_remap_save(a.get()), 0);
+    EXPECT_EQ(a->mode, DM_REMAP_MODE_RW);
+    EXPECT_EQ(a.remap(100), 0);
+    expect_loaded(*world, {100});
+}
+
 // One end could not be read when A loaded the spare, and can be read again.
 TEST(TwoSystems, SuperblockThatCouldNotBeReadIsOfTheSameTime) {
     for (const unsigned ahead : {0, 1, 2}) {
