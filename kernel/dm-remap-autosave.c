@@ -115,7 +115,8 @@ MODULE_PARM_DESC(dm_remap_autosave_interval,
 
 int dm_remap_autosave_init(void)
 {
-	autosave_wq = alloc_workqueue("dm-remap-autosave", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0);
+	autosave_wq = alloc_workqueue("dm-remap-autosave",
+				      WQ_MEM_RECLAIM | WQ_FREEZABLE | WQ_UNBOUND, 0);
 	return autosave_wq ? 0 : -ENOMEM;
 }
 
