@@ -88,7 +88,9 @@ void expect_loaded(World& world, const std::vector<std::uint64_t>& acknowledged)
 // In each gap of a commit of A, which may sleep there. Either B finds what A acknowledges, or A
 // finds B.
 TEST(TwoSystems, CommitThatTheOtherDoesNotSeeIsNotAcknowledged) {
-    for (const auto& [crashed, slept] : {std::pair(false, false), {false, true}, {true, false}}) {
+    for (const unsigned how : {0, 1, 2, 3}) {
+        const bool crashed = (how & 1) != 0;
+        const bool slept = (how & 2) != 0;
         bool stopped = true;
         for (std::uint64_t n = 0; stopped; n++) {
             SCOPED_TRACE(n);
@@ -253,8 +255,9 @@ constexpr std::uint64_t kTableWrite = 2;
 
 TEST(TwoSystems, CheckpointOfOneLeavesTheOthersSpareWhole) {
     for (const bool ends : {false, true}) {
-        for (const auto& [b_stops, slept] :
-             {std::pair(false, false), {true, false}, {true, true}}) {
+        for (const unsigned how : {0, 1, 2, 3}) {
+            const bool b_stops = (how & 1) != 0;
+            const bool slept = (how & 2) != 0;
             bool stopped = true;
             for (std::uint64_t n = 0; stopped; n++) {
                 SCOPED_TRACE(testing::Message() << ends << b_stops << slept << " " << n);
