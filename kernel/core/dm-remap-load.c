@@ -831,6 +831,9 @@ static int load_all(struct loader *l, u64 main_sectors)
 	struct dm_remap_metadata *md = l->md;
 	int i, ret;
 
+	l->block = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
+	if (!l->block)
+		return -ENOMEM;
 	read_supers(l);
 	ret = choose_super(l);
 	if (ret)
@@ -851,28 +854,37 @@ static int load_all(struct loader *l, u64 main_sectors)
 	return 0;
 }
 
+static void loader_free(struct loader *l)
+{
+	int r;
+
+	dm_remap_free(l->block);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		dm_remap_free(l->buf[r]);
+		dm_remap_free(l->ring[r]);
+		dm_remap_free(l->slot[r]);
+	}
+	dm_remap_free(l);
+}
+
 static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
 		      struct dm_remap_report *report, bool journal_alone)
 {
-	struct loader l = {
-		.md = md,
-		.report = report,
-		.spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS,
-		.journal_alone = journal_alone,
-	};
-	int r, ret;
+	/* Two superblocks are too much for the stack. */
+	struct loader *l = dm_remap_zalloc(sizeof(*l));
+	int ret = -ENOMEM;
 
 	memset(report, 0, sizeof(*report));
-	if (l.spare_blocks < 2)
-		return refuse(&l, -ENOSPC, "spare is too small to hold any metadata");
-	l.block = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
-	ret = l.block ? load_all(&l, main_sectors) : -ENOMEM;
-	dm_remap_free(l.block);
-	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
-		dm_remap_free(l.buf[r]);
-		dm_remap_free(l.ring[r]);
-		dm_remap_free(l.slot[r]);
-	}
+	if (!l)
+		goto out;
+	l->md = md;
+	l->report = report;
+	l->spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS;
+	l->journal_alone = journal_alone;
+	if (l->spare_blocks < 2)
+		ret = refuse(l, -ENOSPC, "spare is too small to hold any metadata");
+	else
+		ret = load_all(l, main_sectors);
 	if (ret) {
 		/* So that it may be tried again. */
 		dm_remap_doubts_drop(md);
@@ -880,6 +892,8 @@ static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_
 		dm_remap_table_exit(&md->retired);
 		dm_remap_alloc_exit(&md->alloc);
 	}
+	loader_free(l);
+out:
 	/* Every other error has said why. */
 	if (ret == -ENOMEM)
 		report->refusal = "not enough memory to load the metadata";

@@ -51,9 +51,14 @@ void History::other_goes() {
     if (!other_) {
         return;
     }
-    // Then the spare holds all that this system had in memory.
-    const int error = random_.coin() ? dm_remap_save(&*other_) : dm_remap_deactivate(&*other_);
-    trace("    the other system goes: %d", error);
+    const std::uint64_t how = random_.below(3);
+    int error = 0;
+    if (how == 0) {
+        error = dm_remap_save(&*other_);
+    } else if (how == 1) {
+        error = dm_remap_deactivate(&*other_);
+    }
+    trace("    the other system goes, kind %lu: %d", how, error);
     dm_remap_metadata_exit(&*other_);
     other_.reset();
 }
@@ -75,10 +80,18 @@ void History::other_with_commit_in_it() {
     other_activates();
 }
 
+// If nothing is left but to say so, no write of a table is on its way, and the other may have
+// checkpoints of its own: the second one is in the place of our table.
 void History::stop_with_other_in_it() {
-    machine_.interject(false, random_.below(kMostSteps), [this] {
-        if (other_loads()) {
-            other_activates();
+    const bool saved =
+        random_.coin() && layer_.core_alone([&] { return dm_remap_save(layer_.md()); }) == 0;
+    machine_.interject(false, random_.below(kMostSteps), [this, saved] {
+        if (!other_loads()) {
+            return;
+        }
+        other_activates();
+        for (std::uint64_t n = saved ? random_.below(3) : 0; n > 0; n--) {
+            dm_remap_checkpoint(&*other_, DM_REMAP_STATE_DIRTY);
         }
     });
     layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });

@@ -428,13 +428,20 @@ TEST(Protocol, WithdrawalBehindALostCommitIsRefused) {
     EXPECT_EQ(try_load(*world).error, -EUCLEAN);
 }
 
+// The claim of the next activation, and nothing after it.
+void take_one_write_of_superblock_0(World& world) {
+    world.spare.on_write = [writes = 0](auto, auto sector, auto) mutable {
+        return sector == 0 && writes++ != 0 ? -EIO : 0;
+    };
+}
+
 // What is in the table of the newer superblock, and is found by the older one in one replica alone,
 // is no surer than before the restart.
 TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
     auto world = formatted();
     { ASSERT_EQ(open(*world)->remap(100), 0); }
     zero_block(*world, journal_at(*world, 0, kFirst));
-    world->spare.bad_write.insert(0);
+    take_one_write_of_superblock_0(*world);
     // One more superblock 1 at the first: the doubt is loaded again, and so it is at the second.
     for (unsigned restart = 0; restart < 2; restart++) {
         auto md = open(*world);
@@ -443,7 +450,7 @@ TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
         EXPECT_EQ(md->lookup(100).kind, DM_REMAP_MAPPED);
         EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
     }
-    world->spare.bad_write.clear();
+    world->spare.on_write = nullptr;
     auto md = open(*world);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
     EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
@@ -471,11 +478,7 @@ void land_on_replica_1_alone(World& world) {
 TEST(Protocol, OneSidedCommitInTheTableIsInDoubtWithoutSuperblock0) {
     auto world = formatted();
     land_on_replica_1_alone(*world);
-    // Superblock 0 takes the claim, and nothing after it.
-    unsigned writes = 0;
-    world->spare.on_write = [&](auto, auto sector, auto) {
-        return sector == 0 && writes++ != 0 ? -EIO : 0;
-    };
+    take_one_write_of_superblock_0(*world);
     { EXPECT_EQ(open(*world)->records().size(), 1U); }
     ASSERT_EQ(super_at(*world, 1).journal_start, kFirst + 1);
     ASSERT_EQ(super_at(*world, 0).journal_start, kFirst);
@@ -506,7 +509,7 @@ TEST(Protocol, CommitThatBothEndsPassedIsNotInDoubt) {
         ASSERT_EQ(md->remap(100), 0);
         ASSERT_EQ(dm_remap_save(md->get()), 0);
     }
-    world->spare.bad_write.insert(0);  // superblock 0
+    take_one_write_of_superblock_0(*world);
     zero_block(*world, journal_at(*world, 0, kFirst));
     for (int restarts = 0; restarts < 3; restarts++) {
         auto md = open(*world);
