@@ -106,13 +106,13 @@ TEST_F(WholeDisk, TimeOuts) {
 // its time-out is more than what an error without a reason may take.
 TEST_F(WholeDisk, MediumErrorThatTakesLongIsAMediumError) {
     device.message("set read_retries 0");
-    main.set_device("timeout", "6");
+    main.set_device("timeout", "2");
     main.set_retries("0");
     main.fail_reads(1000, 1);
-    main.set("delay", "750");  // jiffies: 3 s where a second has 250
+    main.set("ndelay", "950000000");  // a second is too much for it
     const Buffer one(kSector);
     EXPECT_EQ(BlockFile(device.path(), O_RDONLY | O_DIRECT).read(1000, one.bytes()), EIO);
-    main.set("delay", "1");
+    main.set("ndelay", "0");
     main.fail_reads(0, 0);
     EXPECT_EQ(breaker(), "closed");
     EXPECT_THAT(remap_brief(device), ElementsAre("1000 1 pending read_error"));

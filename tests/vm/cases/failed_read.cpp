@@ -136,7 +136,7 @@ TEST(FailedRead, ThatComesBackIsRescued) {
         main.add_bad(1003, 1);
         const Buffer buffer(8 * kSector);
         int error = -1;
-        std::thread reader([&] { error = mapped.read(1000, buffer.bytes()); });
+        std::jthread reader([&] { error = mapped.read(1000, buffer.bytes()); });
         std::this_thread::sleep_for(2500ms);
         main.remove_bad(1003, 1);
         reader.join();

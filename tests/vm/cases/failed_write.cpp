@@ -168,7 +168,7 @@ TEST(FailedWrite, RequestsThatFailWhole) {
 TEST(FailedWrite, ByManyAtOnce) {
     Stack stack;
     stack.main.fail(scattered_ranges(stack.sectors(), 120, 1, 7), Fails::kWrites);
-    std::vector<std::thread> writers;
+    std::vector<std::jthread> writers;
     for (unsigned w = 0; w < 8; w++) {
         writers.emplace_back([&stack, w] {
             const uint64_t share = stack.sectors() / 8;
@@ -177,9 +177,7 @@ TEST(FailedWrite, ByManyAtOnce) {
             }
         });
     }
-    for (auto& writer : writers) {
-        writer.join();
-    }
+    writers.clear();
     EXPECT_THAT(stack.records(), SizeIs(120));
     expect_kept(stack);
 }

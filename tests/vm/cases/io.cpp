@@ -105,7 +105,7 @@ TEST_F(RacesScattered, SuspendResumeAndReloadUnderLoad) {
     const Table table = device.table();
     std::atomic<int> status{-1};
     std::string output;
-    std::thread load([&] {
+    std::jthread load([&] {
         const auto result =
             run(fio(device.path(), {"--rw=randrw", "--bsrange=512-64k", "--time_based",
                                     "--runtime=25", "--verify_backlog=256", "--numjobs=2",
@@ -130,7 +130,7 @@ TEST_F(RacesScattered, SuspendResumeAndReloadUnderLoad) {
 TEST_F(RacesScattered, RemapAndUnremapUnderLoad) {
     std::atomic<int> status{-1};
     std::string output;
-    std::thread load([&] {
+    std::jthread load([&] {
         const auto result =
             run(fio(device.path(),
                     {"--rw=randrw", "--bsrange=512-32k", "--time_based", "--runtime=15",

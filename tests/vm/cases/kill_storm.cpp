@@ -154,14 +154,11 @@ class Storm {
 
     void rage() {
         acks_.say("boot " + std::to_string(boot_));
-        std::vector<std::thread> threads;
+        std::vector<std::jthread> threads;
         for (unsigned writer = 0; writer < kWriters; writer++) {
             threads.emplace_back([this, writer] { write(writer); });
         }
         threads.emplace_back([this] { disturb(); });
-        for (auto& thread : threads) {
-            thread.join();
-        }
     }
 
     void stop() {

@@ -30,6 +30,14 @@ void FailingDisk::fail(const std::vector<Range>& ranges, Fails how) {
     if (how == Fails::kWrites && !write_failer_) {
         make_write_failer();
     }
+    // All of the disk: whether dm-dust counts blocks from the start of its target or of the disk
+    // below depends on the kernel.
+    if (how == Fails::kReadsUntilWritten && !dust_) {
+        dust_.emplace(device_.name() + "-reads",
+                      Table{{0, sectors_, "dust", disk_ + " 0 " + std::to_string(block_size_)}});
+        dust_->message("quiet");
+        dust_->message("enable");
+    }
     for (const auto& range : ranges) {
         cut(range.first, range.count);
         parts_[range.first] = {.count = range.count, .how = how};
@@ -86,7 +94,7 @@ Target FailingDisk::piece(uint64_t first, uint64_t count, const Part* part) cons
         case Fails::kDropsWrites:
             return {first, count, "flakey", place + kDropWrites};
         case Fails::kReadsUntilWritten:
-            return {first, count, "dust", place + " " + std::to_string(block_size_)};
+            return {first, count, "linear", dust_->path() + " " + std::to_string(first)};
     }
     throw std::logic_error("piece");
 }
@@ -110,17 +118,22 @@ Table FailingDisk::table() const {
 void FailingDisk::apply() {
     device_.load(table());
     device_.suspend();
+    if (dust_) {
+        mark_bad_blocks();
+    }
     device_.resume();
+}
+
+void FailingDisk::mark_bad_blocks() {
     const uint64_t block = block_size_ / kSector;
+    dust_->message("clearbadblocks");
     for (const auto& [first, part] : parts_) {
         if (part.how != Fails::kReadsUntilWritten) {
             continue;
         }
-        device_.message("quiet", first);
         for (uint64_t at = first; at < first + part.count; at += block) {
-            device_.message("addbadblock " + std::to_string(at / block), first);
+            dust_->message("addbadblock " + std::to_string(at / block));
         }
-        device_.message("enable", first);
     }
 }
 

@@ -54,6 +54,7 @@ class FailingDisk {
     };
 
     void make_write_failer();
+    void mark_bad_blocks();
     void cut(uint64_t first, uint64_t count);
     [[nodiscard]] Target piece(uint64_t first, uint64_t count, const Part* part) const;
     [[nodiscard]] Table table() const;
@@ -64,6 +65,7 @@ class FailingDisk {
     unsigned block_size_;
     std::map<uint64_t, Part> parts_;  // by first sector; they don't overlap
     std::optional<DmDevice> write_failer_;
+    std::optional<DmDevice> dust_;
     DmDevice device_;
 };
 

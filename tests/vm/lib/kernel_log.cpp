@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <filesystem>
 
 #include <array>
 #include <cerrno>
@@ -72,6 +73,10 @@ bool is_kernel_trouble(std::string_view line) {
         "kmemleak: (?!Cannot allocate a scan area)|"
         "Slab cache still has objects|Objects remaining in|\\(messages lost\\)");
     return std::regex_search(line.begin(), line.end(), trouble);
+}
+
+bool has_lockdep() {
+    return std::filesystem::exists("/proc/lockdep");
 }
 
 void note_in_kernel_log(std::string_view text) {
