@@ -8,7 +8,7 @@ KDIR ?= /lib/modules/$(KVER)/build
 PREFIX ?= /usr/local
 # No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
 WERROR ?= -Werror
-KERNEL ?= all
+KERNEL ?= um
 CASE ?= *
 # Histories of the simulator, and the power cuts of each.
 SEEDS ?= 1-10000
@@ -34,7 +34,9 @@ help:
 	@echo '          make install        [DESTDIR=] [PREFIX=$(PREFIX)] [KVER=]'
 	@echo '          make deps           install the Debian packages that build and tests need'
 	@echo '          make clean'
-	@echo 'Test:     make test           everything, on both kernels'
+	@echo 'Test:     make test-vm        one case or all in user-mode Linux, in seconds   [CASE=gtest filter]'
+	@echo '                              or in an emulated machine   [KERNEL=um|6.1|6.12|debug|kcsan|all]'
+	@echo '          make test           everything, on all kernels'
 	@echo '          make test-unit      the core, in user space'
 	@echo '          make test-sim       the core, on disks that fail and lose power'
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
@@ -43,11 +45,9 @@ help:
 	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
 	@echo '          make coverage       how much of the core these tests run, and why not the rest'
 	@echo '          make test-cli       dm-remapctl on files'
-	@echo '          make test-vm        in QEMU   [KERNEL=6.1|6.12|debug|kcsan|all] [CASE=gtest filter]'
-	@echo '          make debug-kernel   build the one with KASAN, lockdep and fault injection, once: 12 minutes'
-	@echo '          make test-debug     the VM cases on it, and again while allocations fail'
-	@echo '          make test-kcsan     on another one, that sees data races of the module   [CASE=]'
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
+	@echo '          make test-debug     the VM cases with KASAN, and again while allocations fail: hours'
+	@echo '          make test-kcsan     on a kernel that sees data races of the module   [CASE=]'
 	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
 	@echo '          make bench          what it costs, beside dm-linear: a table, JSON and a plot'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
@@ -59,7 +59,7 @@ help:
 kernel_sources := $(shell find kernel \( -name '*.[ch]' -o -name Kbuild \) ! -name '*.mod.c')
 staged = $(kernel_sources:kernel/%=$(MODULE_DIR)/%)
 # W=1 checks more; kbuild rebuilds what a change of these flags concerns.
-kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR)
+kbuild = $(MAKE) $(if $(findstring -um-,$(KVER)),ARCH=um) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR)
 
 .PHONY: module
 module: $(staged)
@@ -139,8 +139,8 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm debug-kernel kcsan-kernel \
-	test-debug test-kcsan kill-storm check-style demo
+.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm test-debug \
+	test-kcsan kill-storm check-style demo
 test:
 	+scripts/test.sh
 
@@ -169,11 +169,14 @@ test-cli: cli-programs
 coverage: coverage-programs
 	scripts/coverage.sh
 
-test-vm:
-	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
+# Kernels of our own are built when somebody wants to use them.
+own_kernels := um-kernel debug-kernel kcsan-kernel
+.PHONY: $(own_kernels)
+$(own_kernels):
+	scripts/build-kernel.sh build $(@:-kernel=)
 
-debug-kernel kcsan-kernel:
-	scripts/debug-kernel.sh build $(@:-kernel=)
+test-vm: $(filter $(own_kernels),$(KERNEL)-kernel)
+	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
 
 test-debug: debug-kernel
 	scripts/deps.sh build test vm
@@ -184,7 +187,7 @@ test-kcsan: kcsan-kernel
 	scripts/deps.sh build test vm
 	+tests/vm/run.sh --kernel kcsan --case '$(if $(filter-out *,$(CASE)),$(CASE),*-EachBlock*:HostileSpares*:Reboot*)'
 
-kill-storm:
+kill-storm: $(filter $(own_kernels),$(KERNEL)-kernel)
 	+tests/vm/kill-storm.sh --kernel '$(KERNEL)' --runs '$(RUNS)'
 
 bench:

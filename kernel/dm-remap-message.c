@@ -234,12 +234,12 @@ static int message_reset_breaker(struct message *m)
 
 #define SET_KEYS " read_retries, no_auto_remap, verify_spare_writes"
 
-static int set_flag(struct message *m, bool *of_table, bool *of_device)
+static int set_flag(struct message *m, bool *of_table, bool *of_device, const char *why)
 {
 	bool on;
 
 	if (kstrtobool(m->argv[1], &on))
-		return bad(m, "the value must be 0 or 1");
+		return bad(m, why);
 	*of_table = on;
 	WRITE_ONCE(*of_device, on);
 	return 0;
@@ -262,9 +262,11 @@ static int message_set(struct message *m)
 		return 0;
 	}
 	if (!strcmp(m->argv[0], "no_auto_remap"))
-		return set_flag(m, &of_table->no_auto_remap, &of_device->no_auto_remap);
+		return set_flag(m, &of_table->no_auto_remap, &of_device->no_auto_remap,
+				"no_auto_remap must be 0 or 1");
 	if (!strcmp(m->argv[0], "verify_spare_writes"))
-		return set_flag(m, &of_table->verify_spare_writes, &of_device->verify_spare_writes);
+		return set_flag(m, &of_table->verify_spare_writes, &of_device->verify_spare_writes,
+				"verify_spare_writes must be 0 or 1");
 	return bad(m, "unknown key; there are" SET_KEYS);
 }
 

@@ -1,33 +1,60 @@
 #!/bin/bash
-# The kernels that look harder, built from Debian's linux-source-6.12 in
-# ${XDG_CACHE_HOME:-~/.cache}/dm-remap. KIND debug has KASAN, lockdep, kmemleak and fault injection,
-# kcsan watches modules for data races: tests/vm/KIND.config, and debug-machine.config for both.
+# The kernels of our own, built in ${XDG_CACHE_HOME:-~/.cache}/dm-remap:
 #
-#   debug-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, another for another configuration
+#   um          user-mode Linux with lockdep and fault injection: the quick loop
+#   debug       for an emulated machine: the same, and KASAN and kmemleak
+#   kcsan       for an emulated machine: watches modules for data races
+#
+# Their configurations are made of tests/vm/kernel/*.config. The first is the newest Linux of Debian's
+# backports (backports.sh); where there is none, and for the others, it is linux-source-6.12.
+#
+#   build-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, another for another configuration
 #                                  or source, so that nothing made for the one is taken for the other
-#   debug-kernel.sh dir KIND       where it is, or will be: vmlinux, lib/modules/, and build/, against
-#                                  which modules are built
-#   debug-kernel.sh build KIND     build it unless it is there. About 12 minutes of two processors.
+#   build-kernel.sh dir KIND       where it is, or will be: vmlinux or linux, lib/modules/, and build/,
+#                                  against which modules are built
+#   build-kernel.sh build KIND     build it unless it is there: about 10 minutes of two processors
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kind=${2:-}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/dm-remap
 package=linux-source-6.12
 
 die() {
-    echo "debug-kernel.sh: $*" >&2
+    echo "build-kernel.sh: $*" >&2
     exit 1
 }
 
-[[ $kind == debug || $kind == kcsan ]] || die "usage: debug-kernel.sh version|dir|build debug|kcsan"
-fragments=("tests/vm/$kind.config" tests/vm/debug-machine.config)
-[[ ${1:-} != build ]] || scripts/deps.sh debug
+case $kind in
+um) parts=(common checks um) ;;
+debug) parts=(common checks kasan pc) ;;
+kcsan) parts=(common kcsan pc) ;;
+*) die "usage: build-kernel.sh version|dir|build um|debug|kcsan" ;;
+esac
+fragments=("${parts[@]/#/tests/vm/kernel/}")
+fragments=("${fragments[@]/%/.config}")
+[[ ${1:-} != build ]] || scripts/deps.sh kernel
+
+# The package that has the source, and its version. Before 6.13 UML dies at its first program on
+# a processor with AMX, whose registers are more than it expects.
 source_version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
-[[ -n $source_version ]] || die "no $package: scripts/deps.sh debug"
-hash=$({ echo "$source_version" && cat "${fragments[@]}"; } | sha256sum | head -c 8)
+target=(vmlinux modules)
+make=(make -s)
+if [[ $kind == um ]]; then
+    target=(linux modules)
+    make+=(ARCH=um)
+    if newest=$(scripts/backports.sh newest); then
+        package=linux-source-${newest% *}
+        source_version=${newest#* }
+    elif grep -qw amx_tile /proc/cpuinfo; then
+        die "no kernel in Debian's backports, and user-mode Linux 6.12 cannot run on this processor"
+    fi
+fi
+[[ -n $source_version ]] || die "no $package: scripts/deps.sh kernel"
+hash=$({ echo "$source_version" && grep -h CONFIG_ "${fragments[@]}"; } | sha256sum | head -c 8)
 # 6.12.117-1~deb12u1 -> 6.12.117
 release=${source_version%%-*}-$kind-$hash
-dir=${XDG_CACHE_HOME:-$HOME/.cache}/dm-remap/linux-$release
+dir=$cache/linux-$release
 
 # Prints each line of the fragments (stdin) that the configuration doesn't have.
 dropped_options() {
@@ -45,12 +72,22 @@ dropped_options() {
 
 configure() {
     local wanted=$1 dropped
-    make -s tinyconfig
+    "${make[@]}" tinyconfig
     echo "$wanted" >>.config
     echo "CONFIG_LOCALVERSION=\"-$kind-$hash\"" >>.config
-    make -s olddefconfig 2>&1 | grep -v 'override: reassigning' || true
+    "${make[@]}" olddefconfig 2>&1 | grep -v 'override: reassigning' || true
     dropped=$(dropped_options <<<"$wanted")
     [[ -z $dropped ]] || die "${fragments[*]}: kconfig did not accept"$'\n'"$dropped"
+}
+
+# The source's archive, to the standard output.
+archive() {
+    if [[ -e /usr/src/$package.tar.xz ]]; then
+        cat "/usr/src/$package.tar.xz"
+    else
+        dpkg-deb --fsys-tarfile "$(scripts/backports.sh get "$package")" |
+            tar -xO "./usr/src/$package.tar.xz"
+    fi
 }
 
 build() {
@@ -61,23 +98,24 @@ build() {
     exec 9>"$dir/lock"
     flock 9
     [[ ! -e $dir/built ]] || return 0
+    echo "building Linux $release, once: $dir"
     if [[ ! -d $dir/build ]]; then
         staging=$(mktemp -d "$dir/unpack.XXXXXX")
-        tar -xf "/usr/src/$package.tar.xz" -C "$staging" --strip-components=1
+        archive | tar -xJ -C "$staging" --strip-components=1
         mv "$staging" "$dir/build"
     fi
     # One that was interrupted goes on. Not a part of the make that may be running this.
     unset MAKEFLAGS MAKELEVEL MFLAGS KVER KDIR
     cd "$dir/build"
     configure "$wanted"
-    make -s include/config/kernel.release
+    "${make[@]}" include/config/kernel.release
     [[ $(<include/config/kernel.release) == "$release" ]] ||
         die "this makes $(<include/config/kernel.release), not $release"
     # The last is for KCSAN, and nothing to the others: modules that come later are watched, and
     # none of this.
-    nice make -s -j "$(nproc)" vmlinux modules KCSAN_SANITIZE=n
-    make -s modules_install INSTALL_MOD_PATH="$dir"
-    ln -f vmlinux "$dir/vmlinux"
+    nice "${make[@]}" -j "$(nproc)" "${target[@]}" KCSAN_SANITIZE=n
+    "${make[@]}" modules_install INSTALL_MOD_PATH="$dir"
+    ln -f "${target[0]}" "$dir/${target[0]}"
     # What is kept is what modules need, and the source.
     find . -path ./scripts -prune -o -path ./tools -prune -o \
         \( -name '*.o' -o -name '*.ko' -o -name '*.a' \) -exec rm {} +
@@ -88,5 +126,5 @@ case ${1:-} in
 version) echo "$release" ;;
 dir) echo "$dir" ;;
 build) build ;;
-*) die "usage: debug-kernel.sh version|dir|build debug|kcsan" ;;
+*) die "usage: build-kernel.sh version|dir|build um|debug|kcsan" ;;
 esac

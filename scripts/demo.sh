@@ -21,7 +21,7 @@ tests/vm/initramfs.sh "$version"
 
 for part in before-reboot after-reboot; do
     echo
-    echo "===== booting $version ($(vm_accelerator)): $part ====="
+    echo "===== booting $version ($(vm_accelerator "$version")): $part ====="
     cat tests/vm/demo/common.sh "tests/vm/demo/$part.sh" >"$dir/job"
     chmod +x "$dir/job"
     vm_boot "$version" "$dir" | tee "$dir/$part"

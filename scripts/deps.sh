@@ -1,6 +1,6 @@
 #!/bin/bash
-# Install the Debian packages that the given groups need: deps.sh [build] [test] [vm] [fuzz]
-# [coverage] [debug] [bench] [style].
+# Install the Debian packages that the given groups need: deps.sh [build] [test] [vm] [kernel] [fuzz]
+# [coverage] [bench] [style].
 # Without a group: build and test. Says nothing and does nothing when all are there.
 set -euo pipefail
 
@@ -15,7 +15,7 @@ declare -A groups=(
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"
     [coverage]="clang libclang-rt-14-dev llvm python3"
-    [debug]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
+    [kernel]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
     [bench]="libbenchmark-dev python3 python3-matplotlib"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
 )

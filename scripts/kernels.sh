@@ -1,13 +1,14 @@
 #!/bin/bash
-# The kernels that dm-remap is tested on, and bootable copies of them: Debian's, and those that look
-# harder (debug-kernel.sh), whose series are "debug" and "kcsan".
+# The kernels that dm-remap is tested on, and bootable copies of them: Debian's, and our own
+# (build-kernel.sh), whose series are their kinds: um, debug, kcsan.
 #
-#   kernels.sh series          the supported series, one a line; these two are none of them
+#   kernels.sh series          Debian's supported series, one a line
 #   kernels.sh version SERIES  the exact version whose headers are installed: 6.1 -> 6.1.0-56-amd64
 #                              (an exact version is given back as it is)
 #   kernels.sh headers VERSION where to build modules for it
-#   kernels.sh fetch VERSION   prints a directory that has vmlinux and lib/modules/VERSION. Debian's is
-#                              made, build/kernels/VERSION, from this machine if installed, else apt.
+#   kernels.sh fetch VERSION   prints a directory that has vmlinux (user-mode Linux: linux) and
+#                              lib/modules/VERSION. Debian's is made, build/kernels/VERSION, from this
+#                              machine if installed, else apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,18 +20,19 @@ die() {
 # Of one of our own, by series or version; Debian's have none.
 kind_of() {
     case $1 in
+    um | *-um-*) echo um ;;
     debug | *-debug-*) echo debug ;;
     kcsan | *-kcsan-*) echo kcsan ;;
     esac
 }
 
-# Ours of now, which is built by nobody but `make debug-kernel kcsan-kernel`.
-debug_dir() {
+# Ours of now, which is built by nobody but `make KIND-kernel`.
+own_dir() {
     local kind dir now
     kind=$(kind_of "$1")
-    dir=$(scripts/debug-kernel.sh dir "$kind")
+    dir=$(scripts/build-kernel.sh dir "$kind")
     [[ -e $dir/built ]] || die "there is no $kind kernel yet: make $kind-kernel"
-    now=$(scripts/debug-kernel.sh version "$kind")
+    now=$(scripts/build-kernel.sh version "$kind")
     [[ $1 == "$kind" || $1 == "$now" ]] || die "$1 is not the $kind kernel of now, $now"
     echo "$dir"
 }
@@ -38,8 +40,8 @@ debug_dir() {
 version() {
     local newest
     if [[ -n $(kind_of "$1") ]]; then
-        debug_dir "$1" >/dev/null
-        scripts/debug-kernel.sh version "$(kind_of "$1")"
+        own_dir "$1" >/dev/null
+        scripts/build-kernel.sh version "$(kind_of "$1")"
         return
     fi
     if [[ -d /lib/modules/$1/build ]]; then
@@ -55,7 +57,7 @@ version() {
 headers() {
     local dir
     if [[ -n $(kind_of "$1") ]]; then
-        dir=$(debug_dir "$1")
+        dir=$(own_dir "$1")
         echo "$dir/build"
     else
         echo "/lib/modules/$1/build"
@@ -100,7 +102,7 @@ extract() {
 fetch() {
     local version=$1 dir=$PWD/build/kernels/$1 staging
     if [[ -n $(kind_of "$version") ]]; then
-        debug_dir "$version"
+        own_dir "$version"
         return
     fi
     if [[ ! -d $dir ]]; then

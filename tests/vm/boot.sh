@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced: boots the test machine.
+# Sourced: boots the test machine, which QEMU emulates, or which is a process of user-mode Linux.
 #
 #   vm_options "$@"         "--name value" sets the variable of that name, which must be there
 #   vm_on_each COMMAND KERNEL   runs COMMAND VERSION for each version that KERNEL means, a series, a
@@ -20,7 +20,7 @@
 # Prints what the job writes to /dev/host/verdict, line by line as it comes. A line "kill ..." ends
 # the machine at once, by SIGKILL, as if the power was cut (what was submitted to the disks is in
 # the host's page cache, hence survives). A machine that says nothing, there or in the log or the
-# acks, for VM_SILENCE seconds (180; debug kernels: 600) is killed as well, and the last line is then
+# acks, for VM_SILENCE seconds (180; debug and kcsan: 600) is killed as well, and the last line is then
 # "silent".
 #
 # One that ends before the job has said a word is booted again, twice at most: without KVM, QEMU now
@@ -28,6 +28,7 @@
 # its own boot.
 
 VM_DISKS=(main:2G spare:1G extra:1G)
+VM_PORTS=(verdict log acks)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
 VM_PARALLEL= # not empty: the emulated processors run at once
 
@@ -35,8 +36,10 @@ VM_PARALLEL= # not empty: the emulated processors run at once
 # thread: with a thread for each, and no host processor for each, they wait for one another's locks
 # most of the time. Only those that run at once interleave anywhere; taking turns, where one idles,
 # waits for a lock, or has had 100 ms.
-vm_accelerator() {
-    if grep -qwE 'vmx|svm' /proc/cpuinfo && [[ -w /dev/kvm ]]; then
+vm_accelerator() { # vm_accelerator VERSION
+    if [[ $1 == *-um-* ]]; then
+        echo 'user-mode Linux'
+    elif grep -qwE 'vmx|svm' /proc/cpuinfo && [[ -w /dev/kvm ]]; then
         echo kvm
     elif [[ -n $VM_PARALLEL ]]; then
         echo tcg,thread=multi
@@ -65,7 +68,8 @@ vm_on_each() {
         mkdir -p "build/vm/$version" build/results
         exec 9>"build/vm/$version/lock${machine:+-$machine}"
         flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
-        (flock 8 && make -s module KVER="$version" KDIR="$(scripts/kernels.sh headers "$version")" &&
+        (flock 8 &&
+            make -s module KVER="$version" KDIR="$(scripts/kernels.sh headers "$version")" &&
             make -s vm-programs && tests/vm/initramfs.sh "$version") 8>build/lock >&2
         "$command" "$version" || status=1
     done
@@ -88,56 +92,90 @@ vm_boot() {
     done
 }
 
+# vm_start_* VERSION DIR MEMORY OPTIONS: starts the machine in the background. Of the options for the
+# kernel, these come on top.
+
+vm_start_qemu() {
+    local version=$1 dir=$2 memory=$3 options=$4 disk port kernel args=() cpu
+    # Half of the kernel's boot, emulated, would be tests of ciphers and keys that nobody uses here.
+    options+=' cryptomgr.notests=1 initcall_blacklist=crypto_kdf108_init,init_encrypted,jent_mod_init'
+    cpu=(-accel "$(vm_accelerator "$version")" -smp 2 -m "$memory")
+    [[ ${#VM_CPU[@]} -eq 0 ]] || cpu=("${VM_CPU[@]}")
+    kernel=$(scripts/kernels.sh fetch "$version")
+    for disk in "${VM_DISKS[@]}"; do
+        args+=(-drive "if=none,id=${disk%:*},file=$dir/${disk%:*}.img,format=raw,discard=unmap"
+            -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
+    done
+    args+=(-drive "if=none,id=system,file=build/vm/$version/system.img,format=raw,readonly=on"
+        -device "virtio-blk-pci,drive=system,serial=system")
+    for port in "${VM_PORTS[@]}"; do
+        args+=(-chardev "file,id=$port,path=$dir/$port"
+            -device "virtserialport,chardev=$port,name=$port")
+    done
+    # With erms and fsrm, memory is moved byte by byte, which is quick on a real processor alone.
+    qemu-system-x86_64 "${cpu[@]}" -cpu max,-erms,-fsrm \
+        -nodefaults -display none -no-reboot -device virtio-serial-pci \
+        -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
+        -append "console=ttyS0 mitigations=off $options" \
+        -chardev "file,id=console,path=$dir/console" -serial chardev:console \
+        "${args[@]}" </dev/null >&2 &
+}
+
+# Disks are files, ports serial lines, and /usr is a directory of the host: init gives them their names.
+vm_start_um() {
+    local version=$1 dir=$PWD/$2 memory=$3 options=$4 kernel args=() i
+    kernel=$(scripts/kernels.sh fetch "$version")
+    for i in "${!VM_DISKS[@]}"; do
+        args+=("ubd$i=$dir/${VM_DISKS[$i]%:*}.img")
+    done
+    # kmemleak takes two thirds of the time. A tick is 10 ms, and a grace period lasts several.
+    args+=(kmemleak=off rcupdate.rcu_expedited=1)
+    # shellcheck disable=SC2086 # the options are words
+    "$kernel/linux" mem="$memory" initrd="$dir/initrd" "${args[@]}" \
+        con=null con0=null,fd:1 ssl=null ssl0=null,fd:5 ssl1=null,fd:6 ssl2=null,fd:7 \
+        "usr=$PWD/build/vm/$version/root/usr" $options \
+        5>>"$dir/verdict" 6>>"$dir/log" 7>>"$dir/acks" </dev/null >"$dir/console" 2>&1 &
+}
+
 vm_boot_once() {
-    local version=$1 dir=$2 kernel disk image port qemu verdict line part last never look=0
+    local version=$1 dir=$2 disk image port machine verdict line part last never look=0
     # Who waits for I/O longer than the hung task's timeout hangs, even on a slow machine.
-    local args=() silence=180 memory=1G options='sysctl.kernel.hung_task_timeout_secs=60' cpu
-    if [[ $version == *-debug-* || $version == *-kcsan-* ]]; then
+    local silence=180 memory=1G options='sysctl.kernel.hung_task_timeout_secs=60'
+    case $version in
+    *-debug-* | *-kcsan-*)
         # Everything takes several times as long. What ACPI has to say of interrupts that nobody
         # uses, these disks having MSI, would take the debug kernel half a minute for each of them.
         silence=600
         options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60 acpi=noirq'
-    fi
+        ;;
+    esac
     if [[ $version == *-debug-* ]]; then
         # KASAN keeps what was freed. By default it falls silent after its first report.
         memory=2G
         options+=' kasan_multi_shot'
     fi
-    # Half of the kernel's boot, emulated, would be tests of ciphers and keys that nobody uses here.
-    options+=' cryptomgr.notests=1 initcall_blacklist=crypto_kdf108_init,init_encrypted,jent_mod_init'
-    cpu=(-accel "$(vm_accelerator)" -smp 2 -m "$memory")
-    [[ ${#VM_CPU[@]} -eq 0 ]] || cpu=("${VM_CPU[@]}")
-    kernel=$(scripts/kernels.sh fetch "$version")
+    # A crash ends the machine, there is nothing to wait for. The log buffer holds what a case can
+    # say; the harness reads it all.
+    options+=' loglevel=5 log_buf_len=4M oops=panic panic=-1'
 
     for disk in "${VM_DISKS[@]}"; do
         image=$dir/${disk%:*}.img
         [[ -e $image ]] || truncate -s "${disk#*:}" "$image"
-        args+=(-drive "if=none,id=${disk%:*},file=$image,format=raw,discard=unmap"
-            -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
     done
-    args+=(-drive "if=none,id=system,file=build/vm/$version/system.img,format=raw,readonly=on"
-        -device "virtio-blk-pci,drive=system,serial=system")
-    for port in verdict log acks; do
+    for port in "${VM_PORTS[@]}"; do
         : >"$dir/$port"
-        args+=(-chardev "file,id=$port,path=$dir/$port"
-            -device "virtserialport,chardev=$port,name=$port")
     done
     cat "build/vm/$version/initramfs.cpio" - >"$dir/initrd" \
         < <(cd "$dir" && find job history 2>/dev/null | cpio -o -H newc --quiet)
 
-    # oops=panic, panic=-1: a crash ends the machine, there is nothing to wait for. The log buffer
-    # holds what a case can say; the harness reads it all. With erms and fsrm, memory is moved byte
-    # by byte, which is quick on a real processor alone.
-    qemu-system-x86_64 "${cpu[@]}" -cpu max,-erms,-fsrm \
-        -nodefaults -display none -no-reboot -device virtio-serial-pci \
-        -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
-        -append "console=ttyS0 loglevel=5 log_buf_len=4M oops=panic panic=-1 mitigations=off $options" \
-        -chardev "file,id=console,path=$dir/console" -serial chardev:console \
-        "${args[@]}" </dev/null >&2 &
-    qemu=$!
-    echo "$qemu" >"$dir/pid"
+    case $version in
+    *-um-*) vm_start_um "$version" "$dir" "$memory" "$options" ;;
+    *) vm_start_qemu "$version" "$dir" "$memory" "$options" ;;
+    esac
+    machine=$!
+    echo "$machine" >"$dir/pid"
     # shellcheck disable=SC2064 # this one's id
-    trap "kill -9 $qemu 2>/dev/null; exit 130" INT TERM
+    trap "kill -9 $machine 2>/dev/null; exit 130" INT TERM
 
     exec {verdict}<"$dir/verdict" {never}<> <(:)
     line=
@@ -146,14 +184,14 @@ vm_boot_once() {
         while IFS= read -r -u "$verdict" part; do
             line+=$part
             echo "$line"
-            [[ $line != kill\ * ]] || kill -9 $qemu
+            [[ $line != kill\ * ]] || kill -9 $machine
             line=
         done
         line+=$part
-        [[ -n $qemu ]] || break
-        if ! kill -0 $qemu 2>/dev/null; then
-            wait $qemu 2>/dev/null || true
-            qemu= # one more look: it may have spoken just before
+        [[ -n $machine ]] || break
+        if ! kill -0 $machine 2>/dev/null; then
+            wait $machine 2>/dev/null || true
+            machine= # one more look: it may have spoken just before
             continue
         fi
         if ((SECONDS >= look)); then
@@ -161,7 +199,7 @@ vm_boot_once() {
             last=$(stat -c %Y "$dir/verdict" "$dir/log" "$dir/acks" | sort -n | tail -n 1)
             if (($(date +%s) - last > ${VM_SILENCE:-$silence})); then
                 echo silent
-                kill -9 $qemu
+                kill -9 $machine
             fi
         fi
         # Sleep. A process for it, so many times a second, would be seen in the machine's time.

@@ -1,9 +1,10 @@
 #!/bin/bash
 # initramfs.sh VERSION: pack what the test machine runs. In build/vm/VERSION it makes
 #
-#   system.img       its /usr, a file system: busybox, a few tools, this kernel's modules that tests
-#                    use, dm_remap.ko, dm-remapctl, the case programs and, in share/corpus, the
-#                    programs that make hostile spares
+#   root/usr         its /usr: busybox, a few tools, this kernel's modules that tests use,
+#                    dm_remap.ko, dm-remapctl, the case programs and, in share/corpus, the programs
+#                    that make hostile spares
+#   system.img       the same as a file system, for a machine that is emulated
 #   initramfs.cpio   the rest of its root, and what it takes to mount /usr. The kernel unpacks all of
 #                    it at each boot, also what nobody asks for, hence there is little in it.
 #
@@ -21,19 +22,26 @@ first=$dir/first # what becomes initramfs.cpio
 
 tools=(kmod dmsetup fio mke2fs e2fsck dumpe2fs mkfs.xfs xfs_repair mkfs.btrfs btrfs blkid lsblk dd lvm udevadm)
 udev_rules=(50-udev-default 55-dm 60-block 60-persistent-storage 60-persistent-storage-dm 95-dm-notify)
-modules=(virtio_pci virtio_blk virtio_console configfs
-    dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
-    sd_mod scsi_debug loop nbd brd null_blk ext4 xfs btrfs crc32c)
-# The quickest that the kernel has; and a SCSI target, which only Debian's kernels have.
+first_modules=(virtio_pci virtio_blk ext4)
+modules=(configfs dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
+    sd_mod scsi_debug loop nbd brd null_blk ext4)
+# The quickest cipher that the kernel has; and a SCSI target, which only Debian's kernels have.
 case $version in
-*-debug-* | *-kcsan-*) modules+=(aes_generic ecb) ;;
-*) modules+=(aesni_intel target_core_mod tcm_loop) ;;
+*-um-*)
+    modules+=(dm-dust aes)
+    first_modules=()
+    ;;
+*-debug-* | *-kcsan-*) modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c aes_generic ecb) ;;
+*)
+    modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c
+        aesni_intel target_core_mod tcm_loop)
+    ;;
 esac
 built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/kernel-bench build/cmake/tools/dm-remapctl)
 corpus=tests/fuzz/corpus/spare
-# Modules that are built out of tree: ours, and a target that Debian's kernels lack.
-dm_remap=build/module/$version/dm_remap.ko
-dm_dust=$(tests/vm/dm-dust.sh "$version")
+# Modules that are built out of tree: ours, and a target that the kernels of Debian lack.
+out_of_tree=("build/module/$version/dm_remap.ko")
+[[ $version == *-um-* ]] || out_of_tree+=("$(tests/vm/dm-dust.sh "$version")")
 
 # Copies of programs into ROOT/usr/bin, with the libraries that they are linked to.
 stage_programs() {
@@ -109,8 +117,10 @@ pack_first() {
     mkdir -p "$first"/{dev,etc,mnt,proc,run,sys,tmp}
     cp /etc/mke2fs.conf "$first/etc/"
     cp tests/vm/init "$first/init"
-    stage_modules "$first" virtio_pci virtio_blk ext4
-    depmod -b "$first" "$version"
+    if [[ ${#first_modules[@]} -gt 0 ]]; then
+        stage_modules "$first" "${first_modules[@]}"
+        depmod -b "$first" "$version"
+    fi
     (cd "$first" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
     mv "$dir/packing" "$dir/initramfs.cpio"
 }
@@ -133,7 +143,7 @@ stage_project() {
     for path in "${built[@]}"; do
         [[ ! -e $path ]] || stage_programs "$root" "$path"
     done
-    for module in "$dm_remap" "$dm_dust"; do
+    for module in "${out_of_tree[@]}"; do
         [[ -e $module ]] || continue
         mkdir -p "$root/lib/modules/$version/updates"
         cp -u "$module" "$root/lib/modules/$version/updates/"
@@ -150,10 +160,11 @@ fi
 if [[ $dir/staged -nt $dir/initramfs.cpio || tests/vm/init -nt $dir/initramfs.cpio ]]; then
     pack_first
 fi
-for input in "$dir/staged" "$dm_remap" "$dm_dust" "$corpus" "${built[@]}"; do
-    if [[ $input -nt $dir/system.img ]]; then
+for input in "$dir/staged" "${out_of_tree[@]}" "$corpus" "${built[@]}"; do
+    if [[ $input -nt $dir/packed ]]; then
         stage_project
-        pack_system
+        [[ $version == *-um-* ]] || pack_system
+        touch "$dir/packed"
         break
     fi
 done

@@ -49,7 +49,7 @@ run_kernel() {
     rm -f "$dir"/*.img "$dir/history"
     : >"$results"
     : >"$dir/history"
-    echo "Kernel $version, $(vm_accelerator), $runs kills:"
+    echo "Kernel $version, $(vm_accelerator "$version"), $runs kills:"
     for ((run = 1; run <= runs; run++)); do
         start=$SECONDS
         if ! storm_and_kill "$version" "$dir"; then

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Run the VM cases: run.sh [--kernel 6.1|6.12|debug|kcsan|VERSION|all] [--case GTEST_FILTER]
+# Run the VM cases: run.sh [--kernel um|6.1|6.12|debug|kcsan|VERSION|all] [--case GTEST_FILTER]
 #                          [--failing PERCENT] [--machine NAME]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
 # names of the suites mean is in lib/harness.h. Ordinary cases share one boot, and those that race
 # another; after a crash or a hang, which cost the case that was running, the rest goes on in the next.
 #
-# --failing: so many of the allocations of the module's workers fail (debug kernel; lib/harness.h).
+# --failing: so many of the allocations of the module's workers fail (um, debug; lib/harness.h).
 # --machine: one of its own, so that several runs go on side by side on one kernel.
 #
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
@@ -160,7 +160,7 @@ run_kernel() {
         return 1
     fi
 
-    echo "Kernel $version, $(vm_accelerator):"
+    echo "Kernel $version, $(vm_accelerator "$version"):"
     rm -f "$dir"/*.img
     [[ ${#ordinary[@]} -eq 0 ]] || run_batch "$version" "$dir" "${ordinary[@]}"
     [[ ${#racing[@]} -eq 0 ]] || VM_PARALLEL=yes run_batch "$version" "$dir" "${racing[@]}"
