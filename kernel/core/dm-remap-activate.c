@@ -282,7 +282,7 @@ static int say_clean(struct dm_remap_metadata *md)
 	int ret;
 
 	mutex_lock(&md->checkpoint_lock);
-	ret = dm_remap_look_before_writing(md) ?: dm_remap_supers_equalise(md);
+	ret = dm_remap_look_before_writing(md);
 	next = dm_remap_super_next(md, DM_REMAP_STATE_CLEAN);
 	ret = ret ?: dm_remap_supers_advance(md, &next);
 	if (ret == -ESTALE)
@@ -355,8 +355,9 @@ int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *heal
 	/* Soft state that can't be committed is still in memory; what is on disk counts here. */
 	dm_remap_autosave(md);
 	mutex_lock(&md->checkpoint_lock);
+	ret = md->active ? dm_remap_look_before_writing(md) : 0;
 	mutex_lock(&md->commit_lock);
-	ret = verify_locked(md, spare_sectors, &report);
+	ret = ret ?: verify_locked(md, spare_sectors, &report);
 	mutex_unlock(&md->commit_lock);
 	md->heal |= !ret && report_damage(&report);
 	*healed = !ret && (md->heal || md->sb_holders != DM_REMAP_ALL_REPLICAS);

@@ -245,8 +245,7 @@ static int look_behind(struct dm_remap_metadata *md, int replica)
 		ret = -ESTALE;
 		if (same_spare && other_wins(md, &other))
 			put_back(md, &other, replica);
-		else if (same_spare && !md->numbered && other.generation == md->sb.generation &&
-			 other.activation == md->sb.activation)
+		else if (same_spare && !md->numbered)
 			ret = 0;	/* a claim that gives way to ours */
 	}
 	mutex_unlock(&md->super_lock);

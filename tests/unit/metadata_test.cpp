@@ -62,6 +62,18 @@ TEST(Format, BlankOnlyTakesABlankSpare) {
     EXPECT_EQ(try_load(*world).error, 0);
 }
 
+TEST(Format, WithoutMemoryWritesNothing) {
+    bool failed = true;
+    for (std::uint64_t n = 0; failed; n++) {
+        auto world = make_world();
+        FailAllocation fail(n);
+        const int error = format(*world, {});
+        failed = fail.happened();
+        EXPECT_EQ(error, failed ? -ENOMEM : 0);
+        EXPECT_EQ(world->spare.writes() == 0, failed);
+    }
+}
+
 TEST(Format, BlankOnlyRefusesWhatIsFormattedAlready) {
     auto world = formatted();
     const Check check = format_blank_only(*world, {});

@@ -218,6 +218,7 @@ TEST(TwoSystems, WhoIsNotAloneServesNothing) {
     EXPECT_EQ(dm_remap_redo_write(mover.get(), 0, 8, data.data(), DM_REMAP_FAILED), -EIO);
     dm_remap_redo_end(mover.get());
     EXPECT_EQ(world->main.writes(), 0U);
+    EXPECT_FALSE(dm_remap_table_nothing(&(*a)->table, 5000, 8));
     bool healed = false;
     EXPECT_EQ(dm_remap_restore(a->get(), world->spare.sectors(), &healed), -ESTALE);
     // A suspend and a resume do not change that.
@@ -225,6 +226,37 @@ TEST(TwoSystems, WhoIsNotAloneServesNothing) {
     EXPECT_EQ(dm_remap_activate(a->get(), nullptr, nullptr), 0);
     EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
     EXPECT_EQ(b->remap(300), 0);
+}
+
+// B is active. A compares the spare with its memory, and must not make the spare what it knows.
+TEST(TwoSystems, WhoRestoresIsToldOfTheOther) {
+    auto world = formatted();
+    auto a = open(*world);
+    ASSERT_EQ(a->remap(100), 0);
+    auto b = open(*world);
+    ASSERT_EQ(b->remap(300), 0);
+    bool healed = false;
+    EXPECT_NE(dm_remap_restore(a->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+    EXPECT_TRUE(!healed);
+    expect_loaded(*world, {100, 300});
+}
+
+// A sleeps between the two blocks of a commit, and nobody was there meanwhile.
+TEST(TwoSystems, WhoHasSleptAloneGoesOn) {
+    bool stopped = true;
+    for (std::uint64_t n = 0; stopped; n++) {
+        SCOPED_TRACE(n);
+        auto world = formatted();
+        auto a = open(*world);
+        {
+            Stop stop(*world, n, [&] { world->time++; });
+            EXPECT_EQ(a->remap(100), 0);
+            stopped = stop.happened();
+        }
+        EXPECT_EQ((*a)->mode, DM_REMAP_MODE_RW);
+        expect_loaded(*world, {100});
+    }
 }
 
 // While A was suspended: it may not go on with what it has in memory.
@@ -552,6 +584,45 @@ TEST(TwoSystems, SuperblockThatCouldNotBeReadIsOfTheSameTime) {
         const int error = a.activate();
         EXPECT_EQ(error == 0 && a->mode == DM_REMAP_MODE_RW, ahead < 2) << error;
     }
+}
+
+// Two superblocks of one generation and two nonces, as two claims leave them, but not of one table.
+TEST(TwoSystems, SuperblocksOfTwoTablesAreNoPair) {
+    auto world = formatted();
+    dm_remap_super sb = super_at(*world, 1);
+    sb.nonce++;
+    sb.counter[0]++;
+    put_super(*world, sb, 1);
+    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
+}
+
+// This system was resumed twice from one memory: its double has its nonce, and went on.
+TEST(TwoSystems, DoubleThatWentOnIsTold) {
+    auto world = formatted();
+    auto a = open(*world);
+    const dm_remap_super sb = super_at(*world, 1);
+    const std::uint64_t at = dm_remap_superblock_at(&sb.layout, 1) * kBlockSectors;
+    // Superblock 1 is given up, so that nothing is known to be there.
+    world->spare.bad_write.insert(at);
+    EXPECT_NE(a->checkpoint(), 0);
+    world->spare.bad_write.clear();
+    dm_remap_super twin = sb;
+    twin.generation = (*a)->sb.generation + 2;
+    put_super(*world, twin, 1);
+    EXPECT_NE(a->checkpoint(), 0);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+}
+
+// It cannot be mended, so the stop is no orderly one.
+TEST(TwoSystems, StopBesideASuperblockThatIsLost) {
+    auto world = formatted();
+    auto a = open(*world);
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    const std::uint64_t end = dm_remap_superblock_at(&layout, 1);
+    zero_block(*world, end);
+    world->spare.bad_write.insert(end * kBlockSectors);
+    EXPECT_NE(a->deactivate(), 0);
+    EXPECT_EQ(super_at(*world, 0).state, static_cast<unsigned>(DM_REMAP_STATE_DIRTY));
 }
 
 // It has been formatted in between, for another main perhaps.
