@@ -69,9 +69,9 @@ def io_row(kernel: dict, table: str, where: str, load: str, at_most: float | Non
 
 def io_rows(kernel: dict) -> Iterator[Row]:
     for load in RANDOM:
-        yield io_row(kernel, "0", "anywhere", load, 0)
+        yield io_row(kernel, "0", "anywhere", load, -40)
     for load in SEQUENTIAL:
-        yield io_row(kernel, "0", "in-order", load, 0)
+        yield io_row(kernel, "0", "in-order", load, -40)
     for spread in ["clustered", "scattered"]:
         for size in SIZES:
             table = f"{size}-{spread}"
@@ -92,12 +92,13 @@ def scaling_rows(kernel: dict) -> Iterator[Row]:
 
 
 def relocation_rows(kernel: dict) -> Iterator[Row]:
-    for depth, most in [(1, 3), (32, 1.5)]:
+    for depth, writes, reads in [(1, 3, 5), (32, 1.5, 1.5)]:
         name = f"relocation/{depth}"
         group = f"relocation, {depth} at a time"
-        # A write of data, and one of the journal to each replica, which a batch shares.
-        yield Row(group, "writes to the spare", kernel[f"{name}/spare-writes"], "requests", most)
-        yield Row(group, "reads of the spare", kernel[f"{name}/spare-reads"], "requests", 0)
+        # A write of data, and one of the journal to each replica, which a batch shares. These are
+        # read back, and so are both superblocks.
+        yield Row(group, "writes to the spare", kernel[f"{name}/spare-writes"], "requests", writes)
+        yield Row(group, "reads of the spare", kernel[f"{name}/spare-reads"], "requests", reads)
         yield Row(group, "writes to main", kernel[f"{name}/main-writes"], "requests")
         yield Row(group, "reads of main", kernel[f"{name}/main-reads"], "requests")
         yield Row(group, "relocations a second", 1e9 / kernel[f"{name}/time"],
