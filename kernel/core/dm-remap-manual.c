@@ -129,7 +129,7 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 static int piece_away(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
 		      bool smallest)
 {
-	u32 g = dm_remap_granularity(m->md), blocks = e->length / g, i, run;
+	u32 g = dm_remap_granularity(m->md), blocks = div_u64(e->length, g), i, run;
 	int ret = piece_read(m, start, e->length, smallest);
 
 	for (i = 0; !ret && i < blocks; i += run) {
