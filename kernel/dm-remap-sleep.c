@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hibernation is refused while a writable device is active. The resumed system goes on with the
- * table in its memory. By then the initramfs of the resume may have activated the spare. A commit would notice that (core/dm-remap-owner.c), and all I/O would fail.
+ * table in its memory. By then the initramfs of the resume may have activated the spare. A
+ * commit would notice that (core/dm-remap-owner.c), and all I/O would fail.
  */
 #include "dm-remap.h"
 

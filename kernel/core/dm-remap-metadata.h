@@ -292,7 +292,7 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  *
  *	-ENOMEM, -EINTR, -EAGAIN	may be tried again;
  *	-EBUSY				another system is taking the spare into use just now;
- *	-EIO				the spare cannot be written, and it may hold one more commit.
+ *	-EIO				the spare cannot be written, and may hold one more commit.
  *					Data that main takes now would be lost under the record of
  *					that commit;
  *

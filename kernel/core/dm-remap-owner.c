@@ -55,9 +55,12 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 	if (found->activation < held->activation)
 		return FOUND_FAULT;
 	/* A claim, though it may be of an earlier generation; or a block from before our own claim. */
-	if (found->nonce != held->nonce)
-		return found->nonce == md->claimed_from && found->generation <= held->generation ?
-		       FOUND_FAULT : FOUND_OTHER;
+	if (found->nonce != held->nonce) {
+		bool before = found->nonce == md->claimed_from &&
+			      found->generation <= held->generation;
+
+		return before ? FOUND_FAULT : FOUND_OTHER;
+	}
 	if (found->generation < held->generation)
 		return FOUND_FAULT;
 	/* A copy of this system has gone on: one that was resumed twice from the same memory. */

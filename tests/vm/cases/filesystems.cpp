@@ -1,8 +1,8 @@
 // File systems over a disk with bad sectors everywhere: no file minds, no checker finds anything,
 // also after the power was cut.
 //
-// The Long ones (make test-vm KERNEL=all CASE='RebootLong*') are for those who can wait; the others are the
-// same in short.
+// The Long ones (make test-vm KERNEL=all CASE='RebootLong*') are for those who can wait; the others
+// are the same in short.
 
 #include <gmock/gmock.h>
 
