@@ -116,7 +116,7 @@ build() {
     nice "${make[@]}" -j "$(nproc)" "${target[@]}" KCSAN_SANITIZE=n
     "${make[@]}" modules_install INSTALL_MOD_PATH="$dir"
     ln -f "${target[0]}" "$dir/${target[0]}"
-    # What is kept is what modules need, and the source.
+    # The source stays, and all that a build of modules needs.
     find . -path ./scripts -prune -o -path ./tools -prune -o \
         \( -name '*.o' -o -name '*.ko' -o -name '*.a' \) -exec rm {} +
     touch "$dir/built"

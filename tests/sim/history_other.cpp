@@ -80,8 +80,8 @@ void History::other_with_commit_in_it() {
     other_activates();
 }
 
-// If nothing is left but to say so, no write of a table is on its way, and the other may have
-// checkpoints of its own: the second one is in the place of our table.
+// After a save, a stop writes superblocks alone, and no table. Then the other may have checkpoints
+// of its own: the second one is in the place of our table.
 void History::stop_with_other_in_it() {
     const bool saved =
         random_.coin() && layer_.core_alone([&] { return dm_remap_save(layer_.md()); }) == 0;

@@ -491,16 +491,10 @@ TEST(TwoSystems, ActivationThatStartsOverWithoutMemoryChangesNothing) {
 
 // ---- superblocks that B may have left ----
 
-// A commits beside each of them.
-TEST(TwoSystems, SuperblockOfAnotherSystemIsTold) {
-    const std::vector<std::function<void(dm_remap_super&)>> changes = {
-        [](dm_remap_super& sb) { sb.uuid[0] ^= 1; },
-        [](dm_remap_super& sb) { sb.incompat = 1; },  // of a newer module
-        [](dm_remap_super& sb) { sb.activation++; },
-        [](dm_remap_super& sb) { sb.nonce++; },
-        [](dm_remap_super& sb) { sb.generation++; },
-        [](dm_remap_super& sb) { sb.journal_start++; },
-    };
+using Changes = std::vector<std::function<void(dm_remap_super&)>>;
+
+// A is active, and each superblock is changed in each way.
+void beside_each(const Changes& changes, const std::function<void(World&, Metadata&, int)>& what) {
     for (std::size_t i = 0; i < changes.size(); i++) {
         for (const int replica : {0, 1}) {
             SCOPED_TRACE(testing::Message() << i << " " << replica);
@@ -509,10 +503,24 @@ TEST(TwoSystems, SuperblockOfAnotherSystemIsTold) {
             dm_remap_super sb = super_at(*world, replica);
             changes[i](sb);
             put_super(*world, sb, replica);
-            EXPECT_NE(a->remap(100), 0);
-            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+            what(*world, *a, replica);
         }
     }
+}
+
+TEST(TwoSystems, SuperblockOfAnotherSystemIsTold) {
+    const Changes changes = {
+        [](dm_remap_super& sb) { sb.uuid[0] ^= 1; },
+        [](dm_remap_super& sb) { sb.incompat = 1; },  // of a newer module
+        [](dm_remap_super& sb) { sb.activation++; },
+        [](dm_remap_super& sb) { sb.nonce++; },
+        [](dm_remap_super& sb) { sb.generation++; },
+        [](dm_remap_super& sb) { sb.journal_start++; },
+    };
+    beside_each(changes, [](World&, Metadata& a, int) {
+        EXPECT_NE(a.remap(100), 0);
+        EXPECT_EQ(a->mode, DM_REMAP_MODE_FAIL);
+    });
 }
 
 // A format of a later version.
@@ -529,25 +537,17 @@ TEST(TwoSystems, SuperblockOfANewerVersionIsAnotherSystems) {
 
 // The spare's own fault: it kept an older block.
 TEST(TwoSystems, OlderSuperblockIsTheSparesOwnFault) {
-    const std::vector<std::function<void(dm_remap_super&)>> changes = {
+    const Changes changes = {
         [](dm_remap_super& sb) { sb.activation--; },
         [](dm_remap_super& sb) { sb.generation--; },
     };
-    for (std::size_t i = 0; i < changes.size(); i++) {
-        for (const int replica : {0, 1}) {
-            SCOPED_TRACE(testing::Message() << i << " " << replica);
-            auto world = formatted();
-            auto a = open(*world);
-            dm_remap_super sb = super_at(*world, replica);
-            changes[i](sb);
-            put_super(*world, sb, replica);
-            // A checkpoint writes it anew.
-            EXPECT_EQ(a->remap(100), 0);
-            EXPECT_EQ((*a)->mode, DM_REMAP_MODE_RW);
-            EXPECT_EQ(super_at(*world, replica).generation, (*a)->sb.generation);
-            expect_loaded(*world, {100});
-        }
-    }
+    beside_each(changes, [](World& world, Metadata& a, int replica) {
+        // A checkpoint writes it anew.
+        EXPECT_EQ(a.remap(100), 0);
+        EXPECT_EQ(a->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(super_at(world, replica).generation, a->sb.generation);
+        expect_loaded(world, {100});
+    });
 }
 
 // The spare fails after the claim, and keeps a block from before it.

@@ -30,8 +30,8 @@ class KernelLog {
 // hung task, a stall, a leak. Taint messages are none: our module is out of tree and unsigned.
 bool is_kernel_trouble(std::string_view line);
 
-// Whether the kernel reports locks that might wait for one another, and who sleeps where nobody
-// may. It does so for its own code, too: then a case that only drives that code into it is skipped.
+// Whether the kernel has lockdep: it reports locks that may wait for one another, and sleep in
+// atomic context. It reports its own code, too: a case that only drives such code is skipped.
 bool has_lockdep();
 
 // Leaves a line in the kernel log, so that it can be read beside the tests.
