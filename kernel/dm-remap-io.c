@@ -124,10 +124,15 @@ static int bio_io(struct dm_remap_device *d, struct block_device *bdev, sector_t
 	return ret ?: n;
 }
 
-/* Is FUA, beneath a device that is made of others, a flush? It does not say; suppose so. */
-bool dm_remap_fua_flushes(struct block_device *bdev)
+enum dm_remap_fua dm_remap_fua_of(struct block_device *bdev)
 {
-	return bdev_write_cache(bdev) && !(queue_is_mq(bdev_get_queue(bdev)) && bdev_fua(bdev));
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	if (!bdev_write_cache(bdev))
+		return DM_REMAP_FUA_OWN;
+	if (!queue_is_mq(q))
+		return DM_REMAP_FUA_BELOW;
+	return bdev_fua(bdev) ? DM_REMAP_FUA_OWN : DM_REMAP_FUA_BY_FLUSH;
 }
 
 /* One synchronous transfer. */
@@ -146,10 +151,10 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 		/*
 		 * A command that timed out does not end before its time. This one may have waited
 		 * behind others in the disk, or above it. If it was a flush that failed, it is not
-		 * ours alone: write_io() sees to that.
+		 * ours alone: the core sees to that.
 		 */
 		if (n == -ETIMEDOUT && took < timeout_of(bdev) &&
-		    !(opf & REQ_FUA && dm_remap_fua_flushes(bdev)))
+		    !(opf & REQ_FUA && dm_remap_fua_of(bdev) != DM_REMAP_FUA_OWN))
 			n = bio_io(d, bdev, sector, buf, left, opf, &took);
 		if (n < 0)
 			return n;
@@ -165,50 +170,28 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 /* ---- flushes ---- */
 
 struct flush {
-	struct dm_remap_device *d;
-	enum dm_remap_dev dev;
-	u64 covers;			/* writes to the spare */
-	bool others;			/* there was data of others for it */
+	struct dm_remap_flush *flush;	/* NULL: nobody else uses the device */
 	struct transfer transfer;
 };
 
-static struct block_device *bdev_of(const struct dm_remap_device *d, enum dm_remap_dev dev)
-{
-	return dev == DM_REMAP_SPARE ? d->spare_bdev : d->main_bdev;
-}
-
-static bool others_have_data(struct dm_remap_device *d, enum dm_remap_dev dev)
-{
-	return dev == DM_REMAP_MAIN || dm_remap_spare_has_data(d);
-}
-
 /*
- * If it failed, what the device could not make durable may be somebody's write, and the device
- * does not say so again. Who flushes next must hear of it, even who flushes now and completes
- * just after this.
+ * The core hears of it here, before the block layer completes a flush that comes after this one,
+ * even one that completes just after it.
  */
 static void flush_done(struct bio *bio)
 {
 	struct flush *f = bio->bi_private;
-	struct dm_remap_device *d = f->d;
 
-	if (bio->bi_status) {
-		atomic_inc(&d->flush_errors[f->dev]);
-		if (f->others || others_have_data(d, f->dev))
-			set_bit(f->dev, &d->flush_failed);
-	} else if (f->dev == DM_REMAP_SPARE) {
-		dm_remap_spare_flushed(d, f->covers);
-	}
+	if (f->flush)
+		dm_remap_own_flush_ended(f->flush, blk_status_to_errno(bio->bi_status));
 	transfer_ended(&f->transfer);
 }
 
-static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
+/* Context: process, may block. 0 or a negative errno. */
+static int flush_io(struct dm_remap_device *d, struct block_device *bdev,
+		    struct dm_remap_flush *flush)
 {
-	struct flush f = {
-		.d = d, .dev = dev, .covers = dm_remap_spare_writes(d),
-		.others = others_have_data(d, dev),
-	};
-	struct block_device *bdev = bdev_of(d, dev);
+	struct flush f = { .flush = flush };
 	struct bio *bio = bio_alloc_bioset(bdev, 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
 					   GFP_NOIO, &d->bios);
 	unsigned long took;
@@ -222,84 +205,21 @@ static int flush_io(struct dm_remap_device *d, enum dm_remap_dev dev)
 	return ret;
 }
 
-int dm_remap_losses_told(const struct dm_remap_device *d, enum dm_remap_dev dev)
-{
-	return atomic_read(&d->flush_errors[dev]) + atomic_read(&d->fua_errors[dev]);
-}
-
-/*
- * A write that is durable by itself, or not. A flush that makes it so may fail for other blocks
- * than these, and what the device lost of these it may have told somebody else. So once more,
- * before it counts against them.
- */
-static int write_io(struct dm_remap_device *d, enum dm_remap_dev dev, sector_t sector, u32 sectors,
-		    const void *buf, bool fua)
-{
-	struct block_device *bdev = bdev_of(d, dev);
-	bool flushes = fua && dm_remap_fua_flushes(bdev);
-	/*
-	 * The block layer would do a flush of its own, which nobody hears of. But a flush of a
-	 * device that is made of others is one of them all: FUA goes down to the one that has it.
-	 */
-	bool flush = flushes && queue_is_mq(bdev_get_queue(bdev));
-	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | (fua && !flush ? REQ_FUA : 0);
-	int again = 1, ret, told;
-
-	do {
-		told = dm_remap_losses_told(d, dev);
-		ret = sync_io(d, bdev, sector, sectors, (void *)buf, opf);
-		if (ret && flushes && !flush)
-			atomic_inc(&d->fua_errors[dev]);
-		if (ret || !flushes)
-			return ret;
-		if (flush)
-			ret = flush_io(d, dev);
-		if (!ret && told != dm_remap_losses_told(d, dev))
-			ret = -EIO;
-	} while (ret && dm_remap_may_be_media(ret) && again--);
-	return ret;
-}
-
-/* Blocks of the table, to be flushed at once; by checkpoint_lock there is one table at a time. */
-static void table_write_begins(struct dm_remap_device *d)
-{
-	d->table_unflushed = true;
-	d->table_losses = dm_remap_losses_told(d, DM_REMAP_SPARE);
-}
-
-/* Others may flush them before, and be told what is lost: then the checkpoint is done once more. */
-static int table_flush(struct dm_remap_device *d)
-{
-	int ret = flush_io(d, DM_REMAP_SPARE);
-
-	if (!ret && d->table_unflushed &&
-	    d->table_losses != dm_remap_losses_told(d, DM_REMAP_SPARE))
-		ret = -EIO;
-	d->table_unflushed = false;
-	return ret;
-}
+/* ---- the metadata ---- */
 
 int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf)
 {
 	return sync_io(d, d->spare_bdev, sector, sectors, buf, REQ_OP_READ | REQ_SYNC);
 }
 
+/* A flush of its own: device-mapper drops the error of one that comes with data. */
 int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,
 			    unsigned int flags)
 {
-	bool fua = flags & DM_REMAP_FUA;
-	/* Data of somebody, whose flush has to cover it. */
-	bool data = !(flags & (DM_REMAP_FUA | DM_REMAP_META));
-	int ret = flags & DM_REMAP_PREFLUSH ? table_flush(d) : 0;
+	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | (flags & DM_REMAP_FUA ? REQ_FUA : 0);
+	int ret = flags & DM_REMAP_PREFLUSH ? flush_io(d, d->spare_bdev, NULL) : 0;
 
-	if (flags & DM_REMAP_TABLE_BEGINS)
-		table_write_begins(d);
-	if (data)
-		dm_remap_spare_write_begins(d);
-	ret = ret ?: write_io(d, DM_REMAP_SPARE, sector, sectors, buf, fua);
-	if (data)
-		dm_remap_spare_write_ended(d, !ret);
-	return ret;
+	return ret ?: sync_io(d, d->spare_bdev, sector, sectors, (void *)buf, opf);
 }
 
 int dm_remap_metadata_sync(struct dm_remap_device *d)
@@ -337,7 +257,23 @@ static int op_write(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, c
 
 	if (dev == DM_REMAP_SPARE)
 		return dm_remap_metadata_write(d, sector, sectors, buf, flags);
-	return write_io(d, dev, d->main_start + sector, sectors, buf, flags & DM_REMAP_FUA);
+	return sync_io(d, d->main_bdev, d->main_start + sector, sectors, (void *)buf,
+		       REQ_OP_WRITE | REQ_SYNC | (flags & DM_REMAP_FUA ? REQ_FUA : 0));
+}
+
+static struct block_device *bdev_of(const struct dm_remap_device *d, enum dm_remap_dev dev)
+{
+	return dev == DM_REMAP_SPARE ? d->spare_bdev : d->main_bdev;
+}
+
+static int op_flush(void *ctx, struct dm_remap_flush *flush)
+{
+	return flush_io(ctx, bdev_of(ctx, flush->dev), flush);
+}
+
+static enum dm_remap_fua op_fua(void *ctx, enum dm_remap_dev dev)
+{
+	return dm_remap_fua_of(bdev_of(ctx, dev));
 }
 
 static u64 op_now(void *ctx)
@@ -427,6 +363,8 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.uptime = op_uptime,
 	.random = op_random,
 	.log = op_log,
+	.flush = op_flush,
+	.fua = op_fua,
 	.drain = dm_remap_drain,
 	.stop = op_stop,
 	.note = op_note,

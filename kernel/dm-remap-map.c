@@ -119,9 +119,18 @@ static int inflight_alloc(struct dm_remap_device *d)
 
 /* ---- map ---- */
 
-static bool is_write_of_data(const struct bio *bio)
+static enum dm_remap_kind_of_io kind_of(const struct bio *bio)
 {
-	return bio_op(bio) == REQ_OP_WRITE || bio_op(bio) == REQ_OP_WRITE_ZEROES;
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		return DM_REMAP_IO_READ;
+	case REQ_OP_WRITE:
+		return DM_REMAP_IO_WRITE;
+	case REQ_OP_WRITE_ZEROES:
+		return DM_REMAP_IO_ZEROES;
+	default:
+		return DM_REMAP_IO_OTHER;
+	}
 }
 
 /*
@@ -134,44 +143,21 @@ static bool nobody_flushes_spare(const struct dm_remap_device *d)
 	return bdev_write_cache(d->spare_bdev) && !bdev_write_cache(dm_disk(d->dm)->part0);
 }
 
-/*
- * The worker writes these zeros out. A spare may have no command for them, or refuse it when it
- * comes; dm would then take write-zeroes from the whole mapped device.
- */
-static bool zeroes_spare(const struct bio *bio, const struct dm_remap_extent *e)
+/* Is its way plain, to main? Then it is counted, if it has to be. */
+static bool goes_plainly(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	return bio_op(bio) == REQ_OP_WRITE_ZEROES && e->kind == DM_REMAP_MAPPED;
-}
-
-/* Must the worker see to it? */
-static bool must_wait(const struct dm_remap_device *d, const struct bio *bio,
-		      const struct dm_remap_extent *e)
-{
-	if (e->flags)
-		return e->flags & DM_REMAP_F_HELD;
-	return zeroes_spare(bio, e) ||
-	       (is_write_of_data(bio) && dm_remap_write_needs_redo(&d->metadata, e));
-}
-
-/*
- * True: there is nothing where the bio goes, so it goes to main, and is counted if it
- * has to be. False: ask the table.
- */
-static bool look_for_nothing(struct dm_remap_device *d, struct bio *bio, sector_t sector)
-{
-	const struct dm_remap_table *table = &d->metadata.table;
-	bool nothing;
+	bool plain;
 
 	if (!op_is_write(bio_op(bio))) {
 		mark(bio, 0);
-		return dm_remap_table_nothing(table, sector, bio_sectors(bio));
+		return dm_remap_way_is_plain(&d->metadata, sector, bio_sectors(bio));
 	}
 	preempt_disable();
-	nothing = dm_remap_table_nothing(table, sector, bio_sectors(bio));
-	if (likely(nothing))
+	plain = dm_remap_way_is_plain(&d->metadata, sector, bio_sectors(bio));
+	if (likely(plain))
 		mark(bio, inflight_enter(d));
 	preempt_enable();
-	return nothing;
+	return plain;
 }
 
 /* A write to the spare: a flush must cover it, or it has FUA. Returns its marks. */
@@ -181,31 +167,30 @@ static unsigned long spare_write_enter(struct dm_remap_device *d, struct bio *bi
 		bio->bi_opf |= REQ_FUA;
 	if (bio->bi_opf & REQ_FUA)
 		return 0;
-	dm_remap_spare_write_begins(d);
+	dm_remap_spare_write_begins(&d->metadata);
 	return IO_SPARE_WRITE;
 }
 
 /*
- * Looks @sector up and, if the bio is going on and does not @wait, counts it. One section, so that
+ * The way of the bio, which is marked as counted if a drain must wait for it. One section, so that
  * who changes the table and then drains finds it either counted or on the new way.
- * Returns its marks.
  */
-static unsigned long look_and_count(struct dm_remap_device *d, struct bio *bio, sector_t sector,
-				    struct dm_remap_extent *e, bool *wait)
+static enum dm_remap_way way_of(struct dm_remap_device *d, struct bio *bio, sector_t sector,
+				struct dm_remap_extent *e)
 {
-	bool write = op_is_write(bio_op(bio));
+	enum dm_remap_kind_of_io kind = kind_of(bio);
 	unsigned long marks = 0;
+	enum dm_remap_way way;
 
 	preempt_disable();
-	dm_remap_table_lookup(&d->metadata.table, sector, bio_sectors(bio), e);
-	*wait = must_wait(d, bio, e);
-	if (!e->flags && !*wait && (write || e->kind == DM_REMAP_MAPPED)) {
+	way = dm_remap_find_way(&d->metadata, kind, sector, bio_sectors(bio), e);
+	if (dm_remap_way_counts(way, kind))
 		marks = inflight_enter(d);
-		if (write && e->kind == DM_REMAP_MAPPED)
-			marks |= spare_write_enter(d, bio);
-	}
+	if (way == DM_REMAP_WAY_SPARE && kind != DM_REMAP_IO_READ)
+		marks |= spare_write_enter(d, bio);
 	preempt_enable();
-	return marks;
+	mark(bio, marks);
+	return way;
 }
 
 /* Its end will have to ask what the device told others meanwhile (fua_lost). */
@@ -215,9 +200,9 @@ static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	bool spare = dev == DM_REMAP_SPARE;
 
-	if (!dm_remap_fua_flushes(spare ? d->spare_bdev : d->main_bdev))
+	if (dm_remap_fua_of(spare ? d->spare_bdev : d->main_bdev) == DM_REMAP_FUA_OWN)
 		return;
-	io->losses_told = dm_remap_losses_told(d, dev);
+	io->losses_told = dm_remap_losses_told(&d->metadata, dev);
 	mark(bio, marks_of(bio) | (spare ? IO_SPARE_FUA : IO_MAIN_FUA));
 }
 
@@ -292,14 +277,12 @@ static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t se
 }
 
 /* For the worker, which may have to do it over when others have consumed it. */
-static void remember(struct bio *bio, sector_t sector, bool fua)
+static void remember(struct bio *bio, sector_t sector)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	io->iter = bio->bi_iter;
 	io->iter.bi_sector = sector;
-	/* A queue without a cache takes it off the bio, and the spare may have one. */
-	io->fua = fua;
 }
 
 static void wait_for_worker(struct dm_remap_device *d, struct bio *bio)
@@ -322,12 +305,13 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 		return DM_MAPIO_KILL;
 	if (!dm_bio_get_target_bio_nr(bio)) {
 		mark(bio, IO_MAIN_FLUSH);
+		io->flush_covers = 0;
 		dm_remap_set_dev(bio, d->main_bdev);
 		return DM_MAPIO_REMAPPED;
 	}
 	mark(bio, IO_SPARE_FLUSH);
-	io->flush_covers = dm_remap_spare_writes(d);
-	if (dm_remap_spare_is_flushed(d)) {
+	io->flush_covers = dm_remap_flush_covers(&d->metadata, DM_REMAP_SPARE);
+	if (dm_remap_spare_is_flushed(&d->metadata)) {
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
@@ -335,35 +319,36 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 	return DM_MAPIO_REMAPPED;
 }
 
+static int send_to_worker(struct dm_remap_device *d, struct bio *bio)
+{
+	if (may_not_block(bio))
+		bio_wouldblock_error(bio);
+	else
+		wait_for_worker(d, bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
 static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
 	struct dm_remap_extent e;
-	bool wait;
+	enum dm_remap_way way = way_of(d, bio, sector, &e);
 
-	if (unlikely(READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL))
-		return DM_MAPIO_KILL;
-	mark(bio, look_and_count(d, bio, sector, &e, &wait));
 	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
-	remember(bio, sector, bio->bi_opf & REQ_FUA);
-
-	if (unlikely(wait)) {
-		if (may_not_block(bio))
-			bio_wouldblock_error(bio);
-		else
-			wait_for_worker(d, bio);
-		return DM_MAPIO_SUBMITTED;
-	}
-	if (unlikely(e.flags & DM_REMAP_F_DOUBT)) {
-		bio_io_error(bio);
-		return DM_MAPIO_SUBMITTED;
-	}
-	if (unlikely(e.kind == DM_REMAP_MAPPED))
+	remember(bio, sector);
+	switch (way) {
+	case DM_REMAP_WAY_MAIN:
+		if (unlikely(bio->bi_opf & REQ_FUA))
+			goes_with_fua(d, bio, DM_REMAP_MAIN);
+		send_to_main(d, bio, sector);
+		return DM_MAPIO_REMAPPED;
+	case DM_REMAP_WAY_SPARE:
 		return send_to_spare(d, bio, e.spare);
-	if (unlikely(bio->bi_opf & REQ_FUA))
-		goes_with_fua(d, bio, DM_REMAP_MAIN);
-	send_to_main(d, bio, sector);
-	return DM_MAPIO_REMAPPED;
+	case DM_REMAP_WAY_WORKER:
+		return send_to_worker(d, bio);
+	default:
+		return DM_MAPIO_KILL;
+	}
 }
 
 /* A flush, or a write with FUA. */
@@ -380,65 +365,20 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 	if (unlikely(bio->bi_opf & (REQ_PREFLUSH | REQ_FUA)))
 		return map_durable(d, bio, sector);
-	if (!look_for_nothing(d, bio, sector))
+	if (!goes_plainly(d, bio, sector))
 		return map_by_table(d, bio, sector);
-	remember(bio, sector, false);
+	remember(bio, sector);
 	send_to_main(d, bio, sector);
 	return DM_MAPIO_REMAPPED;
 }
 
 /* ---- completion ---- */
 
-u64 dm_remap_spare_writes(struct dm_remap_device *d)
-{
-	return atomic64_read(&d->spare_written);
-}
-
-void dm_remap_spare_write_begins(struct dm_remap_device *d)
-{
-	atomic_inc(&d->spare_underway);
-}
-
-void dm_remap_spare_write_ended(struct dm_remap_device *d, bool done)
-{
-	if (done)
-		atomic64_inc(&d->spare_written);
-	/* In one of the two at any time: dm_remap_spare_has_data reads them in this order. */
-	smp_mb__before_atomic();
-	atomic_dec(&d->spare_underway);
-}
-
-/* Keeps the highest: flushes may complete in any order. */
-void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers)
-{
-	s64 seen = atomic64_read(&d->spare_flushed);
-
-	while ((u64)seen < covers && !atomic64_try_cmpxchg(&d->spare_flushed, &seen, covers))
-		;
-}
-
-bool dm_remap_spare_is_flushed(struct dm_remap_device *d)
-{
-	return atomic64_read(&d->spare_written) == atomic64_read(&d->spare_flushed);
-}
-
-bool dm_remap_spare_has_data(struct dm_remap_device *d)
-{
-	return atomic_read_acquire(&d->spare_underway) || !dm_remap_spare_is_flushed(d);
-}
-
-/*
- * Is it worth looking closer? A status that says it is not the media is passed on as
- * it is, AGAIN and REQUEUE among them. A failed discard is no loss, and who reads ahead
- * comes back for what is really wanted.
- */
+/* Is it worth looking closer? Who reads ahead comes back for what is really wanted. */
 static bool may_be_media(const struct bio *bio, blk_status_t error)
 {
-	if (error != BLK_STS_IOERR && error != BLK_STS_MEDIUM)
-		return false;
-	if (bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD))
-		return false;
-	return bio_op(bio) == REQ_OP_READ || is_write_of_data(bio);
+	return !(bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD)) &&
+	       dm_remap_fails_for_worker(kind_of(bio), blk_status_to_errno(error));
 }
 
 static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_status_t error)
@@ -465,38 +405,24 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 	return DM_ENDIO_INCOMPLETE;
 }
 
-/*
- * A flush from above has completed. A device tells once that it could not make a write durable:
- * if it told a flush of ours, this one has to pass it on.
- */
 static void flush_ended(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FLUSH ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+	int told = dm_remap_flush_ended(&d->metadata, dev, io->flush_covers,
+					blk_status_to_errno(*error));
 
-	if (*error)
-		atomic_inc(&d->flush_errors[dev]);
-	if (test_and_clear_bit(dev, &d->flush_failed) && !*error)
-		*error = BLK_STS_IOERR;
+	*error = *error ?: errno_to_blk_status(told);
 	if (*error)
 		count_error(d, bio, *error);
-	else if (dev == DM_REMAP_SPARE)
-		dm_remap_spare_flushed(d, io->flush_covers);
 }
 
-/*
- * A device tells once that it could not make writes durable, to one of those who flushed it. The
- * flush behind this write may have been that one, and was told of others: who redoes these, or
- * counts on them, looks at fua_errors. Or another one was, and this write is lost: true.
- */
 static bool fua_lost(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
 {
 	const struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FUA ? DM_REMAP_SPARE : DM_REMAP_MAIN;
 
-	if (error && error != BLK_STS_AGAIN)
-		atomic_inc(&d->fua_errors[dev]);
-	return !error && io->losses_told != dm_remap_losses_told(d, dev);
+	return dm_remap_fua_lost(&d->metadata, dev, io->losses_told, blk_status_to_errno(error));
 }
 
 static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
@@ -507,7 +433,7 @@ static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_
 		return DM_ENDIO_DONE;
 	/* Before the write is acknowledged: a flush that follows must see it. */
 	if (marks & IO_SPARE_WRITE)
-		dm_remap_spare_write_ended(d, !*error);
+		dm_remap_spare_write_ended(&d->metadata, !*error);
 	if (marks & (IO_MAIN_FLUSH | IO_SPARE_FLUSH)) {
 		flush_ended(d, bio, error);
 		return DM_ENDIO_DONE;
@@ -587,15 +513,12 @@ static int redo_read(struct dm_remap_device *d, struct bio *bio, sector_t sector
 static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
 		      u32 sectors, unsigned int flags)
 {
-	const struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 	void *data = dm_remap_mover_buffer(d->mover);
 
 	if (bio_op(bio) == REQ_OP_WRITE_ZEROES)
 		memset(data, 0, sectors << SECTOR_SHIFT);
 	else
 		copy_from_bio(data, bio, from, sectors);
-	if (io->fua || nobody_flushes_spare(d))
-		flags |= DM_REMAP_FUA;
 	return dm_remap_redo_write(d->mover, sector, sectors, data, flags);
 }
 

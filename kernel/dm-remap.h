@@ -24,9 +24,11 @@
 #include <linux/workqueue.h>
 
 #include "compat/dm-remap-compat.h"
+#include "core/dm-remap-cache.h"
 #include "core/dm-remap-manual.h"
 #include "core/dm-remap-metadata.h"
 #include "core/dm-remap-relocate.h"
+#include "core/dm-remap-way.h"
 
 #define DM_MSG_PREFIX "remap"
 
@@ -69,14 +71,6 @@ struct dm_remap_device {
 	/* In flight: writes to main, all I/O to the spare. move_lock to exchange the two. */
 	unsigned long __percpu *inflight;
 	unsigned long __percpu *inflight_next;
-	atomic_t spare_underway;	/* writes to the spare that have not ended */
-	atomic64_t spare_written;	/* and those that were done */
-	atomic64_t spare_flushed;	/* how many of them a flush has covered */
-	atomic_t flush_errors[2];	/* of each enum dm_remap_dev, whoever flushed */
-	atomic_t fua_errors[2];		/* of writes with FUA, perhaps in the flush behind */
-	unsigned long flush_failed;	/* ours, and nobody has been told: a bit for each */
-	bool table_unflushed;		/* blocks of the table have been written, */
-	int table_losses;		/* and so many losses the spare had told before */
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
@@ -140,7 +134,6 @@ struct dm_remap_io {
 	/* The bio as it came, its sector counted from the start of the mapped device. */
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
-	bool fua;			/* it came with FUA */
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
 };
 
@@ -150,30 +143,17 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */
 void dm_remap_drain(void *ctx);
-/* Writes to the spare that have completed; a flush that begins now covers them. */
-u64 dm_remap_spare_writes(struct dm_remap_device *d);
-/* One more, not durable by itself: it is about to be sent; it has ended, and was @done or not. */
-void dm_remap_spare_write_begins(struct dm_remap_device *d);
-void dm_remap_spare_write_ended(struct dm_remap_device *d, bool done);
-/* A flush has completed. */
-void dm_remap_spare_flushed(struct dm_remap_device *d, u64 covers);
-/* Is there nothing acknowledged that a flush would make durable? */
-bool dm_remap_spare_is_flushed(struct dm_remap_device *d);
-/* May there be something of others in its cache, acknowledged or about to be? */
-bool dm_remap_spare_has_data(struct dm_remap_device *d);
 
 /* ---- dm-remap-io.c ---- */
 
 extern const struct dm_remap_ops dm_remap_kernel_ops;
 
-/* May FUA there be a flush of all that is in the cache, behind the write? */
-bool dm_remap_fua_flushes(struct block_device *bdev);
+/* How does the device make a write durable by itself, today? */
+enum dm_remap_fua dm_remap_fua_of(struct block_device *bdev);
 /*
- * How often @dev has told, to whoever flushed it, that it could not make a write durable. It
- * tells that once for all of them: a write that was in the cache while this changed may be lost.
+ * Sectors of the spare, for the core alone, which sees to flushes of others. @flags:
+ * DM_REMAP_PREFLUSH, DM_REMAP_FUA. Context: process, may block; no memory is needed but reserves.
  */
-int dm_remap_losses_told(const struct dm_remap_device *d, enum dm_remap_dev dev);
-/* Sectors of the spare. Context: process, may block; no memory is needed but reserves. */
 int dm_remap_metadata_read(struct dm_remap_device *d, u64 sector, u32 sectors, void *buf);
 int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, const void *buf,
 			    unsigned int flags);

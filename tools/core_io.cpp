@@ -42,6 +42,8 @@ const dm_remap_ops& CoreIo::ops() {
         .uptime = nullptr,  // moves no data
         .random = &CoreIo::random,
         .log = &CoreIo::log,
+        .flush = nullptr,
+        .fua = nullptr,
         .drain = nullptr,
         .stop = nullptr,
         .note = nullptr,

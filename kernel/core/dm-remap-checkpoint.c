@@ -106,6 +106,8 @@ static void batch_write(struct table_writer *w, u32 n)
 	u32 i;
 	int r;
 
+	if (!w->first)
+		dm_remap_table_write_begins(w->md);
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		u64 at = dm_remap_table_at(&next->layout, r, next->active_table) + w->first;
 
@@ -117,8 +119,7 @@ static void batch_write(struct table_writer *w, u32 n)
 		if (dm_remap_look_after_pause(w->md))
 			next->table_copies = 0;
 		if (!(next->table_copies & (1 << r)) ||
-		    !dm_remap_blocks_write(w->md, at, n, w->block,
-					   w->first || r ? 0 : DM_REMAP_TABLE_BEGINS))
+		    !dm_remap_blocks_write(w->md, at, n, w->block, 0))
 			continue;
 		dm_remap_log(w->md, DM_REMAP_LOG_ERR, "table copy %d%c cannot be written", r,
 			     'A' + next->active_table);

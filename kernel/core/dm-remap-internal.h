@@ -3,6 +3,7 @@
 #ifndef DM_REMAP_INTERNAL_H
 #define DM_REMAP_INTERNAL_H
 
+#include "dm-remap-cache.h"
 #include "dm-remap-metadata.h"
 
 /* Blocks read or written at once where many follow one another. */
@@ -34,15 +35,15 @@ static inline bool dm_remap_may_try_again(int error)
 
 static inline int dm_remap_blocks_read(struct dm_remap_metadata *md, u64 block, u32 n, void *buf)
 {
-	return md->ops->read(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
-			     n * DM_REMAP_BLOCK_SECTORS, buf);
+	return dm_remap_dev_read(md, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+				 n * DM_REMAP_BLOCK_SECTORS, buf);
 }
 
 static inline int dm_remap_blocks_write(struct dm_remap_metadata *md, u64 block, u32 n,
 					const void *buf, unsigned int flags)
 {
-	return md->ops->write(md->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
-			      n * DM_REMAP_BLOCK_SECTORS, buf, flags | DM_REMAP_META);
+	return dm_remap_dev_write(md, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
+				  n * DM_REMAP_BLOCK_SECTORS, buf, flags);
 }
 
 /*

@@ -98,15 +98,14 @@ static u32 least_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer
 static int transfer_once(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 from,
 			 u32 sectors)
 {
-	const struct dm_remap_ops *ops = m->md->ops;
 	u8 *data = t->data + dm_remap_bytes(from);
 	u64 sector = t->sector + from;
 	int ret;
 
 	if (t->direction == DM_REMAP_WRITE)
-		ret = ops->write(m->md->ctx, t->dev, sector, sectors, data, t->flags);
+		ret = dm_remap_dev_write(m->md, t->dev, sector, sectors, data, t->flags);
 	else
-		ret = ops->read(m->md->ctx, t->dev, sector, sectors, data);
+		ret = dm_remap_dev_read(m->md, t->dev, sector, sectors, data);
 	if (!ret && t->dev == DM_REMAP_MAIN) {
 		m->answered[t->direction] = true;
 		breaker_set(m->md, t->direction, false);
@@ -336,7 +335,7 @@ static bool still_there(struct dm_remap_mover *m, u64 place, u32 unit)
 {
 	u8 *again = m->control + DM_REMAP_BLOCK_SIZE;
 
-	return !m->md->ops->read(m->md->ctx, DM_REMAP_MAIN, place, unit, again) &&
+	return !dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, unit, again) &&
 	       !memcmp(again, m->control, dm_remap_bytes(unit));
 }
 
@@ -371,7 +370,7 @@ static int control_rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 
 	if (ret)
 		return ret;
-	if (md->ops->read(md->ctx, DM_REMAP_MAIN, place, unit, m->control)) {
+	if (dm_remap_dev_read(md, DM_REMAP_MAIN, place, unit, m->control)) {
 		ret = -ENODATA;
 	} else {
 		ret = transfer_once(m, &t, 0, unit);

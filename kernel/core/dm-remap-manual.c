@@ -192,12 +192,10 @@ int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
 /* The data in m->buf is on main, durable, and reads back the same. */
 static int prove_home(struct dm_remap_mover *m, u64 main, u32 sectors)
 {
-	const struct dm_remap_ops *ops = m->md->ops;
-	void *ctx = m->md->ctx;
 	int ret;
 
-	ret = ops->write(ctx, DM_REMAP_MAIN, main, sectors, m->buf, DM_REMAP_FUA);
-	ret = ret ?: ops->read(ctx, DM_REMAP_MAIN, main, sectors, m->check);
+	ret = dm_remap_dev_write(m->md, DM_REMAP_MAIN, main, sectors, m->buf, DM_REMAP_FUA);
+	ret = ret ?: dm_remap_dev_read(m->md, DM_REMAP_MAIN, main, sectors, m->check);
 	if (!ret && memcmp(m->buf, m->check, dm_remap_bytes(sectors)))
 		ret = -EIO;
 	return ret;
@@ -206,9 +204,7 @@ static int prove_home(struct dm_remap_mover *m, u64 main, u32 sectors)
 /* From its place on the spare to main, as a whole. */
 static int bring_home(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors)
 {
-	const struct dm_remap_ops *ops = m->md->ops;
-
-	return ops->read(m->md->ctx, DM_REMAP_SPARE, spare, sectors, m->buf) ?:
+	return dm_remap_dev_read(m->md, DM_REMAP_SPARE, spare, sectors, m->buf) ?:
 	       prove_home(m, main, sectors);
 }
 
@@ -217,7 +213,7 @@ static int block_home(struct dm_remap_mover *m, u64 main, u64 spare)
 	struct dm_remap_metadata *md = m->md;
 	u32 g = dm_remap_granularity(md);
 
-	if (md->ops->read(md->ctx, DM_REMAP_SPARE, spare, g, m->buf)) {
+	if (dm_remap_dev_read(md, DM_REMAP_SPARE, spare, g, m->buf)) {
 		dm_remap_count(md, DM_REMAP_READ_ERRORS, 1);
 		m->moved.why = "the spare cannot read some of the data; those records stay";
 	} else if (prove_home(m, main, g)) {

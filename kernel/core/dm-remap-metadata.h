@@ -30,8 +30,6 @@ enum dm_remap_dev {
 /* Flags of a write. */
 #define DM_REMAP_PREFLUSH	0x1	/* all that was written before is durable first */
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
-#define DM_REMAP_META		0x8	/* metadata: the core flushes it where it has to */
-#define DM_REMAP_TABLE_BEGINS	0x10	/* first of the blocks that the next PREFLUSH is for */
 
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
@@ -50,6 +48,15 @@ enum dm_remap_note {
 	DM_REMAP_NOTE_MODE,		/* value: enum dm_remap_mode */
 	DM_REMAP_NOTE_BREAKER,		/* of one direction; value: 1 open, 0 closed */
 };
+
+/* How does a device make a write durable by itself? */
+enum dm_remap_fua {
+	DM_REMAP_FUA_OWN,		/* with a command of its own, or it has no volatile cache */
+	DM_REMAP_FUA_BY_FLUSH,		/* it cannot: a flush follows the write */
+	DM_REMAP_FUA_BELOW,		/* made of others: FUA goes down, and may be a flush there */
+};
+
+struct dm_remap_flush;
 
 /*
  * How the core reaches the world. I/O is synchronous; it returns 0 or a negative
@@ -70,12 +77,18 @@ struct dm_remap_ops {
 	 * The rest is for moving data (dm-remap-relocate.h, dm-remap-manual.h); who only
 	 * deals with metadata leaves it NULL.
 	 *
+	 * flush: of f->dev; calls dm_remap_own_flush_ended(f, error), and returns error. With it,
+	 * a write has no other flag than DM_REMAP_FUA, and that only where the device is not
+	 * DM_REMAP_FUA_BY_FLUSH. Without it the device's own way of both flags will do.
+	 * fua: what the device does today. NULL where flush is.
 	 * drain: returns when every write to main, and all I/O to the spare, that
 	 * was mapped before the call has completed.
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
 	 */
+	int (*flush)(void *ctx, struct dm_remap_flush *f);
+	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
 	void (*drain)(void *ctx);
 	int (*stop)(void *ctx);
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
@@ -165,12 +178,24 @@ struct dm_remap_super_id {
 	u64 journal_start;
 };
 
+/* What is known of one device's volatile cache: see dm-remap-cache.h. */
+struct dm_remap_cache {
+	/* Spare: writes that are not durable by themselves and have not ended; and those done. */
+	atomic_t underway;
+	atomic64_t written;
+	atomic64_t flushed;		/* how many of them a flush has covered */
+	atomic_t losses;		/* how often it told of one, to whoever flushed */
+	atomic_t untold;		/* it told the core, and no flush from above has failed since */
+};
+
 struct dm_remap_metadata {
 	const struct dm_remap_ops *ops;
 	void *ctx;
 
 	struct dm_remap_policy policy;
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
+
+	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
 
 	struct mutex move_lock;		/* one mover of data at a time */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
@@ -191,6 +216,8 @@ struct dm_remap_metadata {
 	bool heal;			/* table and journal on the disk are to be written anew */
 	struct dm_remap_main_id main;	/* what sb is to say of main from then on */
 	void *table_buf;		/* checkpoint's batch of blocks */
+	bool table_unflushed;		/* blocks of the table have been written, */
+	int table_losses;		/* and so many losses the spare had told before */
 	struct dm_remap_disk_superblock *sb_buf;
 
 	struct mutex commit_lock;	/* one commit at a time; protects what follows */

@@ -46,7 +46,7 @@ static int fmt_read(struct formatter *f, u64 block, u32 n, u8 *to)
 static int fmt_write(struct formatter *f, u64 block, u32 n, unsigned int flags)
 {
 	return f->ops->write(f->ctx, DM_REMAP_SPARE, block * DM_REMAP_BLOCK_SECTORS,
-			     n * DM_REMAP_BLOCK_SECTORS, f->buf, flags | DM_REMAP_META);
+			     n * DM_REMAP_BLOCK_SECTORS, f->buf, flags);
 }
 
 /* Does the spare hold what is in buf? */

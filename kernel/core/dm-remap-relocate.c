@@ -92,8 +92,7 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 
 /*
  * Data counts only if it can be read back: of pending blocks, and of a spare that is not
- * trusted. It was written through the cache: a flush would swallow the error of somebody
- * else's write. @t->data is private to us: nobody changes it in between.
+ * trusted. @t->data is private to us: nobody changes it in between.
  */
 static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 {
@@ -115,13 +114,18 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 	return ret;
 }
 
+/*
+ * Durable by itself. It may take many writes and long, and is not acknowledged before: who flushes
+ * meanwhile may be told that the device has lost a part of it, and nobody would ever tell the
+ * writer.
+ */
 static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 		      unsigned int flags, bool pending)
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0],
-		.flags = pending ? DM_REMAP_FUA : flags & DM_REMAP_FUA,
+		.flags = DM_REMAP_FUA,
 		.failed = flags & DM_REMAP_FAILED, .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
@@ -154,7 +158,7 @@ static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 lengt
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
 		.sectors = length, .data = data,
-		.flags = verify ? DM_REMAP_FUA : flags & DM_REMAP_FUA,
+		.flags = DM_REMAP_FUA,
 		.fate = m->fate[0], .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i;

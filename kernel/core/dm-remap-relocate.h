@@ -26,8 +26,9 @@
  * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
  * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
  *   pending, soft until the next commit or save.
- * - A write to a pending range: main first, through its cache, and read back; if that holds
- *   the record goes, else to the spare.
+ * - A write to a pending range: main first, and read back; if that holds the record goes, else to
+ *   the spare.
+ * - Each write is durable when it is acknowledged, whether it came with FUA or not.
  *
  * Errors of operations other than -EIO and -ENODATA say that it is not the media:
  * they are returned as they are, and nothing is recorded.
@@ -56,19 +57,6 @@
 /* A flag of a redo: the request has been tried, and has failed. */
 #define DM_REMAP_FAILED		0x4
 
-/*
- * Must a write to @e be redone although nothing has failed yet? A write to a pending range settles
- * that, and what goes to a spare that is not trusted is read back. Any context.
- */
-static inline bool dm_remap_write_needs_redo(const struct dm_remap_metadata *md,
-					     const struct dm_remap_extent *e)
-{
-	if (e->kind == DM_REMAP_MAPPED)
-		return READ_ONCE(md->policy.verify_spare_writes);
-	return e->kind == DM_REMAP_PENDING && !READ_ONCE(md->policy.no_auto_remap) &&
-	       READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
-}
-
 /* Buffers and what has been collected for the next commit. */
 struct dm_remap_mover;
 
@@ -83,9 +71,9 @@ void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
  * Writes @data to [@start, @start + @length) of the mapped device, at most
- * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails. @flags: DM_REMAP_FUA,
- * DM_REMAP_FAILED. 0: done, if dm_remap_redo_end returns 0 too. Otherwise a negative errno; any
- * part of it may have been written.
+ * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails. @flags: DM_REMAP_FAILED or 0.
+ * 0: done and durable, if dm_remap_redo_end returns 0 too. Otherwise a negative errno; any part of
+ * it may have been written.
  */
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
 			unsigned int flags);

@@ -8,9 +8,9 @@
 int dm_remap_spare_write_checked(struct dm_remap_metadata *md, u64 sector, u32 sectors,
 				 const void *buf, unsigned int flags, void *back)
 {
-	int ret = md->ops->write(md->ctx, DM_REMAP_SPARE, sector, sectors, buf, flags);
+	int ret = dm_remap_dev_write(md, DM_REMAP_SPARE, sector, sectors, buf, flags);
 
-	ret = ret ?: md->ops->read(md->ctx, DM_REMAP_SPARE, sector, sectors, back);
+	ret = ret ?: dm_remap_dev_read(md, DM_REMAP_SPARE, sector, sectors, back);
 	if (ret || !memcmp(buf, back, (size_t)sectors * DM_REMAP_SECTOR_SIZE))
 		return ret;
 	dm_remap_log(md, DM_REMAP_LOG_ERR,
@@ -23,6 +23,5 @@ int dm_remap_block_write_checked(struct dm_remap_metadata *md, u64 block, const 
 				 unsigned int flags, void *back)
 {
 	return dm_remap_spare_write_checked(md, block * DM_REMAP_BLOCK_SECTORS,
-					    DM_REMAP_BLOCK_SECTORS, buf, flags | DM_REMAP_META,
-					    back);
+					    DM_REMAP_BLOCK_SECTORS, buf, flags, back);
 }

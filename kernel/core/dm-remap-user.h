@@ -93,6 +93,21 @@ typedef struct {
 #define atomic64_read(a) __atomic_load_n(&(a)->value, __ATOMIC_RELAXED)
 #define atomic64_set(a, v) __atomic_store_n(&(a)->value, v, __ATOMIC_RELAXED)
 #define atomic64_add(n, a) ((void)__atomic_fetch_add(&(a)->value, n, __ATOMIC_RELAXED))
+#define atomic64_inc(a) atomic64_add(1, a)
+#define atomic64_try_cmpxchg(a, old, new) \
+	__atomic_compare_exchange_n(&(a)->value, old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
+
+typedef struct {
+	int value;
+} atomic_t;
+
+#define atomic_read(a) __atomic_load_n(&(a)->value, __ATOMIC_RELAXED)
+#define atomic_read_acquire(a) __atomic_load_n(&(a)->value, __ATOMIC_ACQUIRE)
+#define atomic_set(a, v) __atomic_store_n(&(a)->value, v, __ATOMIC_RELAXED)
+#define atomic_inc(a) ((void)__atomic_fetch_add(&(a)->value, 1, __ATOMIC_RELAXED))
+#define atomic_dec(a) ((void)__atomic_fetch_sub(&(a)->value, 1, __ATOMIC_RELAXED))
+#define atomic_xchg(a, v) __atomic_exchange_n(&(a)->value, v, __ATOMIC_SEQ_CST)
+#define smp_mb__before_atomic() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 /* A mutex that catches what a single thread can get wrong. */
 struct mutex {

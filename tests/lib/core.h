@@ -17,9 +17,11 @@
 
 extern "C" {
 #include "dm-remap-alloc.h"
+#include "dm-remap-cache.h"
 #include "dm-remap-codec.h"
 #include "dm-remap-manual.h"
 #include "dm-remap-metadata.h"
 #include "dm-remap-relocate.h"
 #include "dm-remap-table.h"
+#include "dm-remap-way.h"
 }

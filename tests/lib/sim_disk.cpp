@@ -153,6 +153,16 @@ int SimDisk::flush() {
     return 0;
 }
 
+void SimDisk::lose(const std::function<bool(std::uint64_t sector)>& which) {
+    for (const Unflushed& u : unflushed_) {
+        if (unflushed_of_[u.sector] != 0 && which(u.sector)) {
+            unflushed_of_[u.sector] = 0;
+            lost_.push_back(u.sector);
+        }
+    }
+    std::erase_if(unflushed_, [&](const Unflushed& u) { return unflushed_of_[u.sector] == 0; });
+}
+
 void SimDisk::poke(std::uint64_t sector, std::span<const std::uint8_t> bytes) {
     want_memory();
     std::copy(bytes.begin(), bytes.end(), current_.begin() + sector * kSector);
@@ -173,6 +183,7 @@ void SimDisk::resize(std::uint64_t sectors) {
 
 void SimDisk::restore(const Image& image) {
     unflushed_.clear();
+    lost_.clear();
     sectors_ = image.size() / kSector;
     current_ = image;
     durable_ = image;
@@ -218,7 +229,11 @@ void SimDisk::power_on(const std::function<bool(std::uint64_t write, std::uint64
         std::memcpy(at(current_, u.sector), at(durable_, u.sector), kSector);
         unflushed_of_[u.sector] = 0;
     }
+    for (const std::uint64_t s : lost_) {
+        std::memcpy(at(current_, s), at(durable_, s), kSector);
+    }
     unflushed_.clear();
+    lost_.clear();
     preflush_interrupted_ = false;
     on_ = true;
     power_off_at_ = UINT64_MAX;

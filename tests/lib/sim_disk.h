@@ -53,6 +53,9 @@ class SimDisk {
     int read(std::uint64_t sector, std::uint32_t sectors, void* buf);
     int write(std::uint64_t sector, std::uint32_t sectors, const void* buf, unsigned flags);
     int flush();
+    // The disk finds that it cannot make these durable, of those that it has not. Until the power
+    // goes reads still find them in its cache.
+    void lose(const std::function<bool(std::uint64_t sector)>& which);
 
     std::uint64_t sectors() const { return sectors_; }
     std::uint64_t writes() const { return writes_; }
@@ -133,6 +136,7 @@ class SimDisk {
     Image durable_;
     std::vector<Unflushed> unflushed_;
     std::vector<std::uint32_t> unflushed_of_;  // how many of them each sector has
+    std::vector<std::uint64_t> lost_;          // sectors
     std::uint64_t writes_ = 0;
     std::uint64_t power_off_at_ = UINT64_MAX;
     bool preflush_interrupted_ = false;

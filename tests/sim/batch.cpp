@@ -16,11 +16,11 @@ Batch::Batch(Layer& layer)
 
 void Batch::take_pieces() {
     const std::uint64_t n = 1 + l_.random_.below(6);
-    while (pieces_.size() < n && !l_.failed_.empty()) {
+    while (pieces_.size() < n && !l_.waiting_.empty()) {
         // Mostly in the order in which they failed.
-        const std::size_t i = l_.random_.one_in(4) ? l_.random_.below(l_.failed_.size()) : 0;
-        pieces_.push_back(l_.failed_[i]);
-        l_.failed_.erase(l_.failed_.begin() + static_cast<std::ptrdiff_t>(i));
+        const std::size_t i = l_.random_.one_in(4) ? l_.random_.below(l_.waiting_.size()) : 0;
+        pieces_.push_back(l_.waiting_[i]);
+        l_.waiting_.erase(l_.waiting_.begin() + static_cast<std::ptrdiff_t>(i));
     }
     error_.resize(pieces_.size());
     l_.stats_[kBatches]++;
@@ -40,7 +40,7 @@ void Batch::look_before() {
     for (const Piece& p : pieces_) {
         for (std::uint32_t s = p.start; s < p.start + p.length; s += g_) {
             const dm_remap_extent e = l_.lookup(s, g_);
-            before_.push_back({s, p.request->is_write, e.kind, e.spare});
+            before_.push_back({s, p.request->is_write, e.kind});
         }
         must_.push_back(!l_.other_present && must_succeed(p));
         if (must_.back()) {
@@ -163,7 +163,6 @@ int Batch::redo_piece(const Piece& piece) {
 }
 
 void Batch::run() {
-    machine_.spare_writes.clear();
     l_.busy.clear();
     for (const Piece& p : pieces_) {
         l_.busy.push_back({p.start, p.length});
@@ -188,35 +187,15 @@ void Batch::run() {
     }
     check_errors(error);
     check_outage();
-    note_relocated();
+    note_durable();
     complete(error);
 }
 
-// Was @spare written once, that is, only when the data got this place?
-bool Batch::written_once(std::uint64_t spare) const {
-    const auto& writes = machine_.spare_writes;
-    return std::count_if(writes.begin(), writes.end(), [spare](const Machine::SpareWrite& w) {
-               return w.sector <= spare && spare < w.sector + w.length;
-           }) == 1;
-}
-
-// What got a new place is durable when it is acknowledged. (What was written there once more is as
-// any other write.)
-void Batch::note_relocated() {
-    std::size_t i = 0;
+// What was done by the worker is durable when it is acknowledged.
+void Batch::note_durable() {
     for (const Piece& p : pieces_) {
-        for (std::uint32_t s = p.start; s < p.start + p.length; s += g_, i++) {
-            const dm_remap_extent e = l_.lookup(s, g_);
-            if (e.kind != DM_REMAP_MAPPED ||
-                (before_[i].kind == DM_REMAP_MAPPED && before_[i].spare == e.spare) ||
-                !written_once(e.spare)) {
-                continue;
-            }
-            l_.stats_[kMustBeDurable] += g_;
-            for (std::uint32_t k = 0; k < g_; k++) {
-                p.request->relocated[s + k - p.request->start] = true;
-            }
-        }
+        l_.stats_[kMustBeDurable] += p.length;
+        std::fill_n(p.request->durable.begin() + (p.start - p.request->start), p.length, true);
     }
 }
 

@@ -20,7 +20,6 @@ class Batch {
         std::uint32_t sector;
         bool is_write;
         std::uint8_t kind;
-        std::uint64_t spare;
     };
 
     void take_pieces();
@@ -38,8 +37,7 @@ class Batch {
     void check_passed_on();
     void check_breaker();
     void complete(int end_error);
-    bool written_once(std::uint64_t spare) const;
-    void note_relocated();
+    void note_durable();
 
     Layer& l_;
     dm_remap_metadata* md_;

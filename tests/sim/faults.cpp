@@ -5,7 +5,8 @@
 
 namespace remap::sim {
 
-Faults::Faults(SimDisk& disk, Random& random) : random_(random), sectors_(disk.sectors()) {
+Faults::Faults(SimDisk& disk, Random& random)
+    : disk_(disk), random_(random), sectors_(disk.sectors()) {
     disk.fail_read = [this](std::uint64_t sector, std::uint32_t n) {
         return read_error(sector, n);
     };
@@ -22,6 +23,9 @@ Faults::Sector& Faults::at(std::uint64_t sector) {
 }
 
 void Faults::heal(std::uint64_t sector, std::uint64_t n) {
+    if (n == sectors_.size()) {
+        flushes_to_fail_ = 0;
+    }
     std::fill_n(sectors_.begin() + static_cast<std::ptrdiff_t>(sector), n, Sector{});
     std::erase_if(faulty_, [&](std::uint64_t s) { return s >= sector && s < sector + n; });
 }
@@ -116,9 +120,18 @@ void Faults::written(std::uint64_t sector, std::uint32_t n) {
     }
 }
 
-int Faults::flush_error() {
+int Faults::flush_error(const std::function<bool(std::uint64_t sector)>& which) {
     count_io();
-    return outage_ == Outage::gone ? outage_error_ : 0;
+    if (outage_ == Outage::gone) {
+        return outage_error_;
+    }
+    if (flushes_to_fail_ == 0) {
+        return 0;
+    }
+    flushes_to_fail_--;
+    const bool all = random_.coin();
+    disk_.lose([&](std::uint64_t sector) { return which(sector) && (all || random_.coin()); });
+    return -EIO;
 }
 
 }  // namespace remap::sim

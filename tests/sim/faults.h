@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "random.h"
@@ -42,8 +43,11 @@ class Faults {
     void set_outage(Outage outage, int error, unsigned in = 0);
     Outage outage() const { return outage_; }
     int outage_error() const { return outage_error_; }
+    // So many flushes fail from now on, and lose some of what they are for.
+    void fail_flushes(unsigned times) { flushes_to_fail_ = times; }
+    bool flushes_fail() const { return flushes_to_fail_ != 0; }
     // As it is now it stays.
-    bool steady() const { return outage_in_ == 0; }
+    bool steady() const { return outage_in_ == 0 && !flushes_fail(); }
 
     Times reads_to_fail(std::uint64_t sector) const;
     // Was it readable after the last write?
@@ -52,8 +56,8 @@ class Faults {
     bool any(std::uint64_t sector, std::uint64_t sectors) const;
     // Sectors that got a fault, the latest last; some may be good again.
     const std::vector<std::uint64_t>& faulty() const { return faulty_; }
-    // What a flush returns.
-    int flush_error();
+    // What a flush returns. Where the disk loses some by that, it is of what @which says.
+    int flush_error(const std::function<bool(std::uint64_t sector)>& which);
 
   private:
     // What is on the disk of a write that failed.
@@ -72,6 +76,7 @@ class Faults {
     bool lands(std::uint64_t sector);
     void written(std::uint64_t sector, std::uint32_t n);
 
+    SimDisk& disk_;
     Random& random_;
     std::vector<Sector> sectors_;
     std::vector<std::uint64_t> faulty_;
@@ -80,6 +85,7 @@ class Faults {
     Outage next_outage_ = Outage::none;
     int next_error_ = 0;
     unsigned outage_in_ = 0;
+    unsigned flushes_to_fail_ = 0;
     bool write_failed_ = false;
     Landed landed_ = Landed::nothing;  // of that one
 };

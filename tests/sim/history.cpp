@@ -67,13 +67,13 @@ void History::format() {
     }
     machine_.main.poke(0, all);
     dm_remap_report report{};
-    if (dm_remap_format(&Machine::kOps, &machine_, &geometry_.params, &report) != 0) {
+    if (dm_remap_format(&Machine::kOtherOps, &machine_, &geometry_.params, &report) != 0) {
         violated(kService, "format: %s", report.refusal);
     }
 }
 
 void History::take_step() {
-    static constexpr std::array<Step, 24> kSteps{{
+    static constexpr std::array<Step, 25> kSteps{{
         {60, &History::step_requests},    {6, &History::step_flush},
         {10, &History::step_run},         {12, &History::step_main_fault},
         {2, &History::step_spare_fault},  {4, &History::step_metadata_fault},
@@ -86,6 +86,7 @@ void History::take_step() {
         {1, &History::step_breaker},      {4, &History::step_time},
         {1, &History::step_all_well},     {1, &History::step_many_commits},
         {2, &History::step_other_system}, {1, &History::step_old_superblock},
+        {4, &History::step_flush_fault},
     }};
     static const unsigned total = [] {
         unsigned sum = 0;

@@ -70,6 +70,7 @@ class History {
     void step_spare_fault();
     void spoil_next_commit();
     void step_metadata_fault();
+    void step_flush_fault();
     void step_heal();
     void step_main_outage();
     void step_spare_outage();

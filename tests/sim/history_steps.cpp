@@ -70,7 +70,7 @@ void History::step_requests() {
     if (!random_.one_in(4)) {
         layer_.run();
     }
-    while (layer_.failed_io() && machine_.on() && !random_.one_in(3)) {
+    while (layer_.io_waits() && machine_.on() && !random_.one_in(3)) {
         layer_.redo();
     }
 }
@@ -251,6 +251,14 @@ void History::step_metadata_fault() {
     if (kind != 1) {
         faults.fail_reads(s, times);
     }
+}
+
+void History::step_flush_fault() {
+    Faults& faults = random_.coin() ? machine_.main_faults : machine_.spare_faults;
+    const auto times = static_cast<unsigned>(random_.between(1, 3));
+    trace("  step flush fault: %u of %s", times,
+          &faults == &machine_.main_faults ? "main" : "the spare");
+    faults.fail_flushes(times);
 }
 
 void History::step_heal() {

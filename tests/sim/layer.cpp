@@ -15,8 +15,10 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
     : machine_(machine), model_(model), random_(random), stats_(stats) {
     machine.drain = [this] {
         stats_[kDrainedIo] += on_the_way_.size();
-        guarded([this] { run(); });
+        guarded([this] { drain(); });
     };
+    machine.flush_failed = [this] { model_.flush_of_others_failed(); };
+    machine.may_lose = [this](auto dev, auto sector) { return may_lose(dev, sector); };
     machine.meanwhile = [this] {
         if (in_core_ && !alone_) {
             guarded([this] { meanwhile(); });
@@ -127,11 +129,16 @@ void Layer::reopen_after(const dm_remap_report& report, int error) {
 
 void Layer::drop() {
     on_the_way_.clear();
-    held_back_.clear();
-    failed_.clear();
+    waiting_.clear();
     violation_.reset();
     in_core_ = alone_ = false;
     if (md_) {
+        // What no flush from above was told of by then, nobody will be told of.
+        for (const dm_remap_cache& cache : md_->cache) {
+            if (atomic_read(&cache.untold) != 0) {
+                model_.flush_failed();
+            }
+        }
         dm_remap_mover_free(mover_);
         mover_ = nullptr;
         dm_remap_metadata_exit(&*md_);
@@ -154,7 +161,7 @@ void Layer::submit(bool is_write, Range range, bool fua) {
     request->start = range.start;
     request->length = range.length;
     request->data.resize(std::size_t{range.length} * kSector);
-    request->relocated.resize(range.length);
+    request->durable.resize(range.length);
     if (is_write) {
         request->id = model_.begin(range.start, range.length);
         for (std::uint32_t i = 0; i < range.length; i++) {
@@ -173,31 +180,50 @@ void Layer::submit(bool is_write, Range range, bool fua) {
 void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
                 std::uint32_t length) {
     while (length != 0) {
-        const dm_remap_extent e = lookup(start, length);
-        const auto n = static_cast<std::uint32_t>(e.length);
+        Piece piece{request, start, length};
+        dm_remap_extent e{};
+        const dm_remap_way to = way(piece, e);
+        piece.length = static_cast<std::uint32_t>(e.length);
+        piece.counts = dm_remap_way_counts(to, piece.kind());
         request->open++;
-        map_piece({request, start, n, DM_REMAP_MAIN, start}, e);
-        start += n;
-        length -= n;
+        start += piece.length;
+        length -= piece.length;
+        switch (to) {
+            case DM_REMAP_WAY_MAIN:
+                send(piece, DM_REMAP_MAIN, piece.start);
+                break;
+            case DM_REMAP_WAY_SPARE:
+                send(piece, DM_REMAP_SPARE, e.spare);
+                break;
+            case DM_REMAP_WAY_WORKER:
+                stats_[kHeldBack] += (e.flags & DM_REMAP_F_HELD) != 0;
+                trace("    %u+%u waits for the worker", piece.start, piece.length);
+                waiting_.push_back(piece);
+                break;
+            case DM_REMAP_WAY_NOWHERE:
+                done(piece, -EIO);
+                break;
+        }
     }
 }
 
-void Layer::map_piece(Piece piece, const dm_remap_extent& e) {
-    if ((e.flags & DM_REMAP_F_HELD) != 0) {
-        stats_[kHeldBack]++;
-        trace("    %u+%u is held", piece.start, piece.length);
-        held_back_.push_back(piece);
-    } else if ((e.flags & DM_REMAP_F_DOUBT) != 0 || md_->mode == DM_REMAP_MODE_FAIL) {
-        done(piece, -EIO);
-    } else if (piece.request->is_write && dm_remap_write_needs_redo(&*md_, &e)) {
-        failed_.push_back(piece);
-    } else {
-        if (e.kind == DM_REMAP_MAPPED) {
-            piece.dev = DM_REMAP_SPARE;
-            piece.sector = e.spare;
-        }
-        on_the_way_.push_back(piece);
+// As the kernel's part asks.
+dm_remap_way Layer::way(const Piece& piece, dm_remap_extent& e) {
+    if (dm_remap_way_is_plain(&*md_, piece.start, piece.length)) {
+        e.length = piece.length;
+        return DM_REMAP_WAY_MAIN;
     }
+    return dm_remap_find_way(&*md_, piece.kind(), piece.start, piece.length, &e);
+}
+
+void Layer::send(Piece piece, dm_remap_dev dev, std::uint64_t sector) {
+    piece.dev = dev;
+    piece.sector = sector;
+    piece.losses_told = dm_remap_losses_told(&*md_, dev);
+    if (piece.needs_flush()) {
+        dm_remap_spare_write_begins(&*md_);
+    }
+    on_the_way_.push_back(piece);
 }
 
 void Layer::run(std::size_t pieces) {
@@ -208,17 +234,57 @@ void Layer::run(std::size_t pieces) {
     }
 }
 
-void Layer::run_one(const Piece& piece) {
-    const int error =
-        piece.request->is_write
-            ? machine_.write(piece.dev, piece.sector, piece.length, piece.data(), piece.flags())
-            : machine_.read(piece.dev, piece.sector, piece.length, piece.data());
+// Of what is on its way, all that has to be done with before a range is moved.
+void Layer::drain() {
+    const auto counts = [](const Piece& p) { return p.counts; };
+    auto next = on_the_way_.begin();
+    while (machine_.on() &&
+           (next = std::find_if(on_the_way_.begin(), on_the_way_.end(), counts)) !=
+               on_the_way_.end()) {
+        const Piece piece = *next;
+        on_the_way_.erase(next);
+        run_one(piece);
+    }
+}
+
+// What the device does with it now.
+int Layer::transfer(Piece& piece) {
+    if (!piece.request->is_write) {
+        return machine_.read(piece.dev, piece.sector, piece.length, piece.data());
+    }
+    if (!piece.request->fua) {
+        return machine_.write(piece.dev, piece.sector, piece.length, piece.data(), 0);
+    }
+    if (piece.in_cache) {
+        piece.in_cache = false;
+        return machine_.flush_behind(piece.dev, piece.sector, piece.length);
+    }
+    const int error = machine_.write_fua(piece.dev, piece.sector, piece.length, piece.data());
+    piece.in_cache = error == 0 && machine_.fua(piece.dev) == DM_REMAP_FUA_BY_FLUSH;
+    return error;
+}
+
+void Layer::run_one(Piece piece) {
+    int error = transfer(piece);
     if (!machine_.on()) {
         return;
     }
-    if (error == -EIO || error == -ENODATA) {
-        failed_.push_back(piece);
-        failed_.back().failed = true;
+    if (piece.in_cache) {
+        on_the_way_.push_back(piece);
+        return;
+    }
+    if (piece.needs_flush()) {
+        dm_remap_spare_write_ended(&*md_, error == 0);
+    }
+    if (piece.request->fua && machine_.fua(piece.dev) != DM_REMAP_FUA_OWN &&
+        dm_remap_fua_lost(&*md_, piece.dev, piece.losses_told, error)) {
+        stats_[kLostAndRedone]++;
+        waiting_.push_back(piece);
+        return;
+    }
+    if (error != 0 && dm_remap_fails_for_worker(piece.kind(), error)) {
+        waiting_.push_back(piece);
+        waiting_.back().failed = true;
         return;
     }
     if (error == 0 && !piece.request->is_write) {
@@ -254,7 +320,7 @@ void Layer::complete(const Request& request) {
           request.length, request.id, request.error);
     for (std::uint32_t i = 0; request.is_write && i < request.length; i++) {
         if (request.error == 0) {
-            model_.acknowledge(request.start + i, request.id, request.fua || request.relocated[i]);
+            model_.acknowledge(request.start + i, request.id, request.fua || request.durable[i]);
         } else {
             model_.fail(request.start + i, request.id);
         }
@@ -263,13 +329,25 @@ void Layer::complete(const Request& request) {
 
 void Layer::flush() {
     const std::uint64_t since = model_.now();
-    int error = machine_.flush(DM_REMAP_MAIN);
-    if (error == 0 && machine_.spare_unflushed) {
-        error = machine_.flush(DM_REMAP_SPARE);
+    int error = md_->mode == DM_REMAP_MODE_FAIL ? -EIO : 0;
+    for (const dm_remap_dev dev : {DM_REMAP_MAIN, DM_REMAP_SPARE}) {
+        const std::uint64_t covers = dm_remap_flush_covers(&*md_, dev);
+        const bool skip = dev == DM_REMAP_SPARE && dm_remap_spare_is_flushed(&*md_);
+        const int told = skip ? 0 : machine_.flush(dev);
+        if (random_.one_in(4)) {
+            run(random_.below(3));
+        }
+        if (!machine_.on()) {
+            return;
+        }
+        const int said = dm_remap_flush_ended(&*md_, dev, covers, told);
+        error = error != 0 ? error : said;
     }
     trace("    flush: %d", error);
     if (error == 0) {
         model_.flushed(since);
+    } else {
+        model_.flush_failed();
     }
     model_.forget_before(oldest_read());
 }
@@ -279,22 +357,20 @@ std::uint64_t Layer::oldest_read() const {
     for (const Piece& p : on_the_way_) {
         oldest = std::min(oldest, p.request->begun);
     }
-    for (const std::vector<Piece>* pieces : {&held_back_, &failed_}) {
-        for (const Piece& p : *pieces) {
-            oldest = std::min(oldest, p.request->begun);
-        }
+    for (const Piece& p : waiting_) {
+        oldest = std::min(oldest, p.request->begun);
     }
     return in_core_ ? 0 : oldest;
 }
 
 void Layer::redo() {
-    if (!failed_.empty() && machine_.on()) {
+    if (!waiting_.empty() && machine_.on()) {
         Batch(*this).run();
     }
 }
 
 void Layer::finish() {
-    while (machine_.on() && (!on_the_way_.empty() || !failed_.empty())) {
+    while (machine_.on() && (!on_the_way_.empty() || !waiting_.empty())) {
         run();
         redo();
     }
@@ -302,24 +378,25 @@ void Layer::finish() {
 
 // ---- while the core is at work ----
 
-// What waited for a range looks again.
-void Layer::retry_held() {
-    for (const Piece& piece : std::exchange(held_back_, {})) {
-        if ((lookup(piece.start, 1).flags & DM_REMAP_F_HELD) != 0) {
-            held_back_.push_back(piece);
-        } else {
-            map(piece.request, piece.start, piece.length);
-            done(piece, 0);
-        }
+// Metadata, and what is not acknowledged yet: who wrote that is told.
+bool Layer::may_lose(dm_remap_dev dev, std::uint64_t sector) {
+    const dm_remap_layout& layout = md_->sb.layout;
+    if (dev == DM_REMAP_SPARE &&
+        (sector < dm_remap_data_start(&layout) || sector >= dm_remap_data_end(&layout))) {
+        return true;
     }
+    return std::any_of(on_the_way_.begin(), on_the_way_.end(), [&](const Piece& p) {
+        return p.in_cache && p.dev == dev && sector >= p.sector && sector < p.sector + p.length;
+    });
 }
 
 void Layer::meanwhile() {
-    retry_held();
+    const bool flushes_fail =
+        machine_.main_faults.flushes_fail() || machine_.spare_faults.flushes_fail();
     if (!machine_.on() || !random_.one_in(12) || (machine_.without & kNoMeanwhile) != 0) {
         return;
     }
-    if (random_.one_in(8)) {
+    if (random_.one_in(flushes_fail ? 2 : 8)) {
         flush();
         return;
     }

@@ -31,7 +31,7 @@ struct Request {
     unsigned open = 0;        // pieces that have not completed
     int error = 0;
     std::vector<std::uint8_t> data;
-    std::vector<bool> relocated;  // sectors whose data went to a new place
+    std::vector<bool> durable;  // sectors that the worker wrote
 };
 
 // The part of a request that maps to one place, as a bio that was split.
@@ -41,13 +41,20 @@ struct Piece {
     std::uint32_t length = 0;
     dm_remap_dev dev = DM_REMAP_MAIN;
     std::uint64_t sector = 0;  // of dev
+    bool counts = false;       // a drain waits for it
     bool failed = false;       // was tried, and failed
+    bool in_cache = false;     // a write with FUA, written, and the flush behind it comes next
+    int losses_told = 0;       // by dev, when it was mapped
 
     std::uint8_t* data() const {
         return request->data.data() + std::size_t{start - request->start} * kSector;
     }
-    unsigned flags() const { return request->fua ? DM_REMAP_FUA : 0; }
-    unsigned redo_flags() const { return flags() | (failed ? DM_REMAP_FAILED : 0); }
+    unsigned redo_flags() const { return failed ? DM_REMAP_FAILED : 0; }
+    dm_remap_kind_of_io kind() const {
+        return request->is_write ? DM_REMAP_IO_WRITE : DM_REMAP_IO_READ;
+    }
+    // A write to the spare that a flush has to cover.
+    bool needs_flush() const { return request->is_write && !request->fua && dev == DM_REMAP_SPARE; }
 };
 
 class Layer {
@@ -73,9 +80,9 @@ class Layer {
     void flush();
     // Does some I/O that is on its way: so many pieces at most.
     void run(std::size_t pieces = SIZE_MAX);
-    // Redoes one batch of what failed.
+    // Redoes one batch of what waits for the worker.
     void redo();
-    bool failed_io() const { return !failed_.empty(); }
+    bool io_waits() const { return !waiting_.empty(); }
     // Until nothing is on its way any more.
     void finish();
 
@@ -86,7 +93,6 @@ class Layer {
         auto result = function();
         in_core_ = false;
         rethrow();
-        retry_held();
         return result;
     }
 
@@ -121,15 +127,18 @@ class Layer {
     friend class Batch;
 
     void map(const std::shared_ptr<Request>& request, std::uint32_t start, std::uint32_t length);
-    void map_piece(Piece piece, const dm_remap_extent& e);
+    dm_remap_way way(const Piece& piece, dm_remap_extent& e);
+    void send(Piece piece, dm_remap_dev dev, std::uint64_t sector);
     int load(dm_remap_report& report);
     void reopen_after(const dm_remap_report& report, int error);
-    void run_one(const Piece& piece);
+    void run_one(Piece piece);
+    int transfer(Piece& piece);
+    void drain();
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
     void complete(const Request& request);
     void meanwhile();
-    void retry_held();
+    bool may_lose(dm_remap_dev dev, std::uint64_t sector);
     void guarded(const std::function<void()>& function);
     void rethrow();
     std::uint64_t oldest_read() const;
@@ -142,8 +151,7 @@ class Layer {
     dm_remap_mover* mover_ = nullptr;
 
     std::deque<Piece> on_the_way_;  // mapped, not yet done
-    std::vector<Piece> held_back_;  // their range is held
-    std::vector<Piece> failed_;
+    std::vector<Piece> waiting_;    // for the worker
     bool activated_ = false;
     bool in_core_ = false;
     bool alone_ = false;

@@ -53,18 +53,29 @@ int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, cons
         return -EIO;
     }
     const int error = disk(dev).write(sector, n, buf, flags);
-    if (dev == DM_REMAP_SPARE && error == 0) {
-        spare_writes.push_back({sector, n});
-        spare_unflushed =
-            (flags & DM_REMAP_FUA) == 0 || ((flags & DM_REMAP_PREFLUSH) == 0 && spare_unflushed);
-    } else if (dev == DM_REMAP_SPARE) {
-        spare_unflushed = true;
-    }
     trace("        write %s %lu+%u flags %u: %d", name_of(dev), sector, n, flags, error);
     return error;
 }
 
+int Machine::write_fua(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf) {
+    if (fua(dev) == DM_REMAP_FUA_OWN) {
+        return write(dev, sector, n, buf, DM_REMAP_FUA);
+    }
+    const int error = write(dev, sector, n, buf, 0);
+    return error != 0 || fua(dev) == DM_REMAP_FUA_BY_FLUSH ? error : flush_behind(dev, sector, n);
+}
+
+int Machine::flush_behind(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) {
+    return flush_device(dev, [&](std::uint64_t s) {
+        return (s >= sector && s < sector + n) || may_lose(dev, s);
+    });
+}
+
 int Machine::flush(dm_remap_dev dev) {
+    return flush_device(dev, [](std::uint64_t) { return true; });
+}
+
+int Machine::flush_device(dm_remap_dev dev, const std::function<bool(std::uint64_t)>& may_lose) {
     if (!on_) {
         return -EIO;
     }
@@ -74,10 +85,11 @@ int Machine::flush(dm_remap_dev dev) {
         cut_power();
         return -EIO;
     }
-    int error = faults(dev).flush_error();
+    int error = faults(dev).flush_error(may_lose);
     error = error != 0 ? error : disk(dev).flush();
-    if (dev == DM_REMAP_SPARE && error == 0) {
-        spare_unflushed = false;
+    if (error != 0) {
+        stats_[kFailedFlushes]++;
+        flush_failed();
     }
     trace("        flush %s: %d", name_of(dev), error);
     return error;
@@ -105,7 +117,11 @@ void Machine::power_on() {
             return keep;
         });
     }
-    spare_unflushed = false;
+    main_faults.fail_flushes(0);
+    spare_faults.fail_flushes(0);
+    for (dm_remap_fua& fua : fua_) {
+        fua = static_cast<dm_remap_fua>(random_.below(3));
+    }
     cut_in_ = 0;
     on_ = true;
 }
@@ -139,12 +155,22 @@ const dm_remap_ops Machine::kOps = {
         [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, const void* buf, unsigned flags) {
             machine_of(ctx).meanwhile();
             machine_of(ctx).io_of(false);
-            return machine_of(ctx).write(dev, sector, n, buf, flags);
+            return (flags & DM_REMAP_FUA) != 0 ? machine_of(ctx).write_fua(dev, sector, n, buf)
+                                               : machine_of(ctx).write(dev, sector, n, buf, flags);
         },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .random = [](void* ctx) -> u64 { return machine_of(ctx).random_.next(); },
     .log = log_line,
+    .flush =
+        [](void* ctx, dm_remap_flush* f) {
+            machine_of(ctx).meanwhile();
+            machine_of(ctx).io_of(false);
+            const int error = machine_of(ctx).flush(f->dev);
+            dm_remap_own_flush_ended(f, error);
+            return error;
+        },
+    .fua = [](void* ctx, dm_remap_dev dev) { return machine_of(ctx).fua(dev); },
     .drain = [](void* ctx) { machine_of(ctx).drain(); },
     .stop =
         [](void* ctx) {
@@ -172,6 +198,8 @@ const dm_remap_ops Machine::kOtherOps = {
     .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .random = [](void* ctx) -> u64 { return machine_of(ctx).random_.next(); },
     .log = log_line,
+    .flush = nullptr,
+    .fua = nullptr,
     .drain = nullptr,
     .stop = nullptr,
     .note = nullptr,

@@ -26,6 +26,11 @@ class Machine {
     int write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf,
               unsigned flags);
     int flush(dm_remap_dev dev);
+    // FUA as this device has it, or has it not: with DM_REMAP_FUA_BY_FLUSH the flag means nothing.
+    int write_fua(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf);
+    // The flush behind a write of these sectors, which the kernel does where a device has no FUA.
+    int flush_behind(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n);
+    dm_remap_fua fua(dm_remap_dev dev) const { return fua_[dev]; }
 
     SimDisk& disk(dm_remap_dev dev) { return dev == DM_REMAP_MAIN ? main : spare; }
     Faults& faults(dm_remap_dev dev) { return dev == DM_REMAP_MAIN ? main_faults : spare_faults; }
@@ -37,14 +42,6 @@ class Machine {
     // Back again, and what was not flushed is there or not.
     void power_on();
 
-    // Does the spare hold writes that no flush has covered?
-    bool spare_unflushed = false;
-    // Writes that the spare took; for who clears it first.
-    struct SpareWrite {
-        std::uint64_t sector;
-        std::uint32_t length;
-    };
-    std::vector<SpareWrite> spare_writes;
     // The write that the power failed in; of no length: it failed elsewhere.
     struct Interrupted {
         dm_remap_dev dev;
@@ -59,6 +56,10 @@ class Machine {
     // What the layer does where the core says so, and what others do while the core is at work.
     // None of them may throw.
     std::function<void()> drain;
+    std::function<void()> flush_failed;
+    // A flush behind a write with FUA loses no others of main or spare than those that this says:
+    // nobody would ever hear of them (docs/relocation.md).
+    std::function<bool(dm_remap_dev, std::uint64_t)> may_lose;
     std::function<void()> meanwhile;
     // Called once, before I/O number @n from now on, counted from 0. @of_other: the I/O of the
     // other system's core counts, else that of the system that the history is about.
@@ -86,6 +87,7 @@ class Machine {
 
     // An event that the power may fail in. False: it has.
     bool survives();
+    int flush_device(dm_remap_dev dev, const std::function<bool(std::uint64_t)>& may_lose);
     void io_of(bool other);
 
     Random& random_;
@@ -93,6 +95,7 @@ class Machine {
     Interjection interjection_;
     unsigned cut_in_ = 0;
     bool on_ = true;
+    dm_remap_fua fua_[2] = {DM_REMAP_FUA_OWN, DM_REMAP_FUA_OWN};
 };
 
 }  // namespace remap::sim

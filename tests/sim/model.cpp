@@ -33,7 +33,7 @@ void Model::acknowledge(std::uint32_t sector, WriteId id, bool durable) {
     Candidate* c = find(sector, id);
     const std::uint64_t at = now();
     c->ended = at;
-    c->acknowledged = true;
+    c->acknowledged = durable || !c->in_doubt;
     for (Candidate& o : sectors_[sector]) {
         if (o.ended == 0 || o.ended > c->begun || o.id == id) {
             continue;
@@ -47,6 +47,7 @@ void Model::acknowledge(std::uint32_t sector, WriteId id, bool durable) {
 
 void Model::fail(std::uint32_t sector, WriteId id) {
     find(sector, id)->ended = now();
+    doubt(sector);
 }
 
 void Model::flushed(std::uint64_t since) {
@@ -59,9 +60,35 @@ void Model::flushed(std::uint64_t since) {
         }
         for (Candidate& c : sectors_[s]) {
             if (c.unreachable == 0 && c.ended != 0 && c.ended < since &&
-                (c.overwritten != 0 || c.ended < begun)) {
+                ((c.overwritten != 0 && c.overwritten < since && !c.in_doubt) ||
+                 c.ended < begun)) {
                 c.unreachable = since;
             }
+        }
+    }
+}
+
+void Model::doubt(std::uint32_t sector) {
+    for (Candidate& c : sectors_[sector]) {
+        if (c.unreachable == 0) {
+            c.overwritten = 0;
+            c.acknowledged = false;
+            c.in_doubt = true;
+        }
+    }
+}
+
+void Model::flush_failed() {
+    for (const std::uint32_t s : open_) {
+        doubt(s);
+    }
+}
+
+void Model::flush_of_others_failed() {
+    for (const std::uint32_t s : open_) {
+        const Sector& sector = sectors_[s];
+        if (std::any_of(sector.begin(), sector.end(), [](auto& c) { return c.ended == 0; })) {
+            doubt(s);
         }
     }
 }
@@ -90,6 +117,7 @@ bool Model::seen_durable(std::uint32_t sector, WriteId id) {
     }
     std::erase_if(sectors_[sector], [id](const Candidate& o) { return o.id != id; });
     sectors_[sector].front().overwritten = 0;
+    sectors_[sector].front().in_doubt = false;
     return true;
 }
 
@@ -99,6 +127,7 @@ void Model::power_cut() {
         std::erase_if(sectors_[s], [](const Candidate& c) { return c.unreachable != 0; });
         for (Candidate& c : sectors_[s]) {
             c.overwritten = 0;
+            c.in_doubt = false;
             c.acknowledged = false;  // no flush to come can save what is lost
             c.ended = c.ended == 0 ? at : c.ended;
         }

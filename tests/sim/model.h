@@ -24,11 +24,15 @@ class Model {
     WriteId begin(std::uint32_t start, std::uint32_t n);
     // It was acknowledged: whole, and durable if so said.
     void acknowledge(std::uint32_t sector, WriteId id, bool durable);
-    // It ended with an error: it may be there or not.
+    // It ended with an error: it may be there or not, or only until the power goes.
     void fail(std::uint32_t sector, WriteId id);
 
     // A flush that began at @since succeeded.
     void flushed(std::uint64_t since);
+    // One failed: of what had begun before, no later flush says anything, as of any disk.
+    void flush_failed();
+    // A flush of somebody else failed: what is on its way may be there only until the power goes.
+    void flush_of_others_failed();
 
     // A read that began at @since, and has not ended, found @id. False: it may not.
     bool seen(std::uint32_t sector, WriteId id, std::uint64_t since);
@@ -47,14 +51,16 @@ class Model {
   private:
     struct Candidate {
         WriteId id;
-        bool acknowledged;
+        bool acknowledged;  // and the next flush makes it durable
         std::uint64_t begun;
         std::uint64_t ended;        // 0: on its way
         std::uint64_t overwritten;  // 0: it may be what is there
         std::uint64_t unreachable;  // 0: a power cut may bring it back
+        bool in_doubt = false;      // since a flush failed: that a read finds another proves nothing
     };
     using Sector = std::vector<Candidate>;
 
+    void doubt(std::uint32_t sector);
     Candidate* find(std::uint32_t sector, WriteId id);
 
     std::vector<Sector> sectors_;

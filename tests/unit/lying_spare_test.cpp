@@ -316,10 +316,11 @@ TEST(LyingSpare, WritesToMappedRangesAreReadBackOnDemand) {
     ASSERT_EQ(redo_write(*md, 100, 7, 8), 0);
     const std::uint64_t place = md->lookup(100).spare;
     world->spare.drops = [=](auto sector) { return sector == place + 2; };
-    const dm_remap_extent e = md->lookup(100);
-    EXPECT_FALSE(dm_remap_write_needs_redo(md->get(), &e));
+    dm_remap_extent e{};
+    const auto way = [&] { return dm_remap_find_way(md->get(), DM_REMAP_IO_WRITE, 100, 8, &e); };
+    EXPECT_EQ(way(), DM_REMAP_WAY_SPARE);
     (*md)->policy.verify_spare_writes = true;
-    EXPECT_TRUE(dm_remap_write_needs_redo(md->get(), &e));
+    EXPECT_EQ(way(), DM_REMAP_WAY_WORKER);
     Mover mover(*md);
     const auto data = pattern(8, 8);
     dm_remap_redo_begin(mover.get());

@@ -615,9 +615,9 @@ TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
 }
 
-TEST_P(Redo, FuaIsKept) {
+TEST_P(Redo, WritesAreDurable) {
     bad_block(world->main.bad_write, bad);
-    ASSERT_EQ(write(kAt, pattern(7, kLength), DM_REMAP_FUA), 0);
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
     world->main.power_off();
     world->main.power_on([](auto, auto) { return false; });
     expect_content();

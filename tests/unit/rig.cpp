@@ -76,6 +76,8 @@ const dm_remap_ops World::kOps = {
     .uptime = [](void* ctx) -> u64 { return world_of(ctx).uptime; },
     .random = [](void* ctx) -> u64 { return ++world_of(ctx).random; },
     .log = log_line,
+    .flush = nullptr,
+    .fua = nullptr,
     .drain =
         [](void* ctx) {
             World& world = world_of(ctx);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What is in the caches of the disks, and who hears of what is lost there. */
+#include "dm-remap-cache.h"
+
+#include "dm-remap-internal.h"
+
+/* ---- flushes from above, and writes with FUA ---- */
+
+/* Keeps the highest: flushes may complete in any order. */
+static void flushed(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 covers)
+{
+	struct dm_remap_cache *c = &md->cache[dev];
+	s64 seen = atomic64_read(&c->flushed);
+
+	while ((u64)seen < covers && !atomic64_try_cmpxchg(&c->flushed, &seen, (s64)covers))
+		;
+}
+
+static void loss_told(struct dm_remap_metadata *md, enum dm_remap_dev dev)
+{
+	atomic_inc(&md->cache[dev].losses);
+}
+
+int dm_remap_flush_ended(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 covers, int error)
+{
+	if (error)
+		loss_told(md, dev);
+	if (atomic_xchg(&md->cache[dev].untold, 0) && !error)
+		error = -EIO;
+	if (!error)
+		flushed(md, dev, covers);
+	return error;
+}
+
+bool dm_remap_fua_lost(struct dm_remap_metadata *md, enum dm_remap_dev dev, int told, int error)
+{
+	/* The flush behind it may have failed. -EAGAIN: it was not even sent. */
+	if (error && error != -EAGAIN)
+		loss_told(md, dev);
+	return !error && told != dm_remap_losses_told(md, dev);
+}
+
+/* ---- flushes of the core ---- */
+
+/* May there be something of others in the cache, acknowledged or about to be? */
+static bool others_have_data(const struct dm_remap_metadata *md, enum dm_remap_dev dev)
+{
+	return dev == DM_REMAP_MAIN || atomic_read_acquire(&md->cache[dev].underway) ||
+	       !dm_remap_spare_is_flushed(md);
+}
+
+void dm_remap_own_flush_ended(struct dm_remap_flush *f, int error)
+{
+	struct dm_remap_metadata *md = f->md;
+
+	if (!error) {
+		flushed(md, f->dev, f->covers);
+		return;
+	}
+	loss_told(md, f->dev);
+	if (f->others || others_have_data(md, f->dev))
+		atomic_set(&md->cache[f->dev].untold, 1);
+}
+
+static int own_flush(struct dm_remap_metadata *md, enum dm_remap_dev dev)
+{
+	struct dm_remap_flush f = {
+		.md = md, .dev = dev, .covers = dm_remap_flush_covers(md, dev),
+		.others = others_have_data(md, dev),
+	};
+
+	return md->ops->flush(md->ctx, &f);
+}
+
+/* ---- I/O of the core ---- */
+
+int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
+		      void *buf)
+{
+	return md->ops->read(md->ctx, dev, sector, sectors, buf);
+}
+
+/*
+ * Durable when it returns. A flush that makes it so may fail for other blocks than these, and what
+ * the device lost of these it may have told somebody else. So once more, before the failure
+ * counts against them.
+ */
+static int write_durable(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,
+			 u32 sectors, const void *buf)
+{
+	enum dm_remap_fua fua = md->ops->fua(md->ctx, dev);
+	unsigned int flags = fua == DM_REMAP_FUA_BY_FLUSH ? 0 : DM_REMAP_FUA;
+	int again = 1, ret, told;
+
+	do {
+		told = dm_remap_losses_told(md, dev);
+		ret = md->ops->write(md->ctx, dev, sector, sectors, buf, flags);
+		if (ret && fua == DM_REMAP_FUA_BELOW)
+			loss_told(md, dev);
+		if (ret || fua == DM_REMAP_FUA_OWN)
+			return ret;
+		if (fua == DM_REMAP_FUA_BY_FLUSH)
+			ret = own_flush(md, dev);
+		if (!ret && told != dm_remap_losses_told(md, dev))
+			ret = -EIO;
+	} while (ret && dm_remap_may_be_media(ret) && again--);
+	return ret;
+}
+
+/* By checkpoint_lock there is one table at a time. */
+void dm_remap_table_write_begins(struct dm_remap_metadata *md)
+{
+	lockdep_assert_held(&md->checkpoint_lock);
+	md->table_unflushed = true;
+	md->table_losses = dm_remap_losses_told(md, DM_REMAP_SPARE);
+}
+
+/* Others may flush the table before, and be told what is lost: the checkpoint is done once more. */
+static int table_flush(struct dm_remap_metadata *md)
+{
+	int ret = own_flush(md, DM_REMAP_SPARE);
+
+	if (!ret && md->table_unflushed &&
+	    md->table_losses != dm_remap_losses_told(md, DM_REMAP_SPARE))
+		ret = -EIO;
+	md->table_unflushed = false;
+	return ret;
+}
+
+int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,
+		       u32 sectors, const void *buf, unsigned int flags)
+{
+	int ret;
+
+	/* Nobody else uses the disks: it is as durable as the device makes it. */
+	if (!md->ops->flush)
+		return md->ops->write(md->ctx, dev, sector, sectors, buf,
+				      flags & (DM_REMAP_PREFLUSH | DM_REMAP_FUA));
+	ret = flags & DM_REMAP_PREFLUSH ? table_flush(md) : 0;
+	if (ret)
+		return ret;
+	if (flags & DM_REMAP_FUA)
+		return write_durable(md, dev, sector, sectors, buf);
+	return md->ops->write(md->ctx, dev, sector, sectors, buf, 0);
+}

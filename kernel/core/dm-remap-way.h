@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Where I/O from above goes: to main, to the spare, to the worker, or nowhere.
+ *
+ * In flight. Before a range is moved no write may be on its way to the old place; before a
+ * place on the spare is given up nothing may be on its way to it. So I/O that goes one of these
+ * ways is counted while it is on the device, and ops->drain waits for it. The look at the table
+ * and the count that follows it are one RCU read-side section.
+ */
+#ifndef DM_REMAP_WAY_H
+#define DM_REMAP_WAY_H
+
+#include "dm-remap-relocate.h"
+
+enum dm_remap_kind_of_io {
+	DM_REMAP_IO_READ,
+	DM_REMAP_IO_WRITE,
+	DM_REMAP_IO_ZEROES,		/* write zeroes */
+	DM_REMAP_IO_OTHER,		/* discards: changes data, and may change nothing */
+};
+
+enum dm_remap_way {
+	DM_REMAP_WAY_MAIN,		/* at the same sector */
+	DM_REMAP_WAY_SPARE,		/* at the extent's spare sector */
+	DM_REMAP_WAY_WORKER,		/* it waits, and the worker redoes it */
+	DM_REMAP_WAY_NOWHERE,		/* -EIO */
+};
+
+/*
+ * True: no record is near, so all of it goes to main, whatever it is. The hot path asks this
+ * first. False says nothing: ask dm_remap_find_way. Context: RCU read-side, of the kind that
+ * dm_remap_table_lookup needs.
+ */
+static inline bool dm_remap_way_is_plain(const struct dm_remap_metadata *md, u64 sector,
+					 u64 sectors)
+{
+	return dm_remap_table_nothing(&md->table, sector, sectors);
+}
+
+/*
+ * Zeros for the spare are written out: it may have no command for them. A write to a pending range
+ * settles that, and what goes to a spare that is not trusted is read back.
+ */
+static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
+					 enum dm_remap_kind_of_io kind,
+					 const struct dm_remap_extent *e)
+{
+	if (e->kind == DM_REMAP_MAPPED)
+		return kind == DM_REMAP_IO_ZEROES ||
+		       (kind == DM_REMAP_IO_WRITE && READ_ONCE(md->policy.verify_spare_writes));
+	return e->kind == DM_REMAP_PENDING &&
+	       (kind == DM_REMAP_IO_WRITE || kind == DM_REMAP_IO_ZEROES) &&
+	       !READ_ONCE(md->policy.no_auto_remap) && READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
+}
+
+/*
+ * The way of the first @e->length sectors; the rest, if any, is asked for anew. Context as of
+ * dm_remap_table_lookup, until dm_remap_way_counts has been acted on.
+ */
+static inline enum dm_remap_way dm_remap_find_way(const struct dm_remap_metadata *md,
+					     enum dm_remap_kind_of_io kind, u64 sector,
+					     u64 sectors, struct dm_remap_extent *e)
+{
+	dm_remap_table_lookup(&md->table, sector, sectors, e);
+	if (READ_ONCE(md->mode) == DM_REMAP_MODE_FAIL)
+		return DM_REMAP_WAY_NOWHERE;
+	if (e->flags & DM_REMAP_F_HELD)
+		return DM_REMAP_WAY_WORKER;
+	if (e->flags & DM_REMAP_F_DOUBT)
+		return DM_REMAP_WAY_NOWHERE;
+	if (dm_remap_needs_worker(md, kind, e))
+		return DM_REMAP_WAY_WORKER;
+	return e->kind == DM_REMAP_MAPPED ? DM_REMAP_WAY_SPARE : DM_REMAP_WAY_MAIN;
+}
+
+/* Must a drain wait for it? I/O that waits for the worker is not in flight. */
+static inline bool dm_remap_way_counts(enum dm_remap_way way, enum dm_remap_kind_of_io kind)
+{
+	return way == DM_REMAP_WAY_SPARE || (way == DM_REMAP_WAY_MAIN && kind != DM_REMAP_IO_READ);
+}
+
+/*
+ * A device has failed it with @error. Is it worth a closer look, by the worker? An error that says
+ * it is not the media is passed on as it is, and a discard is advice.
+ */
+static inline bool dm_remap_fails_for_worker(enum dm_remap_kind_of_io kind, int error)
+{
+	return kind != DM_REMAP_IO_OTHER && dm_remap_may_be_media(error);
+}
+
+#endif /* DM_REMAP_WAY_H */
