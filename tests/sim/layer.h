@@ -12,6 +12,7 @@
 #include "model.h"
 #include "random.h"
 #include "trace.h"
+#include "turns.h"
 
 namespace remap::sim {
 
@@ -84,6 +85,7 @@ class Layer {
     auto core(Function&& function) {
         in_core_ = true;
         auto result = function();
+        turns_.end();
         in_core_ = false;
         rethrow();
         retry_held();
@@ -129,6 +131,7 @@ class Layer {
     void done(const Piece& piece, int error);
     void complete(const Request& request);
     void meanwhile();
+    void begin_save();
     void retry_held();
     void guarded(const std::function<void()>& function);
     void rethrow();
@@ -138,6 +141,7 @@ class Layer {
     Model& model_;
     Random& random_;
     Stats& stats_;
+    Turns turns_;
     std::optional<dm_remap_metadata> md_;
     dm_remap_mover* mover_ = nullptr;
 
