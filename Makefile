@@ -40,7 +40,7 @@ help:
 	@echo '          make test-unit      the core, in user space'
 	@echo '          make test-sim       the core, on disks that fail and lose power'
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
-	@echo '          make sim-mutants    does it find bugs that are planted?   [MUTANTS=names]'
+	@echo '          make sim-mutants    do it and the unit tests find planted bugs?   [MUTANTS=names]'
 	@echo '          make test-fuzz      hostile spares and texts, against core and tool'
 	@echo '          make fuzz           the same, longer  [MINUTES=$(MINUTES)]'
 	@echo '          make coverage       how much of the core these tests run, and why not the rest'
@@ -154,7 +154,7 @@ sim: sim-programs
 	$(CMAKE_DIR)/tests/sim/sim --seeds $(SEEDS) --cuts $(CUTS)
 
 sim-mutants: $(CMAKE_DIR)/build.ninja
-	$(cmake_build) sim-parts $(quietly)
+	$(cmake_build) sim-parts unit-parts $(quietly)
 	tests/sim/mutants.sh --seeds $(MUTANT_SEEDS) $(MUTANTS)
 
 test-fuzz: fuzz-programs

@@ -249,8 +249,15 @@ static int snapshots_begin(struct dm_remap_metadata *md)
 static int snapshot_locked(struct dm_remap_metadata *md, struct dm_remap_super *next)
 {
 	unsigned int i;
-	int ret = dm_remap_burnt_withdraw(md);
+	int ret;
 
+	/*
+	 * A commit has found another system since this checkpoint looked. What it wrote may be
+	 * that system's last commit, and is not to be withdrawn.
+	 */
+	if (md->taken)
+		return -ESTALE;
+	ret = dm_remap_burnt_withdraw(md);
 	if (ret)
 		return ret;
 	next->journal_start = md->next_sequence;

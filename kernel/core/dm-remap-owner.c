@@ -131,7 +131,7 @@ void dm_remap_taken(struct dm_remap_metadata *md)
 	if (!md->taken)
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
 			     "another system uses the spare: all I/O fails from now on, and nothing is written there");
-	md->taken = true;
+	WRITE_ONCE(md->taken, true);
 	dm_remap_table_close(&md->table);
 	dm_remap_mode_set(md, DM_REMAP_MODE_FAIL);
 }
@@ -163,7 +163,7 @@ int dm_remap_look_after_pause(struct dm_remap_metadata *md)
 {
 	/* Reclaim may be waiting for who waits for these locks. */
 	unsigned int reclaim = dm_remap_reclaim_off();
-	int ret = paused(md) ? dm_remap_look_before_writing(md) : 0;
+	int ret = READ_ONCE(md->taken) || paused(md) ? dm_remap_look_before_writing(md) : 0;
 
 	dm_remap_reclaim_restore(reclaim);
 	return ret ? -EROFS : 0;
@@ -289,6 +289,8 @@ static int supers_write(struct dm_remap_metadata *md, struct dm_remap_super *nex
 int dm_remap_supers_advance(struct dm_remap_metadata *md, struct dm_remap_super *next)
 {
 	next->generation = md->sb.generation + 1;
+	if (READ_ONCE(md->taken))
+		return -ESTALE;
 	/* No load would take more. */
 	if (next->generation > DM_REMAP_MAX_NUMBER || next->activation > DM_REMAP_MAX_NUMBER ||
 	    next->journal_start > DM_REMAP_MAX_NUMBER)

@@ -124,8 +124,7 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
-		.sectors = length, .data = data, .fate = m->fate[0],
-		.flags = DM_REMAP_FUA,
+		.sectors = length, .data = data, .fate = m->fate[0], .flags = DM_REMAP_FUA,
 		.failed = flags & DM_REMAP_FAILED, .retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
@@ -157,9 +156,8 @@ static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 lengt
 	bool verify = READ_ONCE(m->md->policy.verify_spare_writes);
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
-		.sectors = length, .data = data,
-		.flags = DM_REMAP_FUA,
-		.fate = m->fate[0], .retries = !(flags & DM_REMAP_FAILED),
+		.sectors = length, .data = data, .flags = DM_REMAP_FUA, .fate = m->fate[0],
+		.retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i;
 	int ret = dm_remap_transfer(m, &t);

@@ -4,6 +4,7 @@
 
 bool (*dm_remap_zalloc_hook)(size_t size);
 void (*dm_remap_call_rcu_hook)(struct rcu_head *head, void (*func)(struct rcu_head *head));
+void (*dm_remap_lock_hook)(struct mutex *lock);
 
 void *dm_remap_zalloc(size_t size)
 {

@@ -109,14 +109,22 @@ typedef struct {
 #define atomic_xchg(a, v) __atomic_exchange_n(&(a)->value, v, __ATOMIC_SEQ_CST)
 #define smp_mb__before_atomic() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
-/* A mutex that catches what a single thread can get wrong. */
+/*
+ * A mutex that catches what a single thread can get wrong. With dm_remap_lock_hook it is one for
+ * threads that take turns.
+ */
 struct mutex {
 	int held;
 };
 
 #define mutex_init(m) ((m)->held = 0)
 #define mutex_destroy(m) assert(!(m)->held)
-#define mutex_lock(m) do { assert(!(m)->held); (m)->held = 1; } while (0)
+#define mutex_lock(m) do {				\
+	if (dm_remap_lock_hook)				\
+		dm_remap_lock_hook(m);			\
+	assert(!(m)->held);				\
+	(m)->held = 1;					\
+} while (0)
 #define mutex_unlock(m) do { assert((m)->held); (m)->held = 0; } while (0)
 #define lockdep_assert_held(m) assert((m)->held)
 #define rcu_read_lock_any_held() true
@@ -134,9 +142,11 @@ void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));
 
 /*
  * For tests, NULL otherwise: says whether an allocation of @size succeeds; takes
- * what call_rcu would free at once, and frees it when the readers are gone.
+ * what call_rcu would free at once, and frees it when the readers are gone; returns when
+ * @lock is free.
  */
 extern bool (*dm_remap_zalloc_hook)(size_t size);
 extern void (*dm_remap_call_rcu_hook)(struct rcu_head *head, void (*func)(struct rcu_head *head));
+extern void (*dm_remap_lock_hook)(struct mutex *lock);
 
 #endif /* DM_REMAP_USER_H */

@@ -12,7 +12,7 @@
 namespace remap::sim {
 
 Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
-    : machine_(machine), model_(model), random_(random), stats_(stats) {
+    : machine_(machine), model_(model), random_(random), stats_(stats), turns_(random) {
     machine.drain = [this] {
         stats_[kDrainedIo] += on_the_way_.size();
         guarded([this] { drain(); });
@@ -22,6 +22,7 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
     machine.meanwhile = [this] {
         if (in_core_ && !alone_) {
             guarded([this] { meanwhile(); });
+            turns_.offer();
         }
     };
     machine.note = [this](auto note, auto sector, auto sectors, auto value) {
@@ -390,6 +391,20 @@ bool Layer::may_lose(dm_remap_dev dev, std::uint64_t sector) {
     });
 }
 
+// Autosave, or a person, in a thread of its own.
+void Layer::begin_save() {
+    const std::uint64_t what = random_.below(4);
+    trace("    autosave, save, save or restore meanwhile: %lu", what);
+    stats_[kSavedMeanwhile]++;
+    turns_.begin([this, what] {
+        bool healed = false;
+        const int error = what == 0   ? dm_remap_autosave(&*md_)
+                          : what == 3 ? dm_remap_restore(&*md_, machine_.spare.sectors(), &healed)
+                                      : dm_remap_save(&*md_);
+        trace("    meanwhile: %d", error);
+    });
+}
+
 void Layer::meanwhile() {
     const bool flushes_fail =
         machine_.main_faults.flushes_fail() || machine_.spare_faults.flushes_fail();
@@ -400,14 +415,8 @@ void Layer::meanwhile() {
         flush();
         return;
     }
-    // Autosave takes its turn where no lock keeps it out.
-    if (random_.one_in(8) && md_->commit_lock.held == 0 && md_->checkpoint_lock.held == 0 &&
-        md_->super_lock.held == 0) {
-        trace("    autosave meanwhile");
-        stats_[kSavedMeanwhile]++;
-        alone_ = true;
-        random_.coin() ? dm_remap_autosave(&*md_) : dm_remap_save(&*md_);
-        alone_ = false;
+    if (!turns_.two() && random_.one_in(6)) {
+        begin_save();
         return;
     }
     stats_[kMeanwhile]++;

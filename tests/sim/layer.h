@@ -12,6 +12,7 @@
 #include "model.h"
 #include "random.h"
 #include "trace.h"
+#include "turns.h"
 
 namespace remap::sim {
 
@@ -91,6 +92,7 @@ class Layer {
     auto core(Function&& function) {
         in_core_ = true;
         auto result = function();
+        turns_.end();
         in_core_ = false;
         rethrow();
         return result;
@@ -139,6 +141,7 @@ class Layer {
     void complete(const Request& request);
     void meanwhile();
     bool may_lose(dm_remap_dev dev, std::uint64_t sector);
+    void begin_save();
     void guarded(const std::function<void()>& function);
     void rethrow();
     std::uint64_t oldest_read() const;
@@ -147,6 +150,7 @@ class Layer {
     Model& model_;
     Random& random_;
     Stats& stats_;
+    Turns turns_;
     std::optional<dm_remap_metadata> md_;
     dm_remap_mover* mover_ = nullptr;
 

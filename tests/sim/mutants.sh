@@ -1,30 +1,58 @@
 #!/bin/bash
-# Does the simulator find bugs? Each patch in mutants/ plants one in a copy of the core; the simulator
-# plays seeds until it finds it. Fails if it finds one of them not, or finds one where there is none.
+# Do the tests find bugs? Each patch in mutants/ plants one in a copy of the core. The simulator
+# plays seeds until it finds the bug. A patch with a line "unit: Suite.Name ..." below its title is
+# one that the unit tests named there find; the simulator is then asked only if they do not. What
+# neither finds is tried against all unit tests. Fails if a bug is not found, or if the tests find
+# one where there is none.
 #
-#   mutants.sh [--seeds N] [NAME ...]     N seeds at most for each; names as of the patches
-#   mutants.sh --fit                      only: can each of them still be planted?
+#   mutants.sh [--seeds N] [--sim] [NAME ...]
+#                           N seeds at most for each; names as of the patches;
+#                           --sim: the simulator is asked first, whatever the patch says
+#   mutants.sh --fit        only: can each of them still be planted? are the tests there?
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 seeds=2000
 cuts=100
 build=$PWD/build/mutants
-parts=build/cmake/tests/sim/libsim-parts.a
+sim_parts=build/cmake/tests/sim/libsim-parts.a
+unit_parts=build/cmake/tests/unit/libunit-parts.a
 patches=tests/sim/mutants
+sim_first=
+# Of the unit tests, which allocate much. What takes longer does not end.
+export ASAN_OPTIONS=quarantine_size_mb=4
+unit_seconds=900
+
+unit_tests() { # unit_tests NAME: the tests that the patch names
+    sed -n '2,/^--- /s/^unit: //p' "$patches/$1.patch"
+}
+
+test_exists() { # test_exists Suite.Name
+    grep -Eq "^TEST(_F|_P)?\\(${1%%.*}, ${1#*.}\\)" tests/unit/*.cpp
+}
 
 if [[ ${1:-} == --fit ]]; then
     bad=0
     for patch in "$patches"/*.patch; do
         # As plant does.
         patch --dry-run --batch --fuzz=0 --strip=1 --quiet <"$patch" || { echo "$patch" && bad=1; }
+        for test in $(unit_tests "$(basename "$patch" .patch)"); do
+            test_exists "$test" || { echo "$patch: there is no test $test" && bad=1; }
+        done
     done
     exit $bad
 fi
-if [[ ${1:-} == --seeds ]]; then
-    seeds=$2
-    shift 2
-fi
+while [[ ${1:-} == --* ]]; do
+    case $1 in
+    --seeds)
+        seeds=$2
+        shift
+        ;;
+    --sim) sim_first=1 ;;
+    *) sed -n '/^#   mutants/,/^[^#]/s/^# *//p' "$0" && exit 2 ;;
+    esac
+    shift
+done
 names=("$@")
 if [[ ${#names[@]} -eq 0 ]]; then
     mapfile -t names < <(cd "$patches" && printf '%s\n' *.patch | sed 's/\.patch$//')
@@ -35,35 +63,104 @@ compile() { # compile SOURCE OBJECT: as CMake does
     cc -std=gnu11 -O2 -g -Wall -Wextra -Werror $(pkg-config --cflags libdeflate) -c "$1" -o "$2"
 }
 
-link() { # link PROGRAM OBJECT...
+link_sim() { # link_sim PROGRAM OBJECT...
     local program=$1
     shift
     # shellcheck disable=SC2046
-    c++ -o "$program" "$@" "$parts" $(pkg-config --libs libdeflate)
+    c++ -o "$program" "$@" "$sim_parts" $(pkg-config --libs libdeflate)
 }
 
-plant() { # plant NAME: builds its simulator. Whatever goes wrong here is no verdict about the bug.
+link_unit() { # link_unit PROGRAM OBJECT...: the core is not sanitized, what the tests do is
+    local program=$1
+    shift
+    # shellcheck disable=SC2046
+    c++ -fsanitize=address,undefined -o "$program" "$@" \
+        -Wl,--whole-archive "$unit_parts" -Wl,--no-whole-archive \
+        -lrapidcheck -lgmock -lgtest -lgtest_main $(pkg-config --libs libdeflate)
+}
+
+plant() { # plant NAME: compiles its core, and says which objects it consists of
     local dir=$build/$1 file
-    local -a objects=()
     rm -rf "$dir"
     mkdir -p "$dir/kernel"
     cp -r kernel/core "$dir/kernel/"
     # No fuzz: a patch that nearly fits may plant nothing.
     patch --batch --fuzz=0 --no-backup-if-mismatch --strip=1 --directory="$dir" --quiet \
         <"$patches/$1.patch" || return
-    for file in kernel/core/*.c; do
-        if cmp -s "$file" "$dir/$file"; then
-            objects+=("$build/none/$(basename "$file" .c).o")
-        else
-            compile "$dir/$file" "$dir/$(basename "$file" .c).o" || return
-            objects+=("$dir/$(basename "$file" .c).o")
-        fi
-    done
     if ! diff -rq --exclude='*.c' kernel/core "$dir/kernel/core"; then
-        echo "$1 changes a header, which the rest of the simulator was built with" >&2
+        echo "$1 changes a header, which the tests were built with" >&2
         return 1
     fi
-    link "$dir/sim" "${objects[@]}"
+    for file in kernel/core/*.c; do
+        if cmp -s "$file" "$dir/$file"; then
+            echo "$build/none/$(basename "$file" .c).o"
+        else
+            compile "$dir/$file" "$dir/$(basename "$file" .c).o" || return
+            echo "$dir/$(basename "$file" .c).o"
+        fi
+    done >"$dir/objects"
+}
+
+filter() { # filter TEST...: for GoogleTest; those with a parameter, too
+    local test all=
+    for test; do
+        all+="${all:+:}$test:*/$test/*"
+    done
+    echo "$all"
+}
+
+# A row of the table.
+say() { # say NAME BY WHERE WHAT
+    printf '%-44s %-5s %-10s %s\n' "$@"
+}
+
+# Each of the two builds a program for mutant NAME, and says what it finds. 1: it finds nothing; 2: it
+# cannot be built, which is no verdict about the bug.
+
+ask_sim() { # ask_sim NAME
+    local dir=$build/$1 verdict seed promise what
+    local -a objects
+    mapfile -t objects <"$dir/objects"
+    link_sim "$dir/sim" "${objects[@]}" || return 2
+    "$dir/sim" --seeds "1-$seeds" --cuts "$cuts" --brief >"$dir/sim.out" 2>&1 || true
+    # FAILED: seed 7: promise 1: what
+    verdict=$(grep -m1 '^FAILED: seed ' "$dir/sim.out") || return 1
+    IFS=: read -r _ seed promise what <<<"$verdict"
+    say "$1" sim "${seed# }" "${promise# }:${what:0:90}"
+}
+
+ask_unit() { # ask_unit NAME FILTER
+    local dir=$build/$1 test
+    local -a objects
+    mapfile -t objects <"$dir/objects"
+    link_unit "$dir/unit" "${objects[@]}" || return 2
+    if timeout "$unit_seconds" "$dir/unit" --gtest_filter="$2" --gtest_fail_fast \
+        --gtest_color=no >"$dir/unit.out" 2>&1; then
+        return 1
+    fi
+    # The one that failed, or that the program did not come out of.
+    test=$(sed -n 's/^\[  FAILED  \] \([^, ]*\).*/\1/p' "$dir/unit.out" | head -1)
+    [[ $test ]] || test=$(sed -n 's/^\[ RUN      \] //p' "$dir/unit.out" | tail -1)
+    say "$1" unit - "$test"
+}
+
+ask() { # ask NAME: all who may find it, in turn
+    local -a tests
+    read -ra tests <<<"$(unit_tests "$1" | paste -sd ' ')"
+    local ret=1 by
+    local -a order=(sim)
+    [[ ${#tests[@]} -eq 0 ]] || order=(named sim)
+    [[ ! $sim_first || ${#tests[@]} -eq 0 ]] || order=(sim named)
+    for by in "${order[@]}" all; do
+        ret=0
+        case $by in
+        sim) ask_sim "$1" || ret=$? ;;
+        named) ask_unit "$1" "$(filter "${tests[@]}")" || ret=$? ;;
+        all) ask_unit "$1" '*' || ret=$? ;;
+        esac
+        [[ $ret -eq 1 ]] || return "$ret"
+    done
+    return "$ret"
 }
 
 # The core as it is.
@@ -71,31 +168,30 @@ rm -rf "$build"
 mkdir -p "$build/none"
 for file in kernel/core/*.c; do
     compile "$file" "$build/none/$(basename "$file" .c).o"
+    echo "$build/none/$(basename "$file" .c).o"
+done >"$build/none/objects"
+named=$(for name in "${names[@]}"; do unit_tests "$name"; done | tr ' ' '\n' | sort -u)
+# shellcheck disable=SC2086 # names are words
+for found in "$(seeds=20 ask_sim none || [[ $? -eq 1 ]] || echo 'no simulator')" \
+    "$(ask_unit none "$(filter $named)" || [[ $? -eq 1 ]] || echo 'no unit tests')"; do
+    if [[ $found ]]; then
+        printf 'Without any bug planted: %s\n' "$found" >&2
+        exit 1
+    fi
 done
-link "$build/none/sim" "$build"/none/*.o
-if ! "$build/none/sim" --seeds 1-20 --cuts "$cuts" --brief >"$build/none/out"; then
-    cat "$build/none/out"
-    echo 'The simulator fails without any bug planted' >&2
-    exit 1
-fi
 
-printf '%-34s %6s  %-9s %s\n' MUTANT SEEDS PROMISE VIOLATION
+say MUTANT BY WHERE WHAT
 failed=()
 for name in "${names[@]}"; do
-    if ! plant "$name"; then
-        printf '%-34s %6s  %-9s %s\n' "$name" - - 'CANNOT BE PLANTED'
-        failed+=("$name")
-        continue
+    ret=2
+    # Nothing ends the loop: a mutant that cannot be built is one of several.
+    if plant "$name"; then
+        ret=0
+        ask "$name" || ret=$?
     fi
-    "$build/$name/sim" --seeds "1-$seeds" --cuts "$cuts" --brief >"$build/$name/out" 2>&1 || true
-    # FAILED: seed 7: promise 1: what
-    if ! verdict=$(grep -m1 '^FAILED: seed ' "$build/$name/out"); then
-        printf '%-34s %6s  %-9s %s\n' "$name" "$seeds" - 'NOT CAUGHT'
-        failed+=("$name")
-        continue
-    fi
-    IFS=: read -r _ seed promise what <<<"$verdict"
-    printf '%-34s %6s  %-9s %s\n' "$name" "${seed# seed }" "${promise# }" "${what:1:90}"
+    [[ $ret -ne 1 ]] || say "$name" - - 'NOT CAUGHT'
+    [[ $ret -ne 2 ]] || say "$name" - - 'CANNOT BE PLANTED'
+    [[ $ret -eq 0 ]] || failed+=("$name")
 done
 
 [[ ${#failed[@]} -eq 0 ]] || { echo "Not caught: ${failed[*]}" && exit 1; }

@@ -60,6 +60,9 @@ class Stop : public EachIo {
     bool happened_ = false;
 };
 
+// Called before a lock is taken.
+std::function<void(mutex*)> on_lock;
+
 bool has(const Records& records, std::uint64_t main) {
     return std::any_of(records.begin(), records.end(),
                        [&](const Record& r) { return r.main == main; });
@@ -153,6 +156,40 @@ TEST(TwoSystems, OtherMayCommitBeforeTheLook) {
         EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
         expect_loaded(*world, {300});
     }
+}
+
+// A checkpoint of A has looked, and then a commit of A finds that B has the spare, and has that
+// commit in its table. The checkpoint does not withdraw it, and writes nothing else.
+TEST(TwoSystems, CheckpointBesideTheCommitThatFindsTheOtherEndsThere) {
+    auto world = formatted();
+    auto a = open(*world);
+    std::unique_ptr<Metadata> b;
+    std::uint64_t writes = 0;
+    on_lock = [&](mutex* lock) {
+        if (lock != &(*a)->commit_lock || !(*a)->writing) {
+            return;
+        }
+        on_lock = nullptr;
+        Stop stop(*world, 4, [&] { b = open(*world); });
+        EXPECT_NE(a->remap(200), 0);
+        EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+        writes = world->spare.writes();
+    };
+    dm_remap_lock_hook = [](mutex* lock) {
+        const auto told = on_lock;
+        if (told) {
+            told(lock);
+        }
+    };
+    EXPECT_EQ(dm_remap_save(a->get()), -ESTALE);
+    dm_remap_lock_hook = nullptr;
+    ASSERT_NE(b, nullptr);
+    EXPECT_TRUE(has(b->records(), 200));
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_EQ((*a)->mode, DM_REMAP_MODE_FAIL);
+    expect_loaded(*world, {200});
+    EXPECT_EQ(b->remap(300), 0);
+    expect_loaded(*world, {200, 300});
 }
 
 // ---- A slept ----
