@@ -415,7 +415,8 @@ void Layer::meanwhile() {
         flush();
         return;
     }
-    if (!turns_.two() && random_.one_in(6)) {
+    // A block of a table that is on its way while the other takes the spare cannot be helped.
+    if (!turns_.two() && !other_present && random_.one_in(6)) {
         begin_save();
         return;
     }

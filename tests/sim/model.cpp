@@ -105,6 +105,7 @@ bool Model::seen(std::uint32_t sector, WriteId id, std::uint64_t since) {
     for (Candidate& o : sectors_[sector]) {
         if (o.id != id && o.overwritten == 0 && o.ended != 0 && o.ended < since) {
             o.overwritten = at;
+            o.in_doubt = o.in_doubt || !c->acknowledged;
         }
     }
     return true;

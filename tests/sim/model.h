@@ -56,7 +56,9 @@ class Model {
         std::uint64_t ended;        // 0: on its way
         std::uint64_t overwritten;  // 0: it may be what is there
         std::uint64_t unreachable;  // 0: a power cut may bring it back
-        bool in_doubt = false;      // since a flush failed: that a read finds another proves nothing
+        // That a read found another proves nothing: a flush has failed, or that one was never
+        // acknowledged.
+        bool in_doubt = false;
     };
     using Sector = std::vector<Candidate>;
 
