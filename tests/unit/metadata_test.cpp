@@ -240,6 +240,23 @@ TEST(Metadata, StopWithoutChangesWritesNoTable) {
     EXPECT_EQ(world->spare.writes(), writes + 2);
 }
 
+// Where one copy of the table could not be written, the stop writes both anew.
+TEST(Metadata, StopLeavesBothCopiesOfTheTable) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(100), 0);
+    const dm_remap_layout layout = (*md)->sb.layout;
+    const std::uint64_t table = dm_remap_table_at(&layout, 1, !(*md)->sb.active_table);
+    world->spare.bad_write.insert(table * kBlockSectors);
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_DEGRADED);
+    world->spare.bad_write.clear();
+    ASSERT_EQ(md->deactivate(), 0);
+    const dm_remap_super sb = super_at(*world, 0);
+    EXPECT_EQ(sb.state, DM_REMAP_STATE_CLEAN);
+    EXPECT_EQ(sb.table_copies, DM_REMAP_ALL_REPLICAS);
+}
+
 TEST(Metadata, GoesOnAfterSuspendWithoutAnotherLoad) {
     auto world = formatted();
     auto md = open(*world);
@@ -524,6 +541,24 @@ TEST(Autosave, FailureIsCountedAndTriedAgain) {
     EXPECT_FALSE((*md)->save_failed);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
     EXPECT_EQ(counter(*open(*world), DM_REMAP_READ_ERRORS), 5U);
+}
+
+// A shortage of memory is over some time, and then the status says nothing of it any more, though
+// there is nothing else to save.
+TEST(Autosave, ShortageOfMemoryIsTriedAgain) {
+    auto world = formatted();
+    auto md = open(*world);
+    ASSERT_EQ(md->remap(100), 0);
+    {
+        const FailAllocation fail(0);
+        EXPECT_EQ(dm_remap_save(md->get()), -ENOMEM);
+        ASSERT_TRUE(fail.happened());
+    }
+    EXPECT_TRUE((*md)->save_failed);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+    ASSERT_FALSE(dm_remap_dirty(md->get()));
+    EXPECT_EQ(dm_remap_autosave(md->get()), 0);
+    EXPECT_FALSE((*md)->save_failed);
 }
 
 TEST(Autosave, OutsideOfAnActivationDoesNothing) {

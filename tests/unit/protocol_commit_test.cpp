@@ -193,6 +193,28 @@ TEST(Protocol, HoleBehindTheEndIsRefused) {
     EXPECT_NE(loaded.why.find("lost in both"), std::string::npos) << loaded.why;
 }
 
+// One copy of the later commit is enough to tell, on either replica, wherever in the ring.
+TEST(Protocol, HoleBehindTheEndIsToldByOneCopy) {
+    for (const unsigned commits : {3, 16}) {
+        for (const int kept : {0, 1}) {
+            auto world = formatted();
+            {
+                auto md = open(*world);
+                for (unsigned i = 0; i < commits; i++) {
+                    ASSERT_EQ(md->remap(i * 10), 0);
+                }
+            }
+            const std::uint64_t last = kFirst + commits - 1;
+            zero_block(*world, journal_at(*world, 0, last - 1));
+            zero_block(*world, journal_at(*world, 1, last - 1));
+            zero_block(*world, journal_at(*world, !kept, last));
+            const Loaded loaded = try_load(*world);
+            EXPECT_EQ(loaded.error, -EUCLEAN) << commits << " " << kept;
+            EXPECT_NE(loaded.why.find("lost in both"), std::string::npos) << loaded.why;
+        }
+    }
+}
+
 // So does a withdrawal: what it withdraws came after an acknowledged commit. Even one that claims
 // to follow what was found, for the commits to come would make that a lie.
 TEST(Protocol, WithdrawalBehindTheEndIsAHole) {

@@ -291,6 +291,55 @@ TEST(Protocol, UnreadableFellowOfAFullWithdrawalIsInDoubt) {
     }
 }
 
+// One load may find two of them. A commit in the table is on replica 0 alone, and superblock 1
+// cannot be read; and what failed after that was withdrawn, and may be on replica 1.
+TEST(Protocol, TwoDoubtsOfOneLoadStand) {
+    auto world = formatted();
+    const dm_remap_layout layout = super_at(*world, 0).layout;
+    const std::uint64_t tail = dm_remap_superblock_at(&layout, 1);
+    {
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        ASSERT_EQ(dm_remap_save(md->get()), 0);
+        const std::uint64_t slot = journal_at(*world, 1, kFirst + 1) * kBlockSectors;
+        world->spare.on_write = [&](auto, auto sector, auto) {
+            return sector == slot || sector == 0 || sector == tail * kBlockSectors ? -EIO : 0;
+        };
+        EXPECT_EQ(md->remap(200), -EUCLEAN);
+        world->spare.on_write = nullptr;
+    }
+    zero_block(*world, journal_at(*world, 1, kFirst));
+    unreadable_block(*world, dm_remap_journal_at(&layout, 1, kFirst + 1));
+    superblock_1_fails(*world);
+    auto md = open(*world);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, 200));
+    EXPECT_EQ(md->records().size(), 1U);
+    world->spare.bad_write.clear();
+    world->spare.rewrite_heals = true;
+    EXPECT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ((*md)->doubt, nullptr);
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 200));
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+// An activation that succeeds ends all doubt. A spare that dies afterwards brings none of it back.
+TEST(Protocol, DoubtEndsWithAnActivation) {
+    for (int withdrawn : {0, 1}) {
+        auto world = formatted();
+        fail_landing_commit(*world, {withdrawn == 0, withdrawn == 1});
+        auto md = open(*world);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ((*md)->doubt, nullptr);
+        world->spare.on_write = [](auto, auto, auto) { return -EIO; };
+        EXPECT_NE(dm_remap_save(md->get()), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        EXPECT_FALSE(md->flagged(DM_REMAP_F_DOUBT, 100));
+    }
+}
+
 // What is in doubt takes memory: without it there is no load.
 TEST(Protocol, UnreadableFellowOfAWithdrawalTakesMemory) {
     for (int withdrawn : {0, 1}) {

@@ -81,6 +81,64 @@ TEST(Protocol, CheckpointThatFailsIsDoneOnceMoreTableAndAll) {
     EXPECT_EQ(loaded.report.replica[1].bad_table_blocks, 0U);
 }
 
+// A superblock of a checkpoint is said to have failed, and is there all the same: that is no other
+// system's, neither now nor after a stop that fails as well.
+TEST(Protocol, SuperblockThatFailedAndLandedIsOurs) {
+    for (const bool stops : {false, true}) {
+        auto world = formatted();
+        auto md = open(*world);
+        const std::uint64_t tail = dm_remap_superblock_at(&(*md)->sb.layout, 1) * kBlockSectors;
+        ASSERT_EQ(md->remap(100), 0);
+        world->spare.failed_writes_land = true;
+        const std::uint64_t generation = (*md)->sb.generation;
+        world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+            return sector == tail ? -EIO : 0;
+        };
+        EXPECT_NE(dm_remap_save(md->get()), 0);
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+        ASSERT_EQ(super_at(*world, 1).generation, generation);  // the second try has equalised
+        if (stops) {
+            EXPECT_NE(md->deactivate(), 0);
+        }
+        world->spare.on_write = nullptr;
+        dm_remap_super sb = super_at(*world, 1);
+        sb.generation = generation + 1;
+        put_super(*world, sb, 1);
+        if (stops) {
+            EXPECT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        } else {
+            EXPECT_EQ(dm_remap_save(md->get()), 0);
+        }
+        EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+        EXPECT_EQ(try_load(*world).records, md->records());
+    }
+}
+
+// A spare may lose the write of a table block, and keep the one of an earlier table in its place,
+// whole: that is damage like any other.
+TEST(Protocol, BlockOfAnEarlierTableIsDamaged) {
+    for (const int replica : {0, 1}) {
+        auto world = formatted();
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        const std::uint64_t at =
+            dm_remap_table_at(&(*md)->sb.layout, replica, (*md)->sb.active_table);
+        const dm_remap_disk_block earlier = block_at(*world, at);
+        ASSERT_EQ(md->remap(200), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        ASSERT_EQ(dm_remap_table_at(&(*md)->sb.layout, replica, (*md)->sb.active_table), at);
+        const Records records = md->records();
+        md.reset();
+        put_block(*world, earlier, at);
+        const Loaded loaded = try_load(*world);
+        EXPECT_EQ(loaded.error, 0) << loaded.why;
+        EXPECT_EQ(loaded.records, records);
+        EXPECT_EQ(loaded.report.replica[replica].bad_table_blocks, 1U);
+    }
+}
+
 TEST(Protocol, SuperblocksFurtherApartAreRefused) {
     for (int older : {0, 1}) {
         auto world = formatted();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -306,6 +307,86 @@ TEST_P(Redo, ControlIsAWholeBlockOfTheMedia) {
     EXPECT_EQ(md->lookup(kControl, 8).length, 8U);
 }
 
+// Main's copy of what is remapped is old: a block of the media that has some of it is no control.
+TEST_P(Redo, ControlHoldsNothingThatIsRemapped) {
+    if (g == 8) {
+        GTEST_SKIP() << "a block of the media is one of ours";
+    }
+    (*md)->main_block = 8;
+    ASSERT_EQ(md->remap(kControl + 3), 0);
+    set_content(kControl + 3, pattern(kControl + 3, 1));
+    bad_block(world->main.bad_write, bad);
+    refuse_and_lose(kControl, 8);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(kind(kControl), DM_REMAP_NONE);
+    EXPECT_EQ(md->lookup(kControl + 3, 8).length, 1U);
+}
+
+// Nor does a control beside the range begin, or end, within a block of the media.
+TEST_P(Redo, ControlBesideTheRangeIsAWholeBlockOfTheMedia) {
+    if (g == 8) {
+        GTEST_SKIP() << "a block of the media is one of ours";
+    }
+    (*md)->main_block = 8;
+    const std::uint64_t at = bad + 3;
+    for (unsigned i = 0; i < 8; i++) {
+        ASSERT_EQ(md->commit({pending(kMain * (2 * i + 1) / 16, 8)}), 0);
+        world->main.fail_read = nullptr;
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        bad_block(world->main.bad_read, kMain * (2 * i + 1) / 16);
+    }
+    for (const std::uint64_t beside : {bad + 8, bad - 8}) {
+        std::set<std::pair<std::uint64_t, std::uint32_t>> written;
+        world->main.on_write = [&](auto, std::uint64_t sector, std::uint32_t n) {
+            if (sector <= at && at < sector + n) {
+                return -EIO;
+            }
+            written.emplace(sector, n);
+            return 0;
+        };
+        EXPECT_EQ(write(at, pattern(7, 1)), 0);
+        EXPECT_EQ(written, (std::set<std::pair<std::uint64_t, std::uint32_t>>{{beside, 8}}));
+        dm_remap_moved moved{};
+        world->main.on_write = nullptr;
+        ASSERT_EQ(dm_remap_unremap(md->get(), at, 1, &moved), 0);
+        // The next time that is none.
+        world->main.bad_read.insert(beside);
+    }
+}
+
+// The same of a good part of the request itself: what lies beside it in a block is not at risk.
+TEST_P(Redo, OwnControlIsAWholeBlockOfTheMedia) {
+    if (g == 8) {
+        GTEST_SKIP() << "a block of the media is one of ours";
+    }
+    (*md)->main_block = 8;
+    for (std::uint64_t at = kAt + 56; at < kAt + 60; at++) {
+        bad_block(world->main.bad_write, at);
+    }
+    std::pair<std::uint64_t, std::uint32_t> last;
+    world->main.after_write = [&](std::uint64_t sector, std::uint32_t n) { last = {sector, n}; };
+    ASSERT_EQ(write(kAt + 4, pattern(7, 56)), 0);
+    EXPECT_EQ(last, std::make_pair(kAt + 8, 8U));
+    EXPECT_EQ(world->drains, 0U);
+    EXPECT_EQ(kind(kAt + 56), DM_REMAP_MAPPED);
+}
+
+// One that fails once is tried again: it has not refused.
+TEST_P(Redo, ControlIsTriedAgain) {
+    bool failed = false;
+    world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (sector == kControl && !std::exchange(failed, true)) {
+            return -EIO;
+        }
+        return sector == bad ? -EIO : 0;
+    };
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_TRUE(failed);
+    EXPECT_EQ(world->drains, 1U);
+    EXPECT_EQ(kind(kControl), DM_REMAP_NONE);
+}
+
 // What main had taken of the same request, and lost when it was asked to take it once more.
 TEST_P(Redo, GoodBlocksOfTheWriteThatAreLostByBeingAskedAreMoved) {
     for (const std::uint32_t media : {0U, 8U}) {
@@ -488,6 +569,19 @@ TEST_P(Redo, ReadsThatWorkDoNotCloseTheBreakerOfWrites) {
     EXPECT_TRUE(dm_remap_breaker_open(md->get()));
     EXPECT_EQ(read(kAt, g), 0);
     EXPECT_TRUE(dm_remap_breaker_open(md->get()));
+}
+
+// The spare's I/O says nothing of main.
+TEST_P(Redo, WritesToTheSpareDoNotCloseTheBreaker) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(kAt + kLength, pattern(7, g)), -EIO);
+    }
+    ASSERT_TRUE((*md)->breaker[DM_REMAP_WRITE].open);
+    EXPECT_EQ(write(bad, pattern(8, g)), 0);
+    EXPECT_TRUE((*md)->breaker[DM_REMAP_WRITE].open);
 }
 
 TEST_P(Redo, BreakerOpensForTimeOuts) {
@@ -748,6 +842,22 @@ TEST_P(Redo, SpareThatTakesNoDataFailsTheWriteAndRetiresNothing) {
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
 }
 
+// A time-out says nothing of the media. The place is free again, and no other is tried.
+TEST_P(Redo, SpareThatTimesOutRetiresNothing) {
+    bad_block(world->main.bad_write, bad);
+    unsigned failures = 0;
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        const bool data = sector >= data_start() && sector < data_end();
+        return data && failures++ < 2 ? -ETIMEDOUT : 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
+    world->spare.on_write = nullptr;
+    unknown = bad / g;
+    EXPECT_EQ(failures, 2U);
+    expect_nothing_spent();
+    set_content(kAt, pattern(7, kLength));
+}
+
 TEST_P(Redo, DeadSpareFailsTheWriteAndMakesItReadOnly) {
     spare_is_dead();
     bad_block(world->main.bad_write, bad);
@@ -903,6 +1013,44 @@ TEST_P(Redo, PendingWriteToADeadMainLeavesItPending) {
     EXPECT_EQ(free_sectors(), free_at_start);
 }
 
+// A block that does not read back is bad only if main reads something else: here it takes writes
+// alone.
+TEST_P(Redo, PendingWriteToAMainThatReadsNothingLeavesItPending) {
+    pend(bad);
+    world->main.bad_read.clear();
+    world->main.fail_read = [](auto, auto) { return -EIO; };
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_EQ(free_sectors(), free_at_start);
+    unknown = bad / g;
+}
+
+// What was not tried before, and fails once, is tried again.
+TEST_P(Redo, PendingWriteThatFailsOnceSpendsNothing) {
+    pend(bad);
+    world->main.bad_read.clear();
+    unsigned failures = 0;
+    world->main.on_write = [&](auto, auto, auto) { return failures++ == 0 ? -EIO : 0; };
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(bad, pattern(7, g));
+    expect_nothing_spent();
+}
+
+TEST_P(Redo, WriteToTheSpareThatFailsOnceSpendsNothing) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    const Records before = md->records();
+    (*md)->policy.verify_spare_writes = true;
+    unsigned failures = 0;
+    world->spare.on_write = [&](auto, auto, auto) { return failures++ == 0 ? -EIO : 0; };
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(bad, pattern(7, g));
+    EXPECT_EQ(md->records(), before);
+}
+
 // It was written, but whether it reads back is not known.
 TEST_P(Redo, PendingWriteThatCannotBeReadBackInTimeLeavesItPending) {
     pend(bad);
@@ -986,6 +1134,55 @@ TEST_P(Redo, RescueThatTheSpareRefusesStillDelivers) {
     expect_got(kAt, kAt, kLength);
     EXPECT_TRUE(md->records().empty());
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+}
+
+// The writes of a batch are safe before something is rescued: whether that succeeds is nothing to
+// them.
+TEST_P(Redo, RescueThatCannotBeCommittedIsNothingToTheWritesOfItsBatch) {
+    const std::uint64_t written = kAt + 2ULL * kLength;
+    bad_block(world->main.bad_write, written);
+    fail_reads(bad, g == 1 ? 7 : 4);
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        const bool data = sector >= data_start() && sector < data_end();
+        return !data && !md->records().empty() ? -EIO : 0;
+    };
+    got.assign(std::size_t{kLength} * kSector, 0);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(written, pattern(7, g), DM_REMAP_FAILED), 0);
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), kAt, kLength, got.data(), DM_REMAP_FAILED), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    set_content(written, pattern(7, g));
+    world->spare.on_write = nullptr;
+    expect_got(kAt, kAt, kLength);
+    EXPECT_EQ(kind(written), DM_REMAP_MAPPED);
+    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, bad));
+    EXPECT_EQ(try_load(*world).error, 0);
+}
+
+// Nor does a rescue that succeeds hide that they are not safe.
+TEST_P(Redo, RescueDoesNotHideThatTheWritesOfItsBatchFailed) {
+    const std::uint64_t written = kAt + 2ULL * kLength;
+    bad_block(world->main.bad_write, written);
+    unsigned left = g == 1 ? 7 : 4;
+    std::optional<FailAllocation> fail;
+    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+        if (sector > bad || bad >= sector + n || left == 0) {
+            return 0;
+        }
+        if (--left == 0) {
+            fail.emplace(0);
+        }
+        return -EIO;
+    };
+    got.assign(std::size_t{kLength} * kSector, 0);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_write(written, pattern(7, g), DM_REMAP_FAILED), 0);
+    EXPECT_EQ(dm_remap_redo_read(mover->get(), kAt, kLength, got.data(), DM_REMAP_FAILED), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
+    ASSERT_TRUE(fail && fail->happened());
+    fail.reset();
+    EXPECT_EQ(kind(written), DM_REMAP_NONE);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
 }
 
 // It came once, and not when it was to be moved: who reads gets it, and it is known to be bad.

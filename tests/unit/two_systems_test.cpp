@@ -422,6 +422,24 @@ TEST(TwoSystems, ActivationThatTheOtherOvertakesStartsOver) {
     }
 }
 
+// It takes over what the other has counted, and saves no older counts.
+TEST(TwoSystems, ActivationThatStartsOverHasTheCountersOfTheOther) {
+    auto world = formatted();
+    { open(*world)->deactivate(); }
+    Metadata a(*world);
+    ASSERT_EQ(a.load(), 0);
+    {
+        auto b = open(*world);
+        dm_remap_count(b->get(), DM_REMAP_READ_ERRORS, 5);
+        ASSERT_EQ(dm_remap_soft_commit(b->get()), 0);
+    }
+    ASSERT_EQ(a.activate(), 0);
+    EXPECT_EQ(atomic64_read(&a->counter[DM_REMAP_READ_ERRORS]), 5);
+    EXPECT_FALSE(dm_remap_dirty(a.get()));
+    ASSERT_EQ(dm_remap_save(a.get()), 0);
+    EXPECT_EQ(super_at(*world, 0).counter[DM_REMAP_READ_ERRORS], 5U);
+}
+
 // The journal is full. In each gap of B's activation A, which is active, has a checkpoint, and its
 // next commit overwrites the oldest block. Then the power fails at each write of B in turn, or B is
 // done. The nonces decide nothing here.
