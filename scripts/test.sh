@@ -1,5 +1,5 @@
 #!/bin/bash
-# Everything, on both kernels, from a fresh Debian 12 machine on: packages, builds, unit tests,
+# Everything, on all kernels, from a fresh Debian 12 machine on: packages, builds, unit tests,
 # simulator, tool tests, VM tests. A step that fails does not stop those that can still say
 # something. The last line is "N passed, N failed", also in build/results/summary.
 set -uo pipefail
@@ -34,16 +34,29 @@ late_packages() {
     done
 }
 
+# The kernel of user-mode Linux, once for each version: nobody but its build is waiting then.
+um_kernel() {
+    local status=0
+    scripts/build-kernel.sh build um || status=$?
+    if [[ $status -eq 77 ]]; then
+        echo "SKIP step.um-kernel 0" >>build/results/steps.txt
+    else
+        return $status
+    fi
+}
+
 # on_each_kernel NAME SCRIPT ARGS...: the kernels side by side, for a machine waits much of the time
 # and often uses one processor. What each says comes in one piece.
 on_each_kernel() {
-    local name=$1 series
+    local name=$1 series all
     shift
-    for series in $(scripts/kernels.sh series); do
+    all=$(scripts/kernels.sh series)
+    ! scripts/kernels.sh version um >/dev/null 2>&1 || all+=' um'
+    for series in $all; do
         step "$name $series" "$@" --kernel "$series" >"build/results/said-$series" 2>&1 &
     done
     wait
-    for series in $(scripts/kernels.sh series); do
+    for series in $all; do
         cat "build/results/said-$series"
         rm "build/results/said-$series"
     done
@@ -53,7 +66,10 @@ trap 'trap - TERM && kill 0' INT TERM
 
 : >build/results/steps.txt
 step packages scripts/deps.sh build test
-step 'late packages' late_packages >build/results/said-packages 2>&1 &
+{
+    step 'late packages' late_packages
+    step 'um kernel' um_kernel
+} >build/results/said-packages 2>&1 &
 for series in $(scripts/kernels.sh series); do
     step "module $series" make -s -j "$(nproc)" module \
         KVER="$(scripts/kernels.sh version "$series")"
