@@ -38,6 +38,7 @@ help:
 	@echo '                              or in an emulated machine   [KERNEL=um|6.1|6.12|debug|kcsan|all]'
 	@echo '          make test           everything, on all kernels'
 	@echo '          make test-unit      the core, in user space'
+	@echo '          make test-32bit     the module builds and links for a 32-bit kernel'
 	@echo '          make test-sim       the core, on disks that fail and lose power'
 	@echo '          make sim            the same, longer  [SEEDS=$(SEEDS)] [CUTS=$(CUTS)]'
 	@echo '          make sim-mutants    do it and the unit tests find planted bugs?   [MUTANTS=names]'
@@ -139,13 +140,16 @@ clean:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-.PHONY: test test-unit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm test-debug \
+.PHONY: test test-unit test-32bit test-sim sim sim-mutants test-fuzz fuzz test-cli coverage test-vm test-debug \
 	test-kcsan kill-storm check-style demo
 test:
 	+scripts/test.sh
 
 test-unit: unit-programs
 	scripts/test-ctest.sh unit
+
+test-32bit:
+	+scripts/test-32bit.sh
 
 test-sim: sim-programs
 	scripts/test-ctest.sh sim

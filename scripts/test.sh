@@ -74,6 +74,7 @@ for series in $(scripts/kernels.sh series); do
     step "module $series" make -s -j "$(nproc)" module \
         KVER="$(scripts/kernels.sh version "$series")"
 done
+step '32 bits' scripts/test-32bit.sh
 step programs make -s test-programs
 step 'unit tests' make -s test-unit
 step simulator make -s test-sim
