@@ -44,6 +44,33 @@ void dm_remap_breaker_reset(struct dm_remap_metadata *md)
 	mutex_unlock(&md->move_lock);
 }
 
+/* Main has just done something in this direction. */
+static void main_answered(struct dm_remap_mover *m, enum dm_remap_direction direction)
+{
+	m->answered[direction] = true;
+	breaker_set(m->md, direction, false);
+}
+
+bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
+		       u64 length)
+{
+	struct dm_remap_probe p = { .direction = direction, .start = start, .length = length };
+	enum dm_remap_found found;
+
+	if (m->answered[direction])
+		return true;
+	do {
+		found = dm_remap_probe(m, &p);
+		if (found == DM_REMAP_BLOCK_LOST)
+			dm_remap_save_lost(m, p.lost, p.unit);
+	} while (found == DM_REMAP_BLOCK_LOST);
+	if (found == DM_REMAP_ANSWERS)
+		main_answered(m, direction);
+	else if (found == DM_REMAP_SILENT)
+		breaker_failure(m->md, direction);
+	return found == DM_REMAP_ANSWERS;
+}
+
 /* Main has failed. Is that all there is to it, because the breaker is open? */
 static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
 {
@@ -53,7 +80,7 @@ static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transf
 		return false;
 	if (m->md->ops->uptime(m->md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE)
 		return true;
-	return !dm_remap_proved_media(m, t->direction, t->sector, t->sectors);
+	return !dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
 }
 
 /* ---- narrowing ---- */
@@ -72,11 +99,7 @@ static bool in_time(struct dm_remap_mover *m, const struct dm_remap_transfer *t,
 	return t->stoppable || m->md->ops->uptime(m->md->ctx) <= began + DM_REMAP_REDO_HURRY;
 }
 
-/*
- * Sectors of main that fail together. A drive that fails to write one of them may lose them all: it
- * reads a block of its media, changes a part of it, and writes it again.
- */
-static u32 media_unit(const struct dm_remap_metadata *md)
+u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
 {
 	return max_t(u32, md->main_block, dm_remap_granularity(md));
 }
@@ -87,7 +110,7 @@ static u32 media_unit(const struct dm_remap_metadata *md)
  */
 static u32 least_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
 {
-	u32 unit = media_unit(m->md);
+	u32 unit = dm_remap_media_unit(m->md);
 
 	if (t->dev != DM_REMAP_MAIN || t->sector & (unit - 1))
 		return 1;
@@ -106,10 +129,8 @@ static int transfer_once(struct dm_remap_mover *m, const struct dm_remap_transfe
 		ret = dm_remap_dev_write(m->md, t->dev, sector, sectors, data, t->flags);
 	else
 		ret = dm_remap_dev_read(m->md, t->dev, sector, sectors, data);
-	if (!ret && t->dev == DM_REMAP_MAIN) {
-		m->answered[t->direction] = true;
-		breaker_set(m->md, t->direction, false);
-	}
+	if (!ret && t->dev == DM_REMAP_MAIN)
+		main_answered(m, t->direction);
 	return ret;
 }
 
@@ -148,7 +169,7 @@ static u32 lower_half(u32 n)
 /* Where a part of a block of the media was not written, the rest may be lost: it is bad, too. */
 static void bad_together(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
 {
-	u32 g = dm_remap_granularity(m->md), n = media_unit(m->md) / g, i, end;
+	u32 g = dm_remap_granularity(m->md), n = dm_remap_media_unit(m->md) / g, i, end;
 
 	if (t->dev != DM_REMAP_MAIN || t->direction != DM_REMAP_WRITE || n == 1)
 		return;
@@ -179,7 +200,7 @@ static void ask_own(struct dm_remap_mover *m, const struct dm_remap_transfer *t,
 {
 	bool write = t->direction == DM_REMAP_WRITE;
 	struct dm_remap_transfer once = *t;
-	u32 g = dm_remap_granularity(m->md), n = write ? media_unit(m->md) / g : 1, i;
+	u32 g = dm_remap_granularity(m->md), n = write ? dm_remap_media_unit(m->md) / g : 1, i;
 
 	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction])
 		return;
@@ -199,7 +220,7 @@ static bool worth_going_on(struct dm_remap_mover *m, const struct dm_remap_trans
 	if (t->dev != DM_REMAP_MAIN || bad != FAILURES_BEFORE_CONTROL)
 		return true;
 	ask_own(m, t, done);
-	return dm_remap_proved_media(m, t->direction, t->sector, t->sectors);
+	return dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
 }
 
 /*
@@ -272,173 +293,4 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n)
 	while (i + run < n && fate[i + run] == fate[i])
 		run++;
 	return run;
-}
-
-/* ---- control ---- */
-
-/* Places to ask main at: all over the disk, and at last beside the range. */
-#define CONTROL_SPREAD 8
-#define CONTROL_PLACES (CONTROL_SPREAD + 2)
-
-/* A multiple of @unit sectors, which is a power of two. */
-static u64 control_place(const struct dm_remap_metadata *md, u32 unit, u64 start, u64 length,
-			 unsigned int i)
-{
-	u64 units = div_u64(md->table.sectors, unit), mask = unit - 1;
-
-	if (i == CONTROL_SPREAD)
-		return (start + length + mask) & ~mask;
-	if (i > CONTROL_SPREAD)
-		return (start & ~mask) - unit;
-	return div_u64(units * (2 * i + 1), 2 * CONTROL_SPREAD) * unit;
-}
-
-/*
- * @unit sectors outside the range whose data main has, and not the spare, nor this batch on its
- * way there. Pending ones may do, too: if they can be read by now.
- */
-static bool control_usable(struct dm_remap_mover *m, u64 place, u32 unit, u64 start, u64 length)
-{
-	struct dm_remap_metadata *md = m->md;
-	struct dm_remap_extent e;
-
-	if (place >= md->table.sectors || unit > md->table.sectors - place ||
-	    (place + unit > start && place < start + length) ||
-	    dm_remap_mover_overlaps(m, place, unit))
-		return false;
-	dm_remap_look(md, place, unit, &e);
-	return e.length >= unit && e.kind != DM_REMAP_MAPPED && !e.flags;
-}
-
-static bool control_read(struct dm_remap_mover *m, u64 start, u64 length)
-{
-	struct dm_remap_transfer t = {
-		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .data = m->control,
-	};
-	u32 g = dm_remap_granularity(m->md);
-	unsigned int i;
-	int ret = 0;
-
-	for (i = 0; i < CONTROL_PLACES && (!ret || dm_remap_may_be_media(ret)); i++) {
-		t.sector = control_place(m->md, g, start, length, i);
-		if (!control_usable(m, t.sector, g, start, length))
-			continue;
-		ret = transfer_once(m, &t, 0, g);
-		if (!ret)
-			return true;
-	}
-	return false;
-}
-
-/* Does main still hold what was to be rewritten at @place? */
-static bool still_there(struct dm_remap_mover *m, u64 place, u32 unit)
-{
-	u8 *again = m->control + DM_REMAP_BLOCK_SIZE;
-
-	return !dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, unit, again) &&
-	       !memcmp(again, m->control, dm_remap_bytes(unit));
-}
-
-/*
- * A good block of the media that was to be rewritten, and did not take it. If it is lost by that,
- * what it held is in our hands, and goes to the spare whatever else is found.
- */
-static void control_save(struct dm_remap_mover *m, u64 place, u32 unit)
-{
-	struct dm_remap_metadata *md = m->md;
-	int ret;
-
-	if (still_there(m, place, unit))
-		return;
-	ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, place, unit, m->control);
-	ret = dm_remap_mover_commit(m) ?: ret;
-	if (ret)
-		dm_remap_log(md, DM_REMAP_LOG_ERR,
-			     "sector %llu: lost when main was tested, and not saved (%d)",
-			     (unsigned long long)place, ret);
-}
-
-/* Reads them and writes the same bytes again. 0, -ENODATA: they cannot be read; others. */
-static int control_rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
-{
-	struct dm_remap_metadata *md = m->md;
-	struct dm_remap_transfer t = {
-		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = place,
-		.data = m->control,
-	};
-	int ret = dm_remap_hold(md, place, unit);
-
-	if (ret)
-		return ret;
-	if (dm_remap_dev_read(md, DM_REMAP_MAIN, place, unit, m->control)) {
-		ret = -ENODATA;
-	} else {
-		ret = transfer_once(m, &t, 0, unit);
-		if (ret && dm_remap_may_be_media(ret))
-			ret = transfer_once(m, &t, 0, unit);
-		if (ret)
-			control_save(m, place, unit);
-	}
-	dm_remap_release(md, place, unit);
-	return ret;
-}
-
-/*
- * How many good blocks may be put at risk: only so many as the spare has room for. None
- * where nothing is to be moved, so that nothing hangs on the answer.
- */
-static unsigned int controls_allowed(struct dm_remap_mover *m)
-{
-	u32 blocks = media_unit(m->md) / dm_remap_granularity(m->md);
-
-	if (READ_ONCE(m->md->policy.no_auto_remap))
-		return 0;
-	return min_t(u64, DM_REMAP_CONTROLS, div_u64(dm_remap_puts_allowed(m), blocks));
-}
-
-/*
- * Who else writes cannot be asked for it, so a good block is rewritten with what it
- * holds. It is held and drained meanwhile: no write of others gets lost under it.
- */
-static bool control_write(struct dm_remap_mover *m, u64 start, u64 length, unsigned int allowed)
-{
-	u32 unit = media_unit(m->md);
-	unsigned int i;
-
-	for (i = 0; allowed && i < CONTROL_PLACES; i++) {
-		u64 place = control_place(m->md, unit, start, length, i);
-		int ret;
-
-		if (!control_usable(m, place, unit, start, length))
-			continue;
-		ret = control_rewrite(m, place, unit);
-		if (!ret)
-			return true;
-		if (!dm_remap_may_be_media(ret))
-			return false;
-		allowed -= ret != -ENODATA;
-	}
-	return false;
-}
-
-bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-			   u64 length)
-{
-	unsigned int allowed;
-	bool answer;
-
-	if (m->answered[direction])
-		return true;
-	if (direction == DM_REMAP_READ) {
-		answer = control_read(m, start, length);
-	} else {
-		allowed = controls_allowed(m);
-		/* Not asked: that says nothing about main. */
-		if (!allowed)
-			return false;
-		answer = control_write(m, start, length, allowed);
-	}
-	if (!answer)
-		breaker_failure(m->md, direction);
-	return answer;
 }

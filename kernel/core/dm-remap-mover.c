@@ -336,3 +336,15 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 		dm_remap_alloc_release(alloc, p.failed[--p.failures], dm_remap_granularity(m->md));
 	return ret;
 }
+
+void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors)
+{
+	int ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, main, sectors, m->control);
+
+	ret = dm_remap_mover_commit(m) ?: ret;
+	if (ret)
+		dm_remap_log(m->md, DM_REMAP_LOG_ERR,
+			     "sector %llu: lost when main was tested, and not saved (%d)",
+			     (unsigned long long)main, ret);
+	dm_remap_release(m->md, main, sectors);
+}

@@ -85,6 +85,12 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 int dm_remap_clear_add(struct dm_remap_mover *m, u64 main, u32 sectors, u64 frees);
 /* Main cannot read the range. May commit. */
 int dm_remap_unreadable_add(struct dm_remap_mover *m, u64 main, u32 sectors);
+/*
+ * A good block of main did not take its own data again, and has lost it; m->control has the data,
+ * and the range is held. The data goes to the spare whatever else is found, and the range is
+ * released.
+ */
+void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors);
 /* The place where a record was, which has just got another by dm_remap_put. May commit. */
 int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
 
@@ -94,6 +100,12 @@ int dm_remap_mover_commit(struct dm_remap_mover *m);
 bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 length);
 
 /* ---- dm-remap-judge.c ---- */
+
+/*
+ * Sectors of main that fail together. A drive that fails to write one of them may lose them all: it
+ * reads a block of its media, changes a part of it, and writes it again.
+ */
+u32 dm_remap_media_unit(const struct dm_remap_metadata *md);
 
 /* I/O to a part of one device, narrowed to the blocks that fail. */
 struct dm_remap_transfer {
@@ -121,11 +133,39 @@ int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
 u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
 
 /*
- * Blocks of the range have failed: is it the media? That is, does main do anything
- * at all in this direction. Where it has not shown it in this batch it is asked, outside
- * [@start, @start + @length). The breaker hears of the answer.
+ * Blocks of the range have failed: is it the media? That is, does main do anything at all in this
+ * direction. Where it has not shown it in this batch it is asked elsewhere, and the breaker hears
+ * of the answer. A good block that is lost by that is saved.
  */
-bool dm_remap_proved_media(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-			   u64 length);
+bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
+		       u64 length);
+
+/* ---- dm-remap-probe.c ---- */
+
+/* What a probe of main has found. */
+enum dm_remap_found {
+	DM_REMAP_ANSWERS,	/* main does something in this direction */
+	DM_REMAP_SILENT,	/* it failed wherever it was asked */
+	DM_REMAP_NOT_ASKED,	/* nothing may be put at risk for it, or there was no memory */
+	DM_REMAP_BLOCK_LOST,	/* it has lost a good block by that; ask on */
+};
+
+struct dm_remap_probe {
+	enum dm_remap_direction direction;
+	u64 start;		/* what failed: main is asked elsewhere */
+	u64 length;
+	/* The probe's own, 0 at first. */
+	unsigned int place;	/* the next of its places */
+	unsigned int risks;	/* good blocks that may yet be put at risk */
+	u32 unit;		/* sectors that are asked for at once */
+	u64 lost;		/* BLOCK_LOST: so many from here on. Held; m->control has the data */
+};
+
+/*
+ * Asks main in one place after the other until it answers. A read shows whether it reads; to see
+ * whether it writes, a good block is written with the bytes that it holds. Touches no record and
+ * no breaker. After DM_REMAP_BLOCK_LOST it goes on where it was.
+ */
+enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p);
 
 #endif /* DM_REMAP_MOVER_H */

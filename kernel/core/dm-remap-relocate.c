@@ -78,7 +78,7 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 
 	if (ret)
 		return refused(md, start, length, ret);
-	if (!dm_remap_proved_media(m, direction, start, length))
+	if (!dm_remap_ask_main(m, direction, start, length))
 		return -EIO;
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, fate == DM_REMAP_BAD);
 	if (forbidden) {
@@ -231,7 +231,7 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 		if (t.fate[i] != DM_REMAP_BAD)
 			ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, at, run * g,
 					   m->check + dm_remap_bytes(i * g));
-		else if (dm_remap_proved_media(m, DM_REMAP_READ, start, length))
+		else if (dm_remap_ask_main(m, DM_REMAP_READ, start, length))
 			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
 	}
 	ret = dm_remap_mover_commit(m) ?: ret;
@@ -276,7 +276,7 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 			rescue(m, at, run * g);
 		} else if (t.fate[i] == DM_REMAP_BAD) {
 			error = -EIO;
-			if (!dm_remap_proved_media(m, DM_REMAP_READ, start, length))
+			if (!dm_remap_ask_main(m, DM_REMAP_READ, start, length))
 				break;
 			dm_remap_note(md, DM_REMAP_NOTE_BAD, at, run * g, 0);
 			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);

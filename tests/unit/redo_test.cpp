@@ -459,6 +459,33 @@ TEST_P(Redo, ControlThatCannotBeReachedIsNoneAndTheLast) {
     expect_nothing_spent();
 }
 
+// Whatever the error is that main fails with, few good blocks are put at risk.
+TEST_P(Redo, ControlsThatFailAreFew) {
+    for (const int error : {-EIO, -ENODATA}) {
+        std::set<std::uint64_t> asked;
+        world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+            asked.insert(sector);
+            return error;
+        };
+        EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+        asked.erase(bad);
+        EXPECT_EQ(asked.size(), 3U) << error;
+    }
+    expect_nothing_spent();
+}
+
+// Where there is no memory to hold a block, main is not asked: that says nothing of it.
+TEST_P(Redo, ControlThatCannotBeHeldSaysNothingOfMain) {
+    bad_block(world->main.bad_write, bad);
+    for (unsigned i = 0; i < 2 * DM_REMAP_BREAKER_LIMIT; i++) {
+        const FailAllocation first(0);
+        EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+        EXPECT_TRUE(first.happened());
+    }
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+}
+
 // Where nothing could be moved no good block is put at risk for it.
 TEST_P(Redo, NoControlWithoutRoomOnTheSpare) {
     fill_spare();
