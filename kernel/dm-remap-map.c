@@ -85,19 +85,21 @@ static void inflight_wait(const unsigned long __percpu *counter)
  * have counted themselves. Then the counters are exchanged. A map that read the old
  * counter before the exchange may count after it: the second grace period waits for such
  * maps. From there on the old counter only falls, so that a sum over the CPUs is zero only
- * if all have left. d->metadata.move_lock makes drains one at a time.
+ * if all have left. drain_lock makes drains one at a time.
  */
 void dm_remap_drain(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
-	unsigned long __percpu *old = d->inflight;
+	unsigned long __percpu *old;
 
-	lockdep_assert_held(&d->metadata.move_lock);
+	mutex_lock(&d->drain_lock);
+	old = d->inflight;
 	synchronize_rcu_expedited();
 	WRITE_ONCE(d->inflight, d->inflight_next);
 	d->inflight_next = old;
 	synchronize_rcu_expedited();
 	inflight_wait(old);
+	mutex_unlock(&d->drain_lock);
 }
 
 static void inflight_free(struct dm_remap_device *d)
@@ -620,6 +622,7 @@ static void do_waiting(struct work_struct *work)
 
 int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 {
+	mutex_init(&d->drain_lock);
 	spin_lock_init(&d->waiting_lock);
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
@@ -642,4 +645,5 @@ void dm_remap_map_exit(struct dm_remap_device *d)
 	destroy_workqueue(d->workqueue);
 	dm_remap_mover_free(d->mover);
 	inflight_free(d);
+	mutex_destroy(&d->drain_lock);
 }

@@ -68,7 +68,8 @@ struct dm_remap_device {
 	struct block_device *spare_bdev;
 	bool stop;			/* a suspend has begun: long work ends */
 
-	/* In flight: writes to main, all I/O to the spare. move_lock to exchange the two. */
+	/* In flight: writes to main, all I/O to the spare. */
+	struct mutex drain_lock;	/* to exchange the two */
 	unsigned long __percpu *inflight;
 	unsigned long __percpu *inflight_next;
 

@@ -10,45 +10,13 @@
 /* Blocks that fail in a row before main is asked whether it does anything at all. */
 #define FAILURES_BEFORE_CONTROL 8
 
-/* ---- breaker ---- */
-
-static void breaker_set(struct dm_remap_metadata *md, enum dm_remap_direction direction, bool open)
-{
-	struct dm_remap_breaker *b = &md->breaker[direction];
-
-	b->failures = 0;
-	if (b->open == open)
-		return;
-	WRITE_ONCE(b->open, open);
-	dm_remap_log(md, open ? DM_REMAP_LOG_ERR : DM_REMAP_LOG_INFO,
-		     open ? "breaker open: main %s nothing, so no sector counts as bad for now" :
-			    "breaker closed: main %s again",
-		     direction == DM_REMAP_WRITE ? "writes" : "reads");
-	dm_remap_note(md, DM_REMAP_NOTE_BREAKER, 0, 0, open);
-}
-
-static void breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direction direction)
-{
-	struct dm_remap_breaker *b = &md->breaker[direction];
-
-	b->tried = md->ops->uptime(md->ctx);
-	if (++b->failures >= DM_REMAP_BREAKER_LIMIT)
-		breaker_set(md, direction, true);
-}
-
-void dm_remap_breaker_reset(struct dm_remap_metadata *md)
-{
-	mutex_lock(&md->move_lock);
-	breaker_set(md, DM_REMAP_READ, false);
-	breaker_set(md, DM_REMAP_WRITE, false);
-	mutex_unlock(&md->move_lock);
-}
+/* ---- main, as a whole ---- */
 
 /* Main has just done something in this direction. */
 static void main_answered(struct dm_remap_mover *m, enum dm_remap_direction direction)
 {
 	m->answered[direction] = true;
-	breaker_set(m->md, direction, false);
+	dm_remap_breaker_success(m->md, direction);
 }
 
 bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
@@ -67,20 +35,23 @@ bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction directi
 	if (found == DM_REMAP_ANSWERS)
 		main_answered(m, direction);
 	else if (found == DM_REMAP_SILENT)
-		breaker_failure(m->md, direction);
+		dm_remap_breaker_failure(m->md, direction);
 	return found == DM_REMAP_ANSWERS;
 }
 
 /* Main has failed. Is that all there is to it, because the breaker is open? */
 static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
 {
-	const struct dm_remap_breaker *b = &m->md->breaker[t->direction];
-
-	if (t->dev != DM_REMAP_MAIN || !b->open)
+	if (t->dev != DM_REMAP_MAIN)
 		return false;
-	if (m->md->ops->uptime(m->md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE)
+	switch (dm_remap_breaker(m->md, t->direction)) {
+	case DM_REMAP_BREAKER_CLOSED:
+		return false;
+	case DM_REMAP_BREAKER_OPEN:
 		return true;
-	return !dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
+	default:
+		return !dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
+	}
 }
 
 /* ---- narrowing ---- */
@@ -230,7 +201,7 @@ static bool worth_going_on(struct dm_remap_mover *m, const struct dm_remap_trans
 static int not_the_media(struct dm_remap_mover *m, const struct dm_remap_transfer *t, int error)
 {
 	if (error == -ETIMEDOUT && t->dev == DM_REMAP_MAIN)
-		breaker_failure(m->md, t->direction);
+		dm_remap_breaker_failure(m->md, t->direction);
 	if (!t->stoppable)
 		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "%s of %s at sector %llu + %u fails: %s (%d)",

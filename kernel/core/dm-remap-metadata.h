@@ -14,7 +14,7 @@
  * do I/O through the operations unless they say otherwise.
  *
  * Locks, outermost first: move_lock, checkpoint_lock, commit_lock, super_lock, then those of
- * table and allocator. The functions here take what they need.
+ * table and allocator, or breaker_lock. The functions here take what they need.
  */
 #ifndef DM_REMAP_METADATA_H
 #define DM_REMAP_METADATA_H
@@ -145,7 +145,7 @@ enum dm_remap_direction {
 	DM_REMAP_DIRECTIONS,
 };
 
-/* See dm-remap-relocate.h. Protected by move_lock; open is read without. */
+/* See dm-remap-breaker.c. Protected by breaker_lock; open is read without. */
 struct dm_remap_breaker {
 	bool open;
 	unsigned int failures;		/* requests in a row that main answered nowhere */
@@ -197,7 +197,8 @@ struct dm_remap_metadata {
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
 
-	struct mutex move_lock;		/* one mover of data at a time */
+	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
+	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */

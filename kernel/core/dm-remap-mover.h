@@ -140,6 +140,20 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
 bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
 		       u64 length);
 
+/* ---- dm-remap-breaker.c ---- */
+
+enum dm_remap_breaker_state {
+	DM_REMAP_BREAKER_CLOSED,
+	DM_REMAP_BREAKER_OPEN,		/* nothing is tried */
+	DM_REMAP_BREAKER_DUE,		/* open, and it is time to ask main again */
+};
+
+enum dm_remap_breaker_state dm_remap_breaker(struct dm_remap_metadata *md,
+					     enum dm_remap_direction direction);
+/* Main did something; it did nothing wherever it was asked, or took too long. */
+void dm_remap_breaker_success(struct dm_remap_metadata *md, enum dm_remap_direction direction);
+void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direction direction);
+
 /* ---- dm-remap-probe.c ---- */
 
 /* What a probe of main has found. */

@@ -92,7 +92,7 @@ bool dm_remap_redo_failed(const struct dm_remap_mover *m);
 /* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
 int dm_remap_redo_end(struct dm_remap_mover *m);
 
-/* Closes the breaker, in both directions. Takes move_lock. */
+/* Closes the breaker, in both directions. Waits for nobody. */
 void dm_remap_breaker_reset(struct dm_remap_metadata *md);
 
 #endif /* DM_REMAP_RELOCATE_H */

@@ -474,6 +474,19 @@ TEST_P(Redo, ControlsThatFailAreFew) {
     expect_nothing_spent();
 }
 
+// Nor does the person wait who closes the breaker in the midst of a batch.
+TEST_P(Redo, BreakerIsClosedWhileABatchIsRedone) {
+    world->main.on_write = [](auto, auto, auto) { return -EIO; };
+    for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {
+        EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    }
+    ASSERT_TRUE(dm_remap_breaker_open(md->get()));
+    dm_remap_redo_begin(mover->get());
+    dm_remap_breaker_reset(md->get());
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+}
+
 // Where there is no memory to hold a block, main is not asked: that says nothing of it.
 TEST_P(Redo, ControlThatCannotBeHeldSaysNothingOfMain) {
     bad_block(world->main.bad_write, bad);

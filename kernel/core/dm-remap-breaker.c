@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The breaker of each direction: after several requests in a row that main answered nowhere, what
+ * fails is not tried again until main answers. It has a lock of its own, so that a person who
+ * closes it waits for no request that is being redone.
+ */
+#include "dm-remap-mover.h"
+
+static void set(struct dm_remap_metadata *md, enum dm_remap_direction direction, bool open)
+{
+	struct dm_remap_breaker *b = &md->breaker[direction];
+
+	lockdep_assert_held(&md->breaker_lock);
+	b->failures = 0;
+	if (b->open == open)
+		return;
+	WRITE_ONCE(b->open, open);
+	dm_remap_log(md, open ? DM_REMAP_LOG_ERR : DM_REMAP_LOG_INFO,
+		     open ? "breaker open: main %s nothing, so no sector counts as bad for now" :
+			    "breaker closed: main %s again",
+		     direction == DM_REMAP_WRITE ? "writes" : "reads");
+	dm_remap_note(md, DM_REMAP_NOTE_BREAKER, 0, 0, open);
+}
+
+void dm_remap_breaker_success(struct dm_remap_metadata *md, enum dm_remap_direction direction)
+{
+	mutex_lock(&md->breaker_lock);
+	set(md, direction, false);
+	mutex_unlock(&md->breaker_lock);
+}
+
+void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direction direction)
+{
+	struct dm_remap_breaker *b = &md->breaker[direction];
+
+	mutex_lock(&md->breaker_lock);
+	b->tried = md->ops->uptime(md->ctx);
+	if (++b->failures >= DM_REMAP_BREAKER_LIMIT)
+		set(md, direction, true);
+	mutex_unlock(&md->breaker_lock);
+}
+
+enum dm_remap_breaker_state dm_remap_breaker(struct dm_remap_metadata *md,
+					     enum dm_remap_direction direction)
+{
+	const struct dm_remap_breaker *b = &md->breaker[direction];
+	enum dm_remap_breaker_state state = DM_REMAP_BREAKER_CLOSED;
+
+	mutex_lock(&md->breaker_lock);
+	if (b->open)
+		state = md->ops->uptime(md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE ?
+				DM_REMAP_BREAKER_OPEN : DM_REMAP_BREAKER_DUE;
+	mutex_unlock(&md->breaker_lock);
+	return state;
+}
+
+void dm_remap_breaker_reset(struct dm_remap_metadata *md)
+{
+	dm_remap_breaker_success(md, DM_REMAP_READ);
+	dm_remap_breaker_success(md, DM_REMAP_WRITE);
+}
