@@ -113,6 +113,8 @@ class History {
     void spoil_block(std::uint64_t at);
     bool may_lose(int replica);
     void damage_replica();
+    bool ends_agree();
+    void lose_write();
     void hide_superblock(int replica);
     bool journal_range(std::uint64_t* start, std::uint64_t* last);
     void forge(std::uint64_t at);

@@ -159,6 +159,42 @@ void History::damage_replica() {
     }
 }
 
+// Have both ends the last superblock, and the same commits?
+bool History::ends_agree() {
+    dm_remap_super sb[DM_REMAP_REPLICAS]{};
+    if (!superblock_at(0, &sb[0]) || !superblock_at(1, &sb[1]) ||
+        sb[0].generation != sb[1].generation || sb[0].nonce != sb[1].nonce) {
+        return false;
+    }
+    for (std::uint64_t i = 0; i < layout_.journal_blocks; i++) {
+        const std::uint64_t at[] = {dm_remap_journal_at(&layout_, 0, i),
+                                    dm_remap_journal_at(&layout_, 1, i)};
+        const Block block[] = {block_at(at[0]), block_at(at[1])};
+        if (dm_remap_chain_value(block[0].disk(), at[0]) !=
+            dm_remap_chain_value(block[1].disk(), at[0])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The last write of one block has left it as it was before: an older state, whole. Of what came last
+// an end may lack one thing.
+void History::lose_write() {
+    const auto replica = static_cast<int>(metadata_side_);
+    const std::vector<std::uint64_t> blocks = metadata_blocks(replica);
+    const std::uint64_t at = random_.coin() ? blocks[random_.below(blocks.size())]
+                                            : any_metadata_block(replica);
+    const auto before = machine_.before.find(at);
+    if (before == machine_.before.end() || !may_lose(replica) || !ends_agree()) {
+        return;
+    }
+    trace("  block %lu has lost its last write", at);
+    stats_[kLostWrites]++;
+    damaged_ = true;
+    machine_.spare.poke(at * kBlockSectors, before->second);
+}
+
 // Its superblock cannot be read for now, so that another one counts, and then it is back.
 void History::hide_superblock(int replica) {
     if (!may_lose(replica)) {
@@ -403,6 +439,8 @@ void History::damage() {
         tear_unreadable();
     } else if (damages && !damaged_ && lags && random_.coin()) {
         hide_superblock(static_cast<int>(metadata_side_));
+    } else if (damages && !damaged_ && random_.one_in(3)) {
+        lose_write();
     } else if (damages) {
         damage_replica();
     } else if (spoils) {

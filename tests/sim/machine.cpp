@@ -38,10 +38,21 @@ int Machine::read(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, void*
     return error;
 }
 
+void Machine::keep_before(std::uint64_t sector, std::uint32_t n) {
+    for (std::uint64_t s = sector; s < sector + n; s += kBlockSectors) {
+        const auto now = spare.peek(s, kBlockSectors);
+        before[s / kBlockSectors].assign(now.begin(), now.end());
+    }
+}
+
 int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf,
                    unsigned flags) {
     if (!on_) {
         return -EIO;
+    }
+    // Metadata is written in whole blocks.
+    if (dev == DM_REMAP_SPARE && (sector | n) % kBlockSectors == 0) {
+        keep_before(sector, n);
     }
     if (!survives()) {
         trace("        write %s %lu+%u flags %u: the power fails", name_of(dev), sector, n, flags);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "core.h"
@@ -49,6 +50,8 @@ class Machine {
         std::uint32_t length;
     };
     Interrupted interrupted{};
+    // What each block of metadata on the spare was before it was written last.
+    std::map<std::uint64_t, Image> before;
     bool patient = false;  // nobody interrupts what is done now
     unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;
@@ -85,6 +88,7 @@ class Machine {
         std::function<void()> what;
     };
 
+    void keep_before(std::uint64_t sector, std::uint32_t n);
     // An event that the power may fail in. False: it has.
     bool survives();
     int flush_device(dm_remap_dev dev, const std::function<bool(std::uint64_t)>& may_lose);

@@ -50,6 +50,7 @@ void Turns::offer() {
 
 // Without a second thread nobody would free the lock: who takes it asserts that it is free.
 void Turns::wait_for(const mutex* lock) {
+    offer();
     const bool second = two() && in_second();
     while (two() && lock->held != 0 && (second || !ended_)) {
         if (!second && waits_for_ != nullptr && waits_for_->held != 0) {

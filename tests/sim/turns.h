@@ -1,5 +1,6 @@
 // A second thread of the core's own beside the one that a history goes on in: as autosave is, beside
-// the worker. The two take turns, one at a time, and the random numbers say when.
+// the worker. The two take turns, one at a time, at each I/O and each lock. The random numbers say
+// when.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +39,8 @@ class Turns {
     std::thread second_;
     std::binary_semaphore first_may_{0};
     std::binary_semaphore second_may_{0};
-    std::uint64_t one_in_ = 1;             // offers that are taken
-    const mutex* waits_for_ = nullptr;     // the second thread's
+    std::uint64_t one_in_ = 1;          // offers that are taken
+    const mutex* waits_for_ = nullptr;  // the second thread's
     bool ended_ = false;
 };
 
