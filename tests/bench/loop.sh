@@ -1,0 +1,40 @@
+#!/bin/bash
+# How long a developer waits for VM cases, in user-mode Linux and in an emulated machine, as a table: seconds
+# of the wall clock, and of the processors in parentheses. All is built before. The machine should
+# be idle; the last row takes a quarter of an hour.
+#
+#   loop.sh [--emulated SERIES]    6.12 if not said otherwise
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+emulated=6.12
+[[ ${1:-} != --emulated ]] || emulated=$2
+few='Remap.*:Smoke*'
+kernels=(um "$emulated")
+TIMEFORMAT='%R %U %S'
+
+# Whatever the verdicts are: their place is make test.
+run() { # run KERNEL FILTER
+    tests/vm/run.sh --kernel "$1" --case "$2" >/dev/null 2>&1 || true
+}
+
+row() { # row WHAT FILTER
+    local kernel real user sys cells=
+    for kernel in "${kernels[@]}"; do
+        read -r real user sys < <({ time run "$kernel" "$2"; } 2>&1)
+        cells+=$(awk -v r="$real" -v u="$user" -v s="$sys" 'BEGIN { printf " | %.1f (%.1f)", r, u + s }')
+    done
+    echo "| $1$cells |"
+}
+
+for kernel in "${kernels[@]}"; do
+    run "$kernel" "$few"
+done
+echo "| cases | user-mode Linux $(scripts/kernels.sh version um | cut -d - -f 1) | emulated $emulated |"
+echo '| --- | --- | --- |'
+row 'one, with the boot' Remap.RangeMovesAndComesHome
+row "several, \`$few\`" "$few"
+# A change of one file of the core, which is in the module and in the program of the cases.
+touch kernel/core/dm-remap-table.c
+row 'one, after a change of a file of the core' Remap.RangeMovesAndComesHome
+row 'all that run there' '*'
