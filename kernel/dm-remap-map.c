@@ -376,7 +376,7 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 /* ---- completion ---- */
 
-/* Is it worth looking closer? Who reads ahead comes back for what is really wanted. */
+/* Is it worth looking closer? A reader that really wants what was read ahead comes back. */
 static bool may_be_media(const struct bio *bio, blk_status_t error)
 {
 	return !(bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD)) &&

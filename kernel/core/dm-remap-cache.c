@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What is in the caches of the disks, and who hears of what is lost there. */
+/* The volatile caches of the two disks, and the losses that they tell of. */
 #include "dm-remap-cache.h"
 
 #include "dm-remap-internal.h"
@@ -81,8 +81,8 @@ int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 s
 }
 
 /*
- * Durable when it returns. A flush that makes it so may fail for other blocks than these, and what
- * the device lost of these it may have told somebody else. So once more, before the failure
+ * Durable when it returns. The flush behind it may fail for other blocks than these. And the device
+ * may have told somebody else that it lost these. So both are done once more, before the failure
  * counts against them.
  */
 static int write_durable(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,

@@ -6,10 +6,10 @@
  * A disk that cannot make a write durable says so once, to one of those who flush it at that
  * time. The flush may be from above, one of the core, or the one behind a write with FUA. So:
  *
- *	a flush of the core that fails is told again to the next flush from above;
- *	a write that has to be durable by itself is done once more, if any loss was told
- *	between its begin and its end;
- *	a table that was written meanwhile is written once more.
+ * - The next flush from above passes on that a flush of the core failed.
+ * - A write that has to be durable by itself is done once more, if any loss was told between its
+ *   begin and its end.
+ * - A table that was written meanwhile is written once more.
  *
  * A flush of the spare is skipped while every write there has been covered by one. Writes to
  * main are not counted: that would cost each of them, so main is always flushed.
@@ -85,13 +85,13 @@ struct dm_remap_flush {
 };
 
 /*
- * It has completed. To be called before the completion of any flush that comes after it is passed
- * on: who flushes now must hear of what this one was told.
+ * It has completed. ops->flush calls this before the completion of any later flush is passed on:
+ * that flush has to say what this one was told.
  */
 void dm_remap_own_flush_ended(struct dm_remap_flush *f, int error);
 
 /*
- * I/O of the core; all of it comes here. Context: process, may block. Returns 0 or a negative errno.
+ * All I/O of the core. Context: process, may block. Returns 0 or a negative errno.
  * @flags: DM_REMAP_PREFLUSH makes durable what was written before, DM_REMAP_FUA this write. To the
  * spare only blocks of the table go without.
  */

@@ -53,7 +53,7 @@ enum dm_remap_note {
 enum dm_remap_fua {
 	DM_REMAP_FUA_OWN,		/* with a command of its own, or it has no volatile cache */
 	DM_REMAP_FUA_BY_FLUSH,		/* it cannot: a flush follows the write */
-	DM_REMAP_FUA_BELOW,		/* made of others: FUA goes down, and may be a flush there */
+	DM_REMAP_FUA_BELOW,		/* made of others: FUA goes down, and may be a flush */
 };
 
 struct dm_remap_flush;
@@ -178,14 +178,14 @@ struct dm_remap_super_id {
 	u64 journal_start;
 };
 
-/* What is known of one device's volatile cache: see dm-remap-cache.h. */
+/* The volatile cache of one device: see dm-remap-cache.h. */
 struct dm_remap_cache {
 	/* Spare: writes that are not durable by themselves and have not ended; and those done. */
 	atomic_t underway;
 	atomic64_t written;
 	atomic64_t flushed;		/* how many of them a flush has covered */
 	atomic_t losses;		/* how often it told of one, to whoever flushed */
-	atomic_t untold;		/* it told the core, and no flush from above has failed since */
+	atomic_t untold;		/* it told the core, and no flush from above yet */
 };
 
 struct dm_remap_metadata {

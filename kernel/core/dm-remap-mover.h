@@ -102,8 +102,8 @@ bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 leng
 /* ---- dm-remap-judge.c ---- */
 
 /*
- * Sectors of main that fail together. A drive that fails to write one of them may lose them all: it
- * reads a block of its media, changes a part of it, and writes it again.
+ * Sectors of main that fail together. To write one of them a drive reads a block of its media,
+ * changes a part of it, and writes it again: it may lose them all.
  */
 u32 dm_remap_media_unit(const struct dm_remap_metadata *md);
 
@@ -133,9 +133,9 @@ int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
 u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
 
 /*
- * Blocks of the range have failed: is it the media? That is, does main do anything at all in this
- * direction. Where it has not shown it in this batch it is asked elsewhere, and the breaker hears
- * of the answer. A good block that is lost by that is saved.
+ * Blocks of the range have failed. True: it is the media, as main does something else in this
+ * direction. Unless main has done so in this batch it is asked elsewhere, and the breaker hears of
+ * the answer. A good block that is lost by that is saved.
  */
 bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
 		       u64 length);
@@ -156,7 +156,7 @@ void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direct
 
 /* ---- dm-remap-probe.c ---- */
 
-/* What a probe of main has found. */
+/* The answer of a probe. */
 enum dm_remap_found {
 	DM_REMAP_ANSWERS,	/* main does something in this direction */
 	DM_REMAP_SILENT,	/* it failed wherever it was asked */
@@ -172,7 +172,7 @@ struct dm_remap_probe {
 	unsigned int place;	/* the next of its places */
 	unsigned int risks;	/* good blocks that may yet be put at risk */
 	u32 unit;		/* sectors that are asked for at once */
-	u64 lost;		/* BLOCK_LOST: so many from here on. Held; m->control has the data */
+	u64 lost;		/* BLOCK_LOST: a unit from here on, held; m->control has it */
 };
 
 /*

@@ -54,7 +54,7 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 	/* An old block, or one of a system that came too late: that one looks behind itself. */
 	if (found->activation < held->activation)
 		return FOUND_FAULT;
-	/* A claim, though it may be of an earlier generation; or a block from before our own claim. */
+	/* A claim, perhaps of an earlier generation; or a block from before our own claim. */
 	if (found->nonce != held->nonce) {
 		bool before = found->nonce == md->claimed_from &&
 			      found->generation <= held->generation;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Does main do anything at all? It is asked elsewhere than where it failed. What was found is
- * returned; the caller acts on it.
+ * Does main do anything at all? It is asked in other places than those that failed. The caller acts
+ * on the answer.
  */
 #include "dm-remap-mover.h"
 
@@ -73,8 +73,8 @@ static int rewrite_once(struct dm_remap_mover *m, u64 place, u32 unit)
 }
 
 /*
- * Reads a block of the media, which is held, and writes the same bytes again. 0; -ENODATA: it cannot
- * be read, and was not written; what main said twice.
+ * Reads a block of the media, which is held, and writes the same bytes again. 0; -ENODATA if it
+ * cannot be read, and was not written; or the error of the second of two writes.
  */
 static int rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 {
@@ -103,8 +103,8 @@ static unsigned int risks_allowed(struct dm_remap_mover *m)
 }
 
 /*
- * Who else writes cannot be asked for it, so a good block is rewritten with what it
- * holds. It is held and drained meanwhile: no write of others gets lost under it.
+ * Nobody else can be asked to write, so a good block is rewritten with the bytes that it holds. It
+ * is held and drained meanwhile: no write of others gets lost under it.
  */
 static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {

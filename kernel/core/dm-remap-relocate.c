@@ -115,9 +115,8 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 }
 
 /*
- * Durable by itself. It may take many writes and long, and is not acknowledged before: who flushes
- * meanwhile may be told that the device has lost a part of it, and nobody would ever tell the
- * writer.
+ * Durable by itself. It may take long, and is acknowledged at its end. Somebody else's flush may be
+ * told meanwhile that the device has lost a part of it. Nobody would ever tell the writer.
  */
 static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 		      unsigned int flags, bool pending)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Where I/O from above goes: to main, to the spare, to the worker, or nowhere.
+ * The way of I/O from above: to main, to the spare, to the worker, or nowhere.
  *
- * In flight. Before a range is moved no write may be on its way to the old place; before a
- * place on the spare is given up nothing may be on its way to it. So I/O that goes one of these
- * ways is counted while it is on the device, and ops->drain waits for it. The look at the table
- * and the count that follows it are one RCU read-side section.
+ * In flight. Before a range is moved no write may be on its way to the old place. Before a place on
+ * the spare is given up nothing may be on its way there. So such I/O is counted while the device
+ * has it, and ops->drain waits for it. The look at the table and the count that follows it are one
+ * RCU read-side section.
  */
 #ifndef DM_REMAP_WAY_H
 #define DM_REMAP_WAY_H
@@ -58,8 +58,8 @@ static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
  * dm_remap_table_lookup, until dm_remap_way_counts has been acted on.
  */
 static inline enum dm_remap_way dm_remap_find_way(const struct dm_remap_metadata *md,
-					     enum dm_remap_kind_of_io kind, u64 sector,
-					     u64 sectors, struct dm_remap_extent *e)
+						  enum dm_remap_kind_of_io kind, u64 sector,
+						  u64 sectors, struct dm_remap_extent *e)
 {
 	dm_remap_table_lookup(&md->table, sector, sectors, e);
 	if (READ_ONCE(md->mode) == DM_REMAP_MODE_FAIL)

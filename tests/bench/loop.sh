@@ -1,7 +1,7 @@
 #!/bin/bash
-# How long a developer waits for VM cases, in user-mode Linux and in an emulated machine, as a table: seconds
-# of the wall clock, and of the processors in parentheses. All is built before. The machine should
-# be idle; the last row takes a quarter of an hour.
+# How long a developer waits for VM cases, in user-mode Linux and in an emulated machine. The table
+# gives seconds of the wall clock, and in parentheses of the processors. All is built before. The
+# machine should be idle; the last row takes a quarter of an hour.
 #
 #   loop.sh [--emulated SERIES]    6.12 if not said otherwise
 set -euo pipefail
@@ -13,7 +13,7 @@ few='Remap.*:Smoke*'
 kernels=(um "$emulated")
 TIMEFORMAT='%R %U %S'
 
-# Whatever the verdicts are: their place is make test.
+# The verdicts are make test's business.
 run() { # run KERNEL FILTER
     tests/vm/run.sh --kernel "$1" --case "$2" >/dev/null 2>&1 || true
 }

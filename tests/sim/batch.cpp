@@ -191,7 +191,7 @@ void Batch::run() {
     complete(error);
 }
 
-// What was done by the worker is durable when it is acknowledged.
+// All writes that the worker did are durable when they are acknowledged.
 void Batch::note_durable() {
     for (const Piece& p : pieces_) {
         l_.stats_[kMustBeDurable] += p.length;

@@ -56,7 +56,7 @@ class Faults {
     bool any(std::uint64_t sector, std::uint64_t sectors) const;
     // Sectors that got a fault, the latest last; some may be good again.
     const std::vector<std::uint64_t>& faulty() const { return faulty_; }
-    // What a flush returns. Where the disk loses some by that, it is of what @which says.
+    // The error of a flush, or 0. The disk may lose some of what @which says by it.
     int flush_error(const std::function<bool(std::uint64_t sector)>& which);
 
   private:

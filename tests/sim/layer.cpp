@@ -134,7 +134,7 @@ void Layer::drop() {
     violation_.reset();
     in_core_ = alone_ = false;
     if (md_) {
-        // What no flush from above was told of by then, nobody will be told of.
+        // A loss that no flush from above was told of by then is told to nobody.
         for (const dm_remap_cache& cache : md_->cache) {
             if (atomic_read(&cache.untold) != 0) {
                 model_.flush_failed();
@@ -248,7 +248,7 @@ void Layer::drain() {
     }
 }
 
-// What the device does with it now.
+// Does the next step of it on the device.
 int Layer::transfer(Piece& piece) {
     if (!piece.request->is_write) {
         return machine_.read(piece.dev, piece.sector, piece.length, piece.data());

@@ -1,4 +1,4 @@
-// What is in the caches of the disks, and who hears of what is lost there: dm-remap-cache.h.
+// The volatile caches of the disks, and the losses that they tell of: dm-remap-cache.h.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -459,7 +459,7 @@ TEST_P(Redo, ControlThatCannotBeReachedIsNoneAndTheLast) {
     expect_nothing_spent();
 }
 
-// Whatever the error is that main fails with, few good blocks are put at risk.
+// Few good blocks are put at risk, with any error of main.
 TEST_P(Redo, ControlsThatFailAreFew) {
     for (const int error : {-EIO, -ENODATA}) {
         std::set<std::uint64_t> asked;
@@ -487,7 +487,7 @@ TEST_P(Redo, BreakerIsClosedWhileABatchIsRedone) {
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
 }
 
-// Where there is no memory to hold a block, main is not asked: that says nothing of it.
+// Without the memory to hold a block main is not asked: that says nothing of it.
 TEST_P(Redo, ControlThatCannotBeHeldSaysNothingOfMain) {
     bad_block(world->main.bad_write, bad);
     for (unsigned i = 0; i < 2 * DM_REMAP_BREAKER_LIMIT; i++) {

@@ -1,4 +1,4 @@
-// Where I/O from above goes: dm-remap-way.h.
+// The way of I/O from above: dm-remap-way.h.
 
 #include <gtest/gtest.h>
 
