@@ -208,7 +208,8 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 
 	lockdep_assert_held(&md->checkpoint_lock);
 	md->heal |= report_damage(report);
-	whole = md->heal || md->burnt || md->doubt ||
+	/* A commit that is burnt is in doubt, too. */
+	whole = md->heal || md->doubt ||
 		dm_remap_mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
 	md->active = true;
 	md->main = main ? *main : md->sb.main;
@@ -268,12 +269,15 @@ int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors)
 	return 0;
 }
 
-/* Nothing to write but the state: the table on the disk is the one in memory. */
+/*
+ * Nothing to write but the state: the table on the disk is the one in memory. A doubt that is left
+ * over, for lack of memory, is none on the disk: an activation settles it.
+ */
 static bool table_current(const struct dm_remap_metadata *md)
 {
 	return md->next_sequence == md->sb.journal_start &&
 	       md->oldest_start == md->sb.journal_start && md->mode == DM_REMAP_MODE_RW &&
-	       !md->heal && !md->doubt && !dm_remap_dirty(md);
+	       !md->heal && !dm_remap_dirty(md);
 }
 
 static int say_clean(struct dm_remap_metadata *md)

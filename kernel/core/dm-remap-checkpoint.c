@@ -214,6 +214,7 @@ static int table_write(struct dm_remap_metadata *md, struct dm_remap_super *next
 	next->table_copies = DM_REMAP_ALL_REPLICAS;
 	next->table_crc = 0;
 	next->records = 0;
+	/* It holds what was read back of the table before. */
 	memset(w.block, 0, TABLE_BATCH_BLOCKS * DM_REMAP_BLOCK_SIZE);
 	while (dm_remap_snapshot_next(&md->table, &r))
 		table_put(&w, &r);

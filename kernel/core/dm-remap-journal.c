@@ -678,8 +678,8 @@ int dm_remap_autosave(struct dm_remap_metadata *md)
 
 	if (!md->active || md->write_nothing || md->taken)
 		return 0;
-	/* A doubt that stands is one that there was no memory to settle. */
-	if (md->save_failed || md->heal || md->burnt || READ_ONCE(md->doubt) ||
+	/* A doubt that stands is of a commit that failed, or there was no memory to settle it. */
+	if (md->save_failed || md->heal || READ_ONCE(md->doubt) ||
 	    md->mode != DM_REMAP_MODE_RW || used * 2 >= md->sb.layout.journal_blocks)
 		return dm_remap_save(md);
 	if (dm_remap_dirty(md))

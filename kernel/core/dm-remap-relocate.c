@@ -109,7 +109,8 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 	ret = dm_remap_transfer(m, &back);
 	for (i = 0; !ret && i < n; i++)
 		if (t->fate[i] != DM_REMAP_BAD &&
-		    (back.fate[i] || memcmp(t->data + i * size, m->check + i * size, size)))
+		    (back.fate[i] == DM_REMAP_BAD ||
+		     memcmp(t->data + i * size, m->check + i * size, size)))
 			t->fate[i] = DM_REMAP_BAD_BACK;
 	return ret;
 }

@@ -100,6 +100,9 @@ bool Batch::spare_is_healthy() {
         if (faults.any(s, 1) && (s < start || s >= end)) {
             return false;
         }
+        if (faults.writes_to_fail(s) != 0 && !faults.by_media(s)) {
+            return false;
+        }
         bad += faults.writes_to_fail(s) != 0;
     }
     // Some more for what is read and rescued, and for controls that fail.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 namespace remap::sim {
 
@@ -40,6 +41,19 @@ void Faults::set_outage(Outage outage, int error, unsigned in) {
     }
 }
 
+int Faults::other_error() {
+    static constexpr int kErrors[] = {-ENODEV, -ETIMEDOUT, -ENOLINK, -EREMOTEIO,
+                                      -EBADE,  -ENOSPC,    -EILSEQ,  -EOPNOTSUPP};
+    return kErrors[random_.below(std::size(kErrors))];
+}
+
+int Faults::note_failed(std::uint64_t sector, std::uint32_t n, int error) {
+    for (std::uint64_t s = sector; dm_remap_may_be_media(error) && s < sector + n; s++) {
+        sectors_[s].failed = true;
+    }
+    return error;
+}
+
 void Faults::count_io() {
     if (outage_in_ != 0 && --outage_in_ == 0) {
         outage_ = next_outage_;
@@ -72,16 +86,13 @@ static bool use_up(Times& times) {
 int Faults::read_error(std::uint64_t sector, std::uint32_t n) {
     count_io();
     if (outage_ == Outage::gone) {
-        return outage_error_;
+        return note_failed(sector, n, outage_error_);
     }
     bool bad = false;
     for (std::uint64_t s = sector; s < sector + n; s++) {
         bad |= use_up(sectors_[s].read);
     }
-    if (bad) {
-        return random_.coin() ? -EIO : -ENODATA;
-    }
-    return 0;
+    return bad ? note_failed(sector, n, random_.coin() ? -EIO : -ENODATA) : 0;
 }
 
 int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
@@ -89,18 +100,18 @@ int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
     write_failed_ = true;
     landed_ = static_cast<Landed>(random_.below(3));
     if (outage_ != Outage::none) {
-        return outage_error_;
+        return note_failed(sector, n, outage_error_);
     }
-    bool bad = false;
+    int error = 0;
     for (std::uint64_t s = sector; s < sector + n; s++) {
         if (sectors_[s].takes != 0) {
             sectors_[s].takes--;
-        } else {
-            bad |= use_up(sectors_[s].write);
+        } else if (use_up(sectors_[s].write)) {
+            error = sectors_[s].error;
         }
     }
-    write_failed_ = bad;
-    return bad ? -EIO : 0;
+    write_failed_ = error != 0;
+    return note_failed(sector, n, error);
 }
 
 // Of a write that failed.
@@ -120,18 +131,27 @@ void Faults::written(std::uint64_t sector, std::uint32_t n) {
     }
 }
 
+void Faults::forget_failures() {
+    for (Sector& s : sectors_) {
+        s.failed = false;
+    }
+}
+
 int Faults::flush_error(const std::function<bool(std::uint64_t sector)>& which) {
     count_io();
-    if (outage_ == Outage::gone) {
-        return outage_error_;
+    const int error = outage_ == Outage::gone ? outage_error_ : flushes_to_fail_ != 0 ? -EIO : 0;
+    for (std::uint64_t s = 0; error != 0 && s < sectors_.size(); s++) {
+        if (which(s)) {
+            note_failed(s, 1, error);
+        }
     }
-    if (flushes_to_fail_ == 0) {
-        return 0;
+    if (outage_ == Outage::gone || error == 0) {
+        return error;
     }
     flushes_to_fail_--;
     const bool all = random_.coin();
     disk_.lose([&](std::uint64_t sector) { return which(sector) && (all || random_.coin()); });
-    return -EIO;
+    return error;
 }
 
 }  // namespace remap::sim

@@ -29,12 +29,15 @@ class Faults {
 
     // The sector fails reads, until they were so many, or until it is written.
     void fail_reads(std::uint64_t sector, Times times) { at(sector).read = times; }
-    // It fails writes, until they were so many; not yet the next @takes.
-    void fail_writes(std::uint64_t sector, Times times, Times takes = 0) {
+    // It fails writes with @error, until they were so many; not yet the next @takes.
+    void fail_writes(std::uint64_t sector, Times times, Times takes = 0, int error = -EIO) {
         Sector& s = at(sector);
         s.write = times;
         s.takes = takes;
+        s.error = error;
     }
+    // An error that says that it is not the media.
+    int other_error();
     // It takes each write, but cannot be read then.
     void spoil(std::uint64_t sector) { at(sector).spoils = true; }
     void heal(std::uint64_t sector, std::uint64_t sectors);
@@ -53,6 +56,13 @@ class Faults {
     // Was it readable after the last write?
     bool readable(std::uint64_t sector) const { return sectors_[sector].read == 0; }
     Times writes_to_fail(std::uint64_t sector) const { return sectors_[sector].write; }
+    // Is it the media, if a write fails?
+    bool by_media(std::uint64_t sector) const {
+        return dm_remap_may_be_media(sectors_[sector].error);
+    }
+    // Has I/O there failed, as it does on bad media, since that was forgotten last?
+    bool failed(std::uint64_t sector) const { return sectors_[sector].failed; }
+    void forget_failures();
     bool any(std::uint64_t sector, std::uint64_t sectors) const;
     // Sectors that got a fault, the latest last; some may be good again.
     const std::vector<std::uint64_t>& faulty() const { return faulty_; }
@@ -67,6 +77,8 @@ class Faults {
         Times write = 0;
         Times takes = 0;  // writes before those
         bool spoils = false;
+        bool failed = false;
+        int error = -EIO;  // of writes
     };
 
     Sector& at(std::uint64_t sector);
@@ -75,6 +87,7 @@ class Faults {
     int write_error(std::uint64_t sector, std::uint32_t n);
     bool lands(std::uint64_t sector);
     void written(std::uint64_t sector, std::uint32_t n);
+    int note_failed(std::uint64_t sector, std::uint32_t n, int error);
 
     SimDisk& disk_;
     Random& random_;

@@ -122,6 +122,7 @@ void History::memory_may_run_short() {
 
 void History::take_turn(Turn turn) {
     random_.begin(plan_.seed, std::uint64_t{turn} + 1);
+    machine_.spare_faults.forget_failures();
     switch (turn % kTurns) {
         case 0:
             arm_power_cut();

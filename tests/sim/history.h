@@ -143,6 +143,7 @@ class History {
 
     // history_checks.cpp
     void note(dm_remap_note note, std::uint64_t sector, std::uint64_t sectors, std::int64_t value);
+    bool failed_on_spare(std::uint64_t block) const;
     void power_cut();
     void open();
     void check_data(bool after_cut);
@@ -173,6 +174,7 @@ class History {
     std::vector<Known> published_;     // when it was stopped
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
+    std::uint64_t good_retired_ = kNone;  // a sector of the spare, though its media had not failed
     std::uint64_t unreadable_ = kNone;  // a sector of main that got its data back, and lost it
     std::vector<Range> recent_;         // of the latest requests
     Image earlier_;                     // the spare as it was once

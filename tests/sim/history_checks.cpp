@@ -32,6 +32,9 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
         case DM_REMAP_NOTE_RETIRED:
             stats_[kRetired]++;
             std::fill_n(retired_.begin() + static_cast<std::ptrdiff_t>(sector), sectors, true);
+            for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
+                good_retired_ = failed_on_spare(s) ? good_retired_ : s;
+            }
             return;
         case DM_REMAP_NOTE_MODE:
             if (!machine_.on()) {
@@ -51,6 +54,15 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
     for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
         saved_pending_[s / g_] = false;
     }
+}
+
+// Of any sector of the block.
+bool History::failed_on_spare(std::uint64_t block) const {
+    bool any = false;
+    for (std::uint64_t s = block; s < block + g_; s++) {
+        any = any || machine_.spare_faults.failed(s);
+    }
+    return any;
 }
 
 // ---- what was published stays ----
@@ -194,6 +206,10 @@ void History::check_records() {
     if (unreadable_ != kNone) {
         violated(kNothingLost, "the record of sector %lu was cleared, and main cannot read it",
                  unreadable_);
+    }
+    if (good_retired_ != kNone) {
+        violated(kMediaOnly, "sector %lu of the spare was retired, and its media has not failed",
+                 good_retired_);
     }
     dm_remap_metadata* md = layer_.md();
     std::vector<bool> taken(machine_.spare.sectors());

@@ -187,9 +187,12 @@ void History::step_spare_fault() {
     }
     const bool writes = !random_.one_in(4);
     const Times times = random_.coin() ? kForGood : static_cast<Times>(1 + random_.below(3));
-    trace("  step spare fault: %s of %lu, times %u", writes ? "writes" : "reads", s, times);
+    const int error = random_.one_in(4) ? faults.other_error() : -EIO;
+    trace("  step spare fault: %s of %lu, times %u (%d)", writes ? "writes" : "reads", s, times,
+          error);
     if (writes) {
-        faults.fail_writes(s, times);
+        stats_[kOtherErrors] += error != -EIO;
+        faults.fail_writes(s, times, 0, error);
     } else {
         faults.fail_reads(s, times);
     }
@@ -244,9 +247,10 @@ void History::step_metadata_fault() {
     if (kind != 1 && !may_lose(side)) {
         return;
     }
-    trace("  step metadata fault: block %lu kind %lu times %u", block, kind, times);
+    const int error = random_.one_in(4) ? faults.other_error() : -EIO;
+    trace("  step metadata fault: block %lu kind %lu times %u (%d)", block, kind, times, error);
     if (kind != 0) {
-        faults.fail_writes(s, times);
+        faults.fail_writes(s, times, 0, error);
     }
     if (kind != 1) {
         faults.fail_reads(s, times);
@@ -305,7 +309,7 @@ void History::step_spare_outage() {
         return;
     }
     const bool gone = random_.coin();
-    const int error = random_.coin() ? -EIO : -ENODEV;
+    const int error = random_.coin() ? -EIO : faults.other_error();
     trace("  step spare is %s (%d), in %u", gone ? "gone" : "write-protected", error, in);
     faults.set_outage(gone ? Outage::gone : Outage::write_protected, error, in);
     stats_[kSpareOutages]++;

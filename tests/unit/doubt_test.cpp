@@ -106,8 +106,8 @@ TEST_F(Doubt, SettledByAStopMeanwhileIsNone) {
     EXPECT_TRUE(try_load(*world).records.empty());
 }
 
-// No memory to take the flags back: the stop does it, with a checkpoint of its own.
-TEST_F(Doubt, LeftOverIsSettledByAStop) {
+// No memory to take the flags back: the next activation does it, with a checkpoint of its own.
+TEST_F(Doubt, LeftOverIsSettledByTheNextActivation) {
     const std::uint64_t free = free_sectors();
     leave_over({mapped(100, md->take())});
     ASSERT_EQ(md->deactivate(), 0);

@@ -240,6 +240,26 @@ TEST(Metadata, StopWithoutChangesWritesNoTable) {
     EXPECT_EQ(world->spare.writes(), writes + 2);
 }
 
+// What a table does not use of its last block is zero, whatever the batch was used for before.
+TEST(Metadata, UnusedEntriesOfATableAreZero) {
+    auto world = formatted();
+    auto md = open(*world);
+    for (const std::uint64_t main : {100, 200, 300}) {
+        ASSERT_EQ(md->remap(main), 0);
+    }
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ(md->commit({clear(100), clear(200)}), 0);
+    ASSERT_EQ(md->checkpoint(), 0);
+    const dm_remap_super sb = super_at(*world, 0);
+    const dm_remap_disk_block block =
+        block_at(*world, dm_remap_table_at(&sb.layout, 0, sb.active_table));
+    ASSERT_EQ(le16toh(block.header.count), 1);
+    for (unsigned i = 1; i < DM_REMAP_ENTRIES_PER_BLOCK; i++) {
+        EXPECT_EQ(block.entry[i].kind, 0) << i;
+        EXPECT_EQ(block.entry[i].main, 0U) << i;
+    }
+}
+
 // Where one copy of the table could not be written, the stop writes both anew.
 TEST(Metadata, StopLeavesBothCopiesOfTheTable) {
     auto world = formatted();
