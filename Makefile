@@ -4,7 +4,9 @@
 # The running kernel, or else the newest one, whose headers are installed.
 KVER ?= $(shell { ls -d /lib/modules/*/build | sort -V; ls -d /lib/modules/$$(uname -r)/build; } \
 	2>/dev/null | cut -d/ -f4 | tail -n 1)
-KDIR ?= /lib/modules/$(KVER)/build
+# Installed, or unpacked (scripts/kernels.sh).
+KDIR ?= $(firstword $(wildcard /lib/modules/$(KVER)/build \
+	$(CURDIR)/build/headers/$(KVER)/usr/src/linux-headers-$(KVER)) /lib/modules/$(KVER)/build)
 PREFIX ?= /usr/local
 # No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
 WERROR ?= -Werror
