@@ -102,6 +102,16 @@ cli-programs test-programs: $(CMAKE_DIR)/build.ninja
 $(CMAKE_DIR)/build.ninja:
 	cmake -S . -B $(CMAKE_DIR) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
 
+# For those who want to see it work and test nothing, without what the tests need.
+QUICK_DIR := build/quick
+
+.PHONY: quick-tool
+quick-tool: $(QUICK_DIR)/build.ninja
+	cmake --build $(QUICK_DIR) --target dm-remapctl $(quietly)
+
+$(QUICK_DIR)/build.ninja:
+	cmake -S . -B $(QUICK_DIR) -G Ninja -DREMAP_QUICK=ON
+
 # With another compiler, so in a tree of their own.
 FUZZ_DIR := build/fuzz
 
@@ -200,5 +210,4 @@ check-style:
 	scripts/check-style.sh
 
 demo:
-	scripts/deps.sh build test vm
-	scripts/demo.sh
+	@+scripts/demo.sh
