@@ -10,7 +10,7 @@ tool="g++ cmake ninja-build pkg-config
     libcli11-dev libexpected-dev libfmt-dev nlohmann-json3-dev"
 declare -A groups=(
     [tool]="$tool"
-    [build]="build-essential kmod linux-headers-amd64 linux-headers-6.12-amd64 $tool"
+    [build]="build-essential kmod linux-headers-amd64 pahole $tool"
     [test]="libgtest-dev libgmock-dev librapidcheck-dev"
     [vm]="qemu-system-x86 busybox-static cpio dmsetup lvm2 udev e2fsprogs xfsprogs btrfs-progs fio
         linux-source-6.1 linux-source-6.12
