@@ -4,7 +4,9 @@
 # The running kernel, or else the newest one, whose headers are installed.
 KVER ?= $(shell { ls -d /lib/modules/*/build | sort -V; ls -d /lib/modules/$$(uname -r)/build; } \
 	2>/dev/null | cut -d/ -f4 | tail -n 1)
-KDIR ?= /lib/modules/$(KVER)/build
+# Installed, or unpacked (scripts/kernels.sh).
+KDIR ?= $(firstword $(wildcard /lib/modules/$(KVER)/build \
+	$(CURDIR)/build/headers/$(KVER)/usr/src/linux-headers-$(KVER)) /lib/modules/$(KVER)/build)
 PREFIX ?= /usr/local
 # No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
 WERROR ?= -Werror
@@ -100,6 +102,16 @@ cli-programs test-programs: $(CMAKE_DIR)/build.ninja
 
 $(CMAKE_DIR)/build.ninja:
 	cmake -S . -B $(CMAKE_DIR) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
+
+# For those who want to see it work and test nothing, without what the tests need.
+QUICK_DIR := build/quick
+
+.PHONY: quick-tool
+quick-tool: $(QUICK_DIR)/build.ninja
+	cmake --build $(QUICK_DIR) --target dm-remapctl $(quietly)
+
+$(QUICK_DIR)/build.ninja:
+	cmake -S . -B $(QUICK_DIR) -G Ninja -DREMAP_QUICK=ON
 
 # With another compiler, so in a tree of their own.
 FUZZ_DIR := build/fuzz
@@ -202,5 +214,4 @@ check-style:
 	scripts/check-style.sh
 
 demo:
-	scripts/deps.sh build test vm
-	scripts/demo.sh
+	@+scripts/demo.sh

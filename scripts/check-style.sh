@@ -44,7 +44,7 @@ run_sparse() {
         version=$(scripts/kernels.sh version "$version")
         make -s module KVER="$version" || return
         found=$(make -s module KVER="$version" C=2 2>&1 | grep -E 'warning:|error:' |
-            grep -v '^/usr/src/')
+            grep -v '/usr/src/linux-headers-')
         [[ -z $found ]] || { echo "$found" && return 1; }
     done
 }

@@ -3,14 +3,16 @@
 # (build-kernel.sh), whose series are their kinds: um, debug, kcsan.
 #
 #   kernels.sh series          Debian's supported series, one a line
-#   kernels.sh version SERIES  the exact version whose headers are installed: 6.1 -> 6.1.0-56-amd64
-#                              (an exact version is given back as it is)
+#   kernels.sh version SERIES  the exact version whose headers are there: 6.1 -> 6.1.0-56-amd64
+#                              (an exact version is given back as it is). Where none are installed,
+#                              those of Debian's newest of the series are unpacked into build/headers.
 #   kernels.sh headers VERSION where to build modules for it
 #   kernels.sh fetch VERSION   prints a directory that has vmlinux (user-mode Linux: linux) and
 #                              lib/modules/VERSION. Debian's is made, build/kernels/VERSION, from this
 #                              machine if installed, else apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # of depmod
 
 die() {
     echo "kernels.sh: $*" >&2
@@ -44,14 +46,20 @@ version() {
         scripts/build-kernel.sh version "$(kind_of "$1")"
         return
     fi
-    if [[ -d /lib/modules/$1/build ]]; then
+    if [[ -d $(headers "$1") ]]; then
         echo "$1"
         return
     fi
-    newest=$(find /lib/modules -maxdepth 1 -name "$1.*-amd64" -exec test -e {}/build \; -print |
-        sort -V | tail -n 1)
-    [[ -n $newest ]] || die "no kernel headers for '$1' in /lib/modules (scripts/deps.sh build)"
+    newest=$(newest_in /lib/modules "$1.*-amd64" -exec test -e '{}/build' ';')
+    [[ -n $newest ]] || newest=$(newest_in build/headers "$1.*-amd64")
+    [[ -n $newest ]] || newest=$(unpack_headers "$1")
     basename "$newest"
+}
+
+newest_in() { # newest_in DIR NAME [CONDITIONS]
+    local dir=$1 name=$2
+    shift 2
+    [[ ! -d $dir ]] || find "$dir" -maxdepth 1 -name "$name" "$@" -print | sort -V | tail -n 1
 }
 
 headers() {
@@ -59,23 +67,75 @@ headers() {
     if [[ -n $(kind_of "$1") ]]; then
         dir=$(own_dir "$1")
         echo "$dir/build"
+    elif [[ -d build/headers/$1 && ! -d /lib/modules/$1/build ]]; then
+        echo "$PWD/build/headers/$1/usr/src/linux-headers-$1"
     else
         echo "/lib/modules/$1/build"
     fi
 }
 
-# linux-headers needs no image, and installing one would give the machine another kernel to boot:
-# unpack the package into the cache instead.
-unpack() {
-    local version=$1 into=$2 update=()
-    [[ $(id -u) -ne 0 ]] || update=(apt-get update -qq)
+# Old lists are no reason to fail.
+update_lists() {
+    [[ $(id -u) -ne 0 ]] || apt-get update -qq
+}
+
+# get_packages PACKAGES...: into the current directory, unpacked.
+get_packages() {
+    local package
+    apt-get download -qq "$@" 2>/dev/null ||
+        { update_lists && apt-get download -qq "$@"; } || return
+    for package in *.deb; do
+        dpkg-deb -x "$package" . || return
+    done
+    rm ./*.deb
+}
+
+# A directory for what becomes $1 when it is complete.
+staging_for() {
+    local staging
+    mkdir -p "$(dirname "$1")"
+    staging=$(mktemp -d "$1.XXXXXX")
+    chmod 755 "$staging" # apt fetches as a user of its own
+    echo "$staging"
+}
+
+depends_on() {
+    { apt-cache depends "$1" 2>/dev/null || true; } | sed -n 's/^ *|\?Depends: //p'
+}
+
+# Installed, linux-headers of 6.12 would bring the image along, and the machine would have another
+# kernel to boot.
+unpack_headers() {
+    local series=$1 version staging packages
+    set -e # in a substitution it is off
+    version=$(depends_on "linux-headers-$series-amd64")
+    [[ -n $version ]] || { update_lists >&2 && version=$(depends_on "linux-headers-$series-amd64"); }
+    version=${version#linux-headers-}
+    [[ -n $version ]] || die "no headers of $series in /lib/modules, and apt knows none (apt-get update)"
+    staging=$(staging_for "build/headers/$version")
+    # shellcheck disable=SC2064 # the name as it is now: it is gone at the time of the exit
+    trap "rm -rf '$staging'" EXIT
+    mapfile -t packages < <(depends_on "linux-headers-$version" | grep -E '^linux-(headers|kbuild)-')
     (
-        cd "$into"
-        apt-get download -qq "linux-image-$version" 2>/dev/null ||
-            { "${update[@]}" && apt-get download -qq "linux-image-$version"; } ||
-            die "apt has no linux-image-$version: upgrade the linux-headers packages"
-        dpkg-deb -x linux-image-*.deb .
-        rm linux-image-*.deb
+        cd "$staging"
+        get_packages "linux-headers-$version" "${packages[@]}" ||
+            die "apt cannot download linux-headers-$version (apt-get update)"
+        # The name of the file that it includes begins with /usr/src.
+        # shellcheck disable=SC2016 # they are make's
+        sed -i 's#^include /usr/src/#include $(dir $(lastword $(MAKEFILE_LIST)))../#' \
+            "usr/src/linux-headers-$version/Makefile"
+    ) >&2
+    mv "$staging" "build/headers/$version"
+    echo "$version"
+}
+
+# Installing the image would give the machine another kernel to boot: unpack it.
+unpack_image() {
+    local version=$1
+    (
+        cd "$2"
+        get_packages "linux-image-$version" ||
+            die "apt has no linux-image-$version: upgrade the linux-headers packages, or rm -r build/headers"
         rm -rf usr
         depmod -b . "$version"
     ) >&2
@@ -106,9 +166,7 @@ fetch() {
         return
     fi
     if [[ ! -d $dir ]]; then
-        mkdir -p build/kernels
-        staging=$(mktemp -d "build/kernels/$version.XXXXXX")
-        chmod 755 "$staging" # apt fetches as a user of its own
+        staging=$(staging_for "$dir")
         # shellcheck disable=SC2064 # the name as it is now: it is gone at the time of the exit
         trap "rm -rf '$staging'" EXIT
         if [[ -r /boot/vmlinuz-$version && -f /lib/modules/$version/modules.dep ]]; then
@@ -116,7 +174,7 @@ fetch() {
             ln -s "/lib/modules/$version" "$staging/lib/modules/$version"
             extract "/boot/vmlinuz-$version" >"$staging/vmlinux"
         else
-            unpack "$version" "$staging"
+            unpack_image "$version" "$staging"
             extract "$staging/boot/vmlinuz-$version" >"$staging/vmlinux"
             rm -r "${staging:?}/boot"
         fi

@@ -25,6 +25,15 @@ step() {
     echo "=== $name: $((SECONDS - start)) s"
 }
 
+# What all is built with, headers that are not installed included.
+packages() {
+    local series
+    scripts/deps.sh build test || return
+    for series in $(scripts/kernels.sh series); do
+        scripts/kernels.sh version "$series" >/dev/null || return
+    done
+}
+
 # For the fuzzers, and what the machines are made of: that can be had while other things are built.
 late_packages() {
     local series
@@ -65,7 +74,7 @@ on_each_kernel() {
 trap 'trap - TERM && kill 0' INT TERM
 
 : >build/results/steps.txt
-step packages scripts/deps.sh build test
+step packages packages
 {
     step 'late packages' late_packages
     step 'um kernel' um_kernel

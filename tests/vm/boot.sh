@@ -31,6 +31,7 @@ VM_DISKS=(main:2G spare:1G extra:1G)
 VM_PORTS=(verdict log acks)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
 VM_PARALLEL= # not empty: the emulated processors run at once
+VM_SYSTEM=   # where initramfs.cpio and, if any, system.img are, if not in build/vm/VERSION
 
 # A /dev/kvm can be there and not work; the CPU's flags tell. Emulated processors take turns in one
 # thread: with a thread for each, and no host processor for each, they wait for one another's locks
@@ -97,6 +98,7 @@ vm_boot() {
 
 vm_start_qemu() {
     local version=$1 dir=$2 memory=$3 options=$4 disk port kernel args=() cpu
+    local system=${VM_SYSTEM:-build/vm/$1}/system.img
     # Half of the kernel's boot, emulated, would be tests of ciphers and keys that nobody uses here.
     options+=' cryptomgr.notests=1 initcall_blacklist=crypto_kdf108_init,init_encrypted,jent_mod_init'
     cpu=(-accel "$(vm_accelerator "$version")" -smp 2 -m "$memory")
@@ -106,8 +108,9 @@ vm_start_qemu() {
         args+=(-drive "if=none,id=${disk%:*},file=$dir/${disk%:*}.img,format=raw,discard=unmap"
             -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
     done
-    args+=(-drive "if=none,id=system,file=build/vm/$version/system.img,format=raw,readonly=on"
-        -device "virtio-blk-pci,drive=system,serial=system")
+    [[ ! -e $system ]] ||
+        args+=(-drive "if=none,id=system,file=$system,format=raw,readonly=on"
+            -device "virtio-blk-pci,drive=system,serial=system")
     for port in "${VM_PORTS[@]}"; do
         args+=(-chardev "file,id=$port,path=$dir/$port"
             -device "virtserialport,chardev=$port,name=$port")
@@ -165,7 +168,7 @@ vm_boot_once() {
     for port in "${VM_PORTS[@]}"; do
         : >"$dir/$port"
     done
-    cat "build/vm/$version/initramfs.cpio" - >"$dir/initrd" \
+    cat "${VM_SYSTEM:-build/vm/$version}/initramfs.cpio" - >"$dir/initrd" \
         < <(cd "$dir" && find job history 2>/dev/null | cpio -o -H newc --quiet)
 
     case $version in

@@ -12,7 +12,8 @@
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "$0")/../.."
-PATH=$PATH:/usr/sbin:/sbin # of depmod, modprobe and mke2fs
+# shellcheck source=tests/vm/stage.sh
+. tests/vm/stage.sh
 
 version=$1
 kernel=$(scripts/kernels.sh fetch "$version")
@@ -43,45 +44,10 @@ corpus=tests/fuzz/corpus/spare
 out_of_tree=("build/module/$version/dm_remap.ko")
 [[ $version == *-um-* ]] || out_of_tree+=("$(tests/vm/dm-dust.sh "$version")")
 
-# Copies of programs into ROOT/usr/bin, with the libraries that they are linked to.
-stage_programs() {
-    local root=$1 library
-    shift
-    cp -L --remove-destination "$@" "$root/usr/bin/"
-    ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' |
-        grep -v ':$' | sort -u |
-        while read -r library; do
-            mkdir -p "$root/$(dirname "$library")"
-            cp -Lu "$library" "$root/$library"
-        done
-}
-
-# Modules for ROOT with all that they depend on, decompressed: the kernel loads them without help.
-stage_modules() {
-    local root=$1 module path to
-    shift
-    mkdir -p "$root/lib/modules/$version"
-    cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} \
-        "$root/lib/modules/$version/"
-    for module in "$@"; do
-        modprobe -d "$kernel" -S "$version" --show-depends "$module"
-    done | awk '$1 == "insmod" { print $2 }' | sort -u |
-        while read -r path; do
-            to=$root/${path#"$kernel"/}
-            mkdir -p "$(dirname "$to")"
-            case $path in
-            *.xz) xz -dc "$path" >"${to%.xz}" ;;
-            *) cp "$path" "$to" ;;
-            esac
-        done
-}
-
 stage_system() {
-    local paths tool rules
+    local tool rules
     make_root "$root"
-    mapfile -t paths < <(type -P "${tools[@]}")
-    [[ ${#paths[@]} -eq ${#tools[@]} ]] || { echo "missing one of: ${tools[*]}" >&2; exit 1; }
-    stage_programs "$root" "${paths[@]}"
+    stage_tools "$root" "${tools[@]}"
     for tool in modprobe rmmod insmod lsmod modinfo; do
         ln -sf kmod "$root/usr/bin/$tool"
     done
@@ -95,34 +61,15 @@ stage_system() {
     touch "$dir/staged"
 }
 
-# With busybox, under all its names.
-make_root() {
-    local root=$1 applet
-    rm -rf "$root"
-    mkdir -p "$root"/usr/{bin,lib,lib64}
-    ln -s usr/bin "$root/bin"
-    ln -s usr/bin "$root/sbin"
-    ln -s bin "$root/usr/sbin"
-    ln -s usr/lib "$root/lib"
-    ln -s usr/lib64 "$root/lib64"
-    cp /bin/busybox "$root/usr/bin/"
-    for applet in $(busybox --list); do
-        [[ $applet == busybox ]] || ln -s busybox "$root/usr/bin/$applet"
-    done
-}
-
 # The list is that of the modules that init loads before it has /usr.
 pack_first() {
     make_root "$first"
-    mkdir -p "$first"/{dev,etc,mnt,proc,run,sys,tmp}
-    cp /etc/mke2fs.conf "$first/etc/"
-    cp tests/vm/init "$first/init"
+    add_init "$first"
     if [[ ${#first_modules[@]} -gt 0 ]]; then
         stage_modules "$first" "${first_modules[@]}"
         depmod -b "$first" "$version"
     fi
-    (cd "$first" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >"$dir/packing"
-    mv "$dir/packing" "$dir/initramfs.cpio"
+    pack_root "$first" "$dir/initramfs.cpio"
 }
 
 # A tenth is for the file system's own.
@@ -154,7 +101,8 @@ stage_project() {
 }
 
 mkdir -p "$dir"
-if [[ ! -e $dir/staged || $0 -nt $dir/staged || $kernel -nt $dir/staged ]]; then
+if [[ ! -e $dir/staged || $0 -nt $dir/staged || tests/vm/stage.sh -nt $dir/staged ||
+    $kernel -nt $dir/staged ]]; then
     stage_system
 fi
 if [[ $dir/staged -nt $dir/initramfs.cpio || tests/vm/init -nt $dir/initramfs.cpio ]]; then

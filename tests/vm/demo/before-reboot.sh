@@ -19,7 +19,7 @@ must dm-remapctl remap safe "$BAD" "$COUNT"
 must dm-remapctl list safe
 
 say "Fill the filesystem, so that files lie over the bad place, and verify them from the disk."
-must "cd /mnt && for i in 1 2 3 4 5; do head -c 8388608 /dev/urandom > file\$i; done"
+must "cd /mnt && for i in 1 2 3 4 5; do head -c 4194304 /dev/urandom > file\$i; done"
 must "cd /mnt && sha256sum file* > sums && cat sums"
 must "sync; echo 3 > /proc/sys/vm/drop_caches; cd /mnt && sha256sum -c sums"
 

@@ -3,7 +3,7 @@
 set -e
 exec >/dev/host/verdict 2>&1
 
-BAD=60000 # the first of the bad sectors
+BAD=30000 # the first of the bad sectors
 COUNT=16
 
 say() {
