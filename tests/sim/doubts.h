@@ -7,7 +7,8 @@
 
 namespace remap::sim {
 
-// Entries of such commits with a place on the spare, which nobody else may get while the doubt stands.
+// Entries of such commits with a place on the spare, which nobody else may get while the doubt
+// stands.
 std::vector<dm_remap_record> doubted_places(const dm_remap_metadata& md);
 
 }  // namespace remap::sim

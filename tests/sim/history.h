@@ -175,10 +175,10 @@ class History {
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
     std::uint64_t good_retired_ = kNone;  // a sector of the spare, though its media had not failed
-    std::uint64_t unreadable_ = kNone;  // a sector of main that got its data back, and lost it
-    std::vector<Range> recent_;         // of the latest requests
-    Image earlier_;                     // the spare as it was once
-    std::uint64_t forged_ = 0;          // what is put into both copies
+    std::uint64_t unreadable_ = kNone;    // a sector of main that got its data back, and lost it
+    std::vector<Range> recent_;           // of the latest requests
+    Image earlier_;                       // the spare as it was once
+    std::uint64_t forged_ = 0;            // what is put into both copies
 };
 
 }  // namespace remap::sim

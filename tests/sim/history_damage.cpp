@@ -178,13 +178,13 @@ bool History::ends_agree() {
     return true;
 }
 
-// The last write of one block has left it as it was before: an older state, whole. Of what came last
-// an end may lack one thing.
+// The last write of one block has left it as it was before: an older state, whole. Of what came
+// last an end may lack one thing.
 void History::lose_write() {
     const auto replica = static_cast<int>(metadata_side_);
     const std::vector<std::uint64_t> blocks = metadata_blocks(replica);
-    const std::uint64_t at = random_.coin() ? blocks[random_.below(blocks.size())]
-                                            : any_metadata_block(replica);
+    const std::uint64_t at =
+        random_.coin() ? blocks[random_.below(blocks.size())] : any_metadata_block(replica);
     const auto before = machine_.before.find(at);
     if (before == machine_.before.end() || !may_lose(replica) || !ends_agree()) {
         return;

@@ -239,9 +239,8 @@ void Layer::run(std::size_t pieces) {
 void Layer::drain() {
     const auto counts = [](const Piece& p) { return p.counts; };
     auto next = on_the_way_.begin();
-    while (machine_.on() &&
-           (next = std::find_if(on_the_way_.begin(), on_the_way_.end(), counts)) !=
-               on_the_way_.end()) {
+    while (machine_.on() && (next = std::find_if(on_the_way_.begin(), on_the_way_.end(), counts)) !=
+                                on_the_way_.end()) {
         const Piece piece = *next;
         on_the_way_.erase(next);
         run_one(piece);

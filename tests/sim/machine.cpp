@@ -77,9 +77,8 @@ int Machine::write_fua(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, 
 }
 
 int Machine::flush_behind(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) {
-    return flush_device(dev, [&](std::uint64_t s) {
-        return (s >= sector && s < sector + n) || may_lose(dev, s);
-    });
+    return flush_device(
+        dev, [&](std::uint64_t s) { return (s >= sector && s < sector + n) || may_lose(dev, s); });
 }
 
 int Machine::flush(dm_remap_dev dev) {

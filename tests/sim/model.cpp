@@ -60,8 +60,7 @@ void Model::flushed(std::uint64_t since) {
         }
         for (Candidate& c : sectors_[s]) {
             if (c.unreachable == 0 && c.ended != 0 && c.ended < since &&
-                ((c.overwritten != 0 && c.overwritten < since && !c.in_doubt) ||
-                 c.ended < begun)) {
+                ((c.overwritten != 0 && c.overwritten < since && !c.in_doubt) || c.ended < begun)) {
                 c.unreachable = since;
             }
         }

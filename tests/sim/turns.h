@@ -1,6 +1,6 @@
-// A second thread of the core's own beside the one that a history goes on in: as autosave is, beside
-// the worker. The two take turns, one at a time, at each I/O and each lock. The random numbers say
-// when.
+// A second thread of the core's own beside the one that a history goes on in: as autosave is,
+// beside the worker. The two take turns, one at a time, at each I/O and each lock. The random
+// numbers say when.
 #pragma once
 
 #include <cstdint>

@@ -68,8 +68,8 @@ class Cache : public testing::Test {
         caches = &c_;
         ASSERT_EQ(dm_remap_metadata_init(&md_, &ops_, c_.world.get()), 0);
         dm_remap_report report{};
-        ASSERT_EQ(
-            dm_remap_load(&md_, c_.world->spare.sectors(), c_.world->main.sectors(), &report), 0);
+        ASSERT_EQ(dm_remap_load(&md_, c_.world->spare.sectors(), c_.world->main.sectors(), &report),
+                  0);
         ASSERT_EQ(dm_remap_activate(&md_, nullptr, &report), 0);
         c_.asked.clear();
     }

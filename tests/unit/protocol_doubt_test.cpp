@@ -493,7 +493,8 @@ TEST(Protocol, OneSidedCommitIsInDoubtBetweenTheTwoEndsToo) {
         { ASSERT_EQ(open(*world)->remap(100), 0); }
         zero_block(*world, journal_at(*world, 0, kFirst));
         take_one_write_of_superblock_0(*world);
-        // One more superblock 1 at the first: the doubt is loaded again, and so it is at the second.
+        // One more superblock 1 at the first: the doubt is loaded again, and so it is at the
+        // second.
         for (unsigned restart = 0; restart < 2; restart++) {
             if (restart == 1 && unreadable) {
                 unreadable_block(*world, journal_at(*world, 0, kFirst));

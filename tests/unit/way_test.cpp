@@ -28,9 +28,9 @@ class Way : public testing::Test {
     void mark(unsigned flags, std::uint64_t sector, std::uint64_t sectors) {
         dm_remap_update u{};
         dm_remap_update_init(&u);
-        ASSERT_EQ(dm_remap_update_flags(&(*md_)->table, &u, sector, sectors,
-                                        static_cast<u16>(flags), 0),
-                  0);
+        ASSERT_EQ(
+            dm_remap_update_flags(&(*md_)->table, &u, sector, sectors, static_cast<u16>(flags), 0),
+            0);
         dm_remap_update_publish(&(*md_)->table, &u);
     }
 
