@@ -115,11 +115,11 @@ void explain(std::uint64_t seed, const Outcome& outcome, const Options& options)
 
 // Prints what happened. False: something happened too rarely for the run to mean anything.
 bool judge(const Stats& stats) {
-    const double thousands = static_cast<double>(stats[kCuts]) / 1000;
+    const auto cuts = static_cast<double>(stats[kCuts]);
     bool enough = true;
     for (std::size_t i = 0; i < kNrStats; i++) {
         const bool few = stats[kCuts] >= kCutsToJudge &&
-                         static_cast<double>(stats[i]) < kStats[i].wanted * thousands;
+                         static_cast<double>(stats[i]) * 1000 < kStats[i].wanted * cuts;
         std::printf("%12lu %s%s\n", stats[i], kStats[i].name, few ? "  <-- too few" : "");
         enough = enough && !few;
     }
