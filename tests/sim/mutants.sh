@@ -70,12 +70,12 @@ link_sim() { # link_sim PROGRAM OBJECT...
     c++ -o "$program" "$@" "$sim_parts" $(pkg-config --libs libdeflate)
 }
 
-link_unit() { # link_unit PROGRAM OBJECT...: the core is not sanitized, what the tests do is
-    local program=$1
-    shift
+link_unit() { # link_unit PROGRAM PARTS OBJECT...: the core is not sanitized, the tests are
+    local program=$1 parts=$2
+    shift 2
     # shellcheck disable=SC2046
     c++ -fsanitize=address,undefined -o "$program" "$@" \
-        -Wl,--whole-archive "$unit_parts" -Wl,--no-whole-archive \
+        -Wl,--whole-archive "$parts" -Wl,--no-whole-archive \
         -lrapidcheck -lgmock -lgtest -lgtest_main $(pkg-config --libs libdeflate)
 }
 
@@ -136,13 +136,30 @@ ask_sim() { # ask_sim NAME
     say "$1" sim "${seed# }" "${promise# }:${what:0:90}"
 }
 
+compile_tests() { # compile_tests NAME: and parts.a is the unit tests without them
+    local dir=$build/$1 test file
+    cp "$unit_parts" "$dir/parts.a"
+    for test in $(unit_tests "$1"); do
+        file=$(grep -lE "^TEST(_F|_P)?\\(${test%%.*}, ${test#*.}\\)" tests/unit/*.cpp)
+        [[ ! -e $dir/$(basename "$file" .cpp).o ]] || continue
+        c++ -std=c++20 -fsanitize=address,undefined -I "$dir/kernel/core" -I tests/lib -c "$file" \
+            -o "$dir/$(basename "$file" .cpp).o" || return
+        ar d "$dir/parts.a" "$(basename "$file").o"
+    done
+}
+
 ask_unit() { # ask_unit NAME FILTER
-    local dir=$build/$1 test
+    local dir=$build/$1 parts=$unit_parts test
     local -a objects
-    # The unit tests were built with the headers as they are.
-    [[ ! -e $dir/layer.o ]] || return 1
     mapfile -t objects <"$dir/objects"
-    link_unit "$dir/unit" "${objects[@]}" || return 2
+    # With another header the tests are compiled anew that the patch names, or none can tell.
+    if [[ -e $dir/layer.o ]]; then
+        [[ $(unit_tests "$1") ]] || return 1
+        compile_tests "$1" || return 2
+        objects=("$dir"/*_test.o "${objects[@]:1}")
+        parts=$dir/parts.a
+    fi
+    link_unit "$dir/unit" "$parts" "${objects[@]}" || return 2
     if timeout "$unit_seconds" "$dir/unit" --gtest_filter="$2" --gtest_fail_fast \
         --gtest_color=no >"$dir/unit.out" 2>&1; then
         return 1
