@@ -114,9 +114,9 @@ TEST(Protocol, SuperblockThatFailedAndLandedIsOurs) {
     }
 }
 
-// A checkpoint that failed, and was done once more behind another commit, has written the same table
-// twice under one generation. Where the spare loses the second write of a block, the first is whole,
-// and is not of the table that the superblocks name. The other copy is.
+// A checkpoint that failed, and was done once more behind another commit, has written the same
+// table twice under one generation. Where the spare loses the second write of a block, the first is
+// whole, and is not of the table that the superblocks name. The other copy is.
 TEST(Protocol, BlockOfAnEarlierTryIsDamaged) {
     for (const int replica : {0, 1}) {
         auto world = formatted();
