@@ -24,6 +24,8 @@ struct loader {
 	void *buf[DM_REMAP_REPLICAS];		/* a batch of table blocks */
 	u8 unreadable[DM_REMAP_REPLICAS][DM_REMAP_BATCH_BLOCKS];	/* flags of the batch */
 	u64 records;				/* of the table, so far */
+	int prefer;				/* replica whose blocks count, if both are whole */
+	bool differ;				/* some are, and do not say the same */
 	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
 	struct slot *slot[DM_REMAP_REPLICAS];
 	u32 behind[DM_REMAP_REPLICAS];		/* of the latest commits, those that it lacks */
@@ -223,11 +225,15 @@ static int choose_super(struct loader *l)
 
 /* ---- table ---- */
 
-/* The block to believe at index @i of the batch, or NULL; counts the bad ones. */
+/*
+ * The block to believe at index @i of the batch, or NULL; counts the bad ones. Of two that are
+ * whole and differ one is of a try of this table that failed.
+ */
 static const struct dm_remap_disk_block *table_block(struct loader *l, u32 first, u32 i)
 {
 	const struct dm_remap_super *sb = &l->md->sb;
-	const struct dm_remap_disk_block *best = NULL;
+	const struct dm_remap_disk_block *good[DM_REMAP_REPLICAS] = { NULL, NULL };
+	u64 at = dm_remap_table_at(&sb->layout, 0, sb->active_table) + first + i;
 	int r;
 
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
@@ -239,10 +245,15 @@ static const struct dm_remap_disk_block *table_block(struct loader *l, u32 first
 			continue;
 		if (l->unreadable[r][i] || !dm_remap_table_block_is(block, sb, start, first + i))
 			l->report->replica[r].bad_table_blocks++;
-		else if (!best)
-			best = block;
+		else
+			good[r] = block;
 	}
-	return best;
+	if (good[0] && good[1] &&
+	    dm_remap_chain_value(good[0], at) != dm_remap_chain_value(good[1], at)) {
+		l->report->replica[!l->prefer].bad_table_blocks++;
+		l->differ = true;
+	}
+	return good[l->prefer] ?: good[!l->prefer];
 }
 
 /* The two tables a record can go to while loading. */
@@ -337,7 +348,7 @@ static int load_blocks(struct loader *l, struct builds *b)
 	return 0;
 }
 
-static int load_table(struct loader *l)
+static int load_table_once(struct loader *l)
 {
 	struct dm_remap_metadata *md = l->md;
 	struct builds b;
@@ -356,6 +367,38 @@ static int load_table(struct loader *l)
 	ret = ret ?: end;
 	end = dm_remap_build_end(&b.retired);
 	return ret ?: end;
+}
+
+/* Forgets what was loaded of the table. */
+static void table_unload(struct loader *l)
+{
+	int r;
+
+	dm_remap_table_exit(&l->md->table);
+	dm_remap_table_exit(&l->md->retired);
+	l->records = 0;
+	l->report->refusal = NULL;
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		l->report->replica[r].bad_table_blocks = 0;
+		dm_remap_free(l->buf[r]);
+		l->buf[r] = NULL;
+	}
+}
+
+/*
+ * A checkpoint that failed is done once more under the same generation, perhaps with another
+ * commit in its table. Where the spare has lost the second write of a block, the first one is
+ * whole, in one copy. What the superblocks say of the table tells which copy that is.
+ */
+static int load_table(struct loader *l)
+{
+	int ret = load_table_once(l);
+
+	if (ret != -EUCLEAN || !l->differ)
+		return ret;
+	table_unload(l);
+	l->prefer = 1;
+	return load_table_once(l);
 }
 
 /* ---- journal ---- */

@@ -114,6 +114,33 @@ TEST(Protocol, SuperblockThatFailedAndLandedIsOurs) {
     }
 }
 
+// A checkpoint that failed, and was done once more behind another commit, has written the same
+// table twice under one generation. Where the spare loses the second write of a block, the first is
+// whole, and is not of the table that the superblocks name. The other copy is.
+TEST(Protocol, BlockOfAnEarlierTryIsDamaged) {
+    for (const int replica : {0, 1}) {
+        auto world = formatted();
+        auto md = open(*world);
+        ASSERT_EQ(md->remap(100), 0);
+        ASSERT_EQ(md->checkpoint(), 0);
+        const std::uint64_t at =
+            dm_remap_table_at(&(*md)->sb.layout, replica, (*md)->sb.active_table);
+        const Records records = md->records();
+        md.reset();
+        dm_remap_disk_block block = block_at(*world, at);
+        block.entry[0].main = htole64(200);
+        put_block(*world, block, at);
+        for (const bool healed : {false, true}) {
+            const Loaded loaded = try_load(*world);
+            EXPECT_EQ(loaded.error, 0) << loaded.why;
+            EXPECT_EQ(loaded.records, records);
+            EXPECT_EQ(loaded.report.replica[replica].bad_table_blocks, healed ? 0U : 1U);
+            EXPECT_EQ(loaded.report.replica[!replica].bad_table_blocks, 0U);
+            open(*world);
+        }
+    }
+}
+
 // A spare may lose the write of a table block, and keep the one of an earlier table in its place,
 // whole: that is damage like any other.
 TEST(Protocol, BlockOfAnEarlierTableIsDamaged) {
