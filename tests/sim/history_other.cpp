@@ -146,6 +146,8 @@ void History::step_other_system() {
         layer_.finish();
     }
     machine_.patient = false;
+    // Who gives way puts a superblock back. Were that write lost, it would be a fault more.
+    machine_.before.clear();
     power_cut();
     layer_.other_present = false;
 }
