@@ -23,6 +23,7 @@ void* aligned(std::size_t size) {
 }  // namespace
 
 bool (*dm_remap_zalloc_hook)(size_t size);
+void (*dm_remap_lock_hook)(struct mutex* lock);
 void (*dm_remap_call_rcu_hook)(rcu_head* head, void (*func)(rcu_head* head));
 
 void* dm_remap_zalloc(size_t size) {

@@ -3,15 +3,35 @@
 // numbers say when.
 #pragma once
 
+#include <semaphore.h>
+
 #include <cstdint>
 #include <functional>
-#include <semaphore>
 #include <thread>
 
 #include "core.h"
 #include "random.h"
 
 namespace remap::sim {
+
+// As std::binary_semaphore, whose waiting thread first gives its processor away time and again. On
+// a busy machine each turn then takes milliseconds.
+class Gate {
+  public:
+    Gate() { sem_init(&semaphore_, 0, 0); }
+    ~Gate() { sem_destroy(&semaphore_); }
+    Gate(const Gate&) = delete;
+    Gate& operator=(const Gate&) = delete;
+
+    void acquire() {
+        while (sem_wait(&semaphore_) != 0) {
+        }
+    }
+    void release() { sem_post(&semaphore_); }
+
+  private:
+    sem_t semaphore_;
+};
 
 class Turns {
   public:
@@ -37,8 +57,8 @@ class Turns {
 
     Random& random_;
     std::thread second_;
-    std::binary_semaphore first_may_{0};
-    std::binary_semaphore second_may_{0};
+    Gate first_may_;
+    Gate second_may_;
     std::uint64_t one_in_ = 1;          // offers that are taken
     const mutex* waits_for_ = nullptr;  // the second thread's
     bool ended_ = false;
