@@ -39,8 +39,8 @@ installed() {
         sed -n 's/^installed //p' | sort
 }
 
-# What it says matters if it fails.
-quiet() { # quiet NAME COMMAND...
+# quiet NAME COMMAND...: its output is shown if it fails.
+quiet() {
     local log=$dir/$1.log
     shift
     "$@" >"$log" 2>&1 || { cat "$log" >&2 && return 1; }

@@ -4,7 +4,7 @@
 #
 #   kernels.sh series          Debian's supported series, one a line
 #   kernels.sh version SERIES  the exact version whose headers are there: 6.1 -> 6.1.0-56-amd64
-#                              (an exact version is given back as it is). Where none are installed,
+#                              (an exact version is given back as it is). If none are installed,
 #                              those of Debian's newest of the series are unpacked into build/headers.
 #   kernels.sh headers VERSION where to build modules for it
 #   kernels.sh fetch VERSION   prints a directory that has vmlinux (user-mode Linux: linux) and

@@ -25,7 +25,7 @@ step() {
     echo "=== $name: $((SECONDS - start)) s"
 }
 
-# What all is built with, headers that are not installed included.
+# All is built with these. Headers that are not installed are unpacked.
 packages() {
     local series
     scripts/deps.sh build test || return
