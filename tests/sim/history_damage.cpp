@@ -179,7 +179,7 @@ bool History::ends_agree() {
 }
 
 // The last write of one block has left it as it was before: an older state, whole. Of what came
-// last an end may lack one thing.
+// last an end may lack one thing, so the activation that mends it is not interrupted.
 void History::lose_write() {
     const auto replica = static_cast<int>(metadata_side_);
     const std::vector<std::uint64_t> blocks = metadata_blocks(replica);
@@ -193,6 +193,9 @@ void History::lose_write() {
     stats_[kLostWrites]++;
     damaged_ = true;
     machine_.spare.poke(at * kBlockSectors, before->second);
+    machine_.cut_power_in(0);
+    machine_.spare_faults.set_outage(Outage::none, 0);
+    machine_.spare_faults.heal(0, machine_.spare.sectors());
 }
 
 // Its superblock cannot be read for now, so that another one counts, and then it is back.
