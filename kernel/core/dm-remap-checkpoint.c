@@ -255,8 +255,8 @@ static int snapshot_locked(struct dm_remap_metadata *md, struct dm_remap_super *
 	int ret;
 
 	/*
-	 * A commit has found another system since this checkpoint looked. What it wrote may be
-	 * that system's last commit, and is not to be withdrawn.
+	 * A commit has found another system since this checkpoint looked. That system may have
+	 * read the commit, and go on behind it: nothing is withdrawn.
 	 */
 	if (md->taken)
 		return -ESTALE;

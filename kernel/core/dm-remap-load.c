@@ -387,8 +387,8 @@ static void table_unload(struct loader *l)
 
 /*
  * A checkpoint that failed is done once more under the same generation, perhaps with another
- * commit in its table. Where the spare has lost the second write of a block, the first one is
- * whole, in one copy. What the superblocks say of the table tells which copy that is.
+ * commit in its table. If the spare has lost the second write of a block, the first one is whole,
+ * in one copy. The table's CRC in the superblocks tells which copy that is.
  */
 static int load_table(struct loader *l)
 {

@@ -103,7 +103,7 @@ bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 leng
 
 /*
  * Sectors of main that fail together. To write one of them a drive reads a block of its media,
- * changes a part of it, and writes it again: it may lose them all.
+ * changes a part of it, and writes it again. So it may lose them all.
  */
 u32 dm_remap_media_unit(const struct dm_remap_metadata *md);
 

@@ -60,8 +60,8 @@ class Machine {
     // None of them may throw.
     std::function<void()> drain;
     std::function<void()> flush_failed;
-    // A flush behind a write with FUA loses no others of main or spare than those that this says:
-    // nobody would ever hear of them (docs/relocation.md).
+    // A flush behind a write with FUA loses no other sectors than this says. Nobody would ever hear
+    // of them (docs/relocation.md).
     std::function<bool(dm_remap_dev, std::uint64_t)> may_lose;
     std::function<void()> meanwhile;
     // Called once, before I/O number @n from now on, counted from 0. @of_other: the I/O of the

@@ -1,9 +1,8 @@
 #!/bin/bash
 # Do the tests find bugs? Each patch in mutants/ plants one in a copy of the core. The simulator
-# plays seeds until it finds the bug. A patch with a line "unit: Suite.Name ..." below its title is
-# one that the unit tests named there find; the simulator is then asked only if they do not. What
-# neither finds is tried against all unit tests. Fails if a bug is not found, or if the tests find
-# one where there is none.
+# plays seeds until it finds the bug. A line "unit: Suite.Name ..." below the title of a patch names
+# unit tests that find it, and that are asked before the simulator. If neither finds the bug, all
+# unit tests are tried. Fails if a bug is not found, or if the tests find one where there is none.
 #
 #   mutants.sh [--seeds N] [--sim] [NAME ...]
 #                           N seeds at most for each; names as of the patches;
@@ -19,7 +18,7 @@ sim_parts=build/cmake/tests/sim/libsim-parts.a
 unit_parts=build/cmake/tests/unit/libunit-parts.a
 patches=tests/sim/mutants
 sim_first=
-# Of the unit tests, which allocate much. What takes longer does not end.
+# Of the unit tests, which allocate much. After so many seconds they count as endless.
 export ASAN_OPTIONS=quarantine_size_mb=4
 unit_seconds=900
 
