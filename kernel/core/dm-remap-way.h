@@ -10,7 +10,7 @@
 #ifndef DM_REMAP_WAY_H
 #define DM_REMAP_WAY_H
 
-#include "dm-remap-relocate.h"
+#include "dm-remap-metadata.h"
 
 enum dm_remap_kind_of_io {
 	DM_REMAP_IO_READ,
