@@ -43,8 +43,8 @@ static void do_autosave(struct work_struct *work)
 	if (!dm_remap_autosave_period())
 		return;
 	if (dm_remap_autosave(&d->metadata))
-		DMWARN_LIMIT("%s: autosave failed; it is tried again in %u s",
-			     dm_device_name(d->dm), dm_remap_autosave_period());
+		DMWARN("%s: autosave failed; it is tried again in %u s",
+		       dm_device_name(d->dm), dm_remap_autosave_period());
 	dm_remap_device_event(d);
 	schedule_next(d);
 }

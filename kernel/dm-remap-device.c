@@ -170,6 +170,7 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 		return ERR_PTR(-ENOMEM);
 	INIT_LIST_HEAD(&d->list);
 	mutex_init(&d->event_lock);
+	ratelimit_default_init(&d->warnings);
 	d->dm = dm_table_get_md(t->ti->table);
 	d->main_devt = t->main->bdev->bd_dev;
 	d->spare_devt = t->spare->bdev->bd_dev;

@@ -302,10 +302,11 @@ static __printf(3, 4) void op_log(void *ctx, enum dm_remap_level level, const ch
 	vaf.va = &args;
 	switch (level) {
 	case DM_REMAP_LOG_ERR:
-		DMERR_LIMIT("%s: %pV", dm_device_name(d->dm), &vaf);
+		DMERR("%s: %pV", dm_device_name(d->dm), &vaf);
 		break;
 	case DM_REMAP_LOG_WARN:
-		DMWARN_LIMIT("%s: %pV", dm_device_name(d->dm), &vaf);
+		if (__ratelimit(&d->warnings))
+			DMWARN("%s: %pV", dm_device_name(d->dm), &vaf);
 		break;
 	case DM_REMAP_LOG_INFO:
 		DMINFO("%s: %pV", dm_device_name(d->dm), &vaf);

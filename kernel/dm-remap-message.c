@@ -63,6 +63,13 @@ static int parse_range(const struct message *m, u64 *start, u64 *length)
 	return 0;
 }
 
+/* Why a message failed: @why, unless there is no more to be done for the device at all. */
+static const char *reason(const struct message *m, const char *why)
+{
+	return READ_ONCE(m->d->metadata.taken) ?
+	       "another system uses the spare: remove the device here" : why;
+}
+
 /* Says in the log why a move failed, and how far it got. */
 static int moved_result(const struct message *m, const char *word, int ret,
 			const struct dm_remap_moved *moved)
@@ -80,7 +87,7 @@ static int moved_result(const struct message *m, const char *word, int ret,
 	else if (!why && (ret == -EAGAIN || ret == -EINTR))
 		why = "stopped by a suspend or a signal";
 	DMERR("%s: %s: %s (%d); sectors done: %llu moved, %llu pending, %llu refused",
-	      dm_device_name(m->d->dm), word, why ?: "failed", ret, moved->moved,
+	      dm_device_name(m->d->dm), word, reason(m, why ?: "failed"), ret, moved->moved,
 	      moved->pending, moved->refused);
 	return ret;
 }
@@ -99,8 +106,9 @@ static int message_save(struct message *m)
 	ret = ret ?: dm_remap_metadata_sync(m->d);
 	if (ret) {
 		if (ret != -EINVAL)
-			DMERR("%s: save: the spare cannot be written (%d); it still serves",
-			      dm_device_name(m->d->dm), ret);
+			DMERR("%s: save: %s (%d)", dm_device_name(m->d->dm),
+			      reason(m, ret == -ENOMEM ? "not enough memory" :
+				     "the spare cannot be written; it still serves"), ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu", m->d->metadata.sb.generation);
@@ -119,8 +127,8 @@ static int message_restore(struct message *m)
 	dm_remap_device_event(d);
 	if (ret) {
 		DMERR("%s: restore: %s (%d)", dm_device_name(d->dm),
-		      ret == -ENOMEM ? "not enough memory to read the spare back" :
-		      "the spare holds something else; save writes it anew", ret);
+		      reason(m, ret == -ENOMEM ? "not enough memory to read the spare back" :
+			     "the spare holds something else; save writes it anew"), ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu %s", d->metadata.sb.generation,

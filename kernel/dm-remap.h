@@ -21,6 +21,7 @@
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
 #include <linux/percpu.h>
+#include <linux/ratelimit.h>
 #include <linux/workqueue.h>
 
 #include "compat/dm-remap-compat.h"
@@ -82,6 +83,8 @@ struct dm_remap_device {
 
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
+
+	struct ratelimit_state warnings; /* of one device: another's hide none */
 
 	/* What the last event said. */
 	struct mutex event_lock;

@@ -15,7 +15,8 @@ static void set(struct dm_remap_metadata *md, enum dm_remap_direction direction,
 	if (b->open == open)
 		return;
 	WRITE_ONCE(b->open, open);
-	dm_remap_log(md, open ? DM_REMAP_LOG_ERR : DM_REMAP_LOG_INFO,
+	/* On a disk that changes its mind this is no news for long. */
+	dm_remap_log(md, DM_REMAP_LOG_WARN,
 		     open ? "breaker open: main %s nothing, so no sector counts as bad for now" :
 			    "breaker closed: main %s again",
 		     direction == DM_REMAP_WRITE ? "writes" : "reads");

@@ -123,7 +123,7 @@ static void batch_write(struct table_writer *w, u32 n)
 		if (!(next->table_copies & (1 << r)) ||
 		    !dm_remap_blocks_write(w->md, at, n, w->block, 0))
 			continue;
-		dm_remap_log(w->md, DM_REMAP_LOG_ERR, "table copy %d%c cannot be written", r,
+		dm_remap_log(w->md, DM_REMAP_LOG_WARN, "table copy %d%c cannot be written", r,
 			     'A' + next->active_table);
 		next->table_copies &= ~(1 << r);
 	}
@@ -197,7 +197,7 @@ static void copies_check(struct dm_remap_metadata *md, struct dm_remap_super *ne
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		if (!(next->table_copies & (1 << r)) || copy_holds(md, next, r))
 			continue;
-		dm_remap_log(md, DM_REMAP_LOG_ERR, "table copy %d%c does not read back", r,
+		dm_remap_log(md, DM_REMAP_LOG_WARN, "table copy %d%c does not read back", r,
 			     'A' + next->active_table);
 		next->table_copies &= ~(1 << r);
 	}

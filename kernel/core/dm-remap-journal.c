@@ -289,7 +289,7 @@ static int journal_write(struct dm_remap_metadata *md, const struct dm_remap_rec
 		ret = ret ?: dm_remap_block_write_checked(md, at, block, DM_REMAP_FUA,
 							  md->journal_back);
 		if (ret) {
-			dm_remap_log(md, DM_REMAP_LOG_ERR,
+			dm_remap_log(md, DM_REMAP_LOG_WARN,
 				     "journal sequence %llu: replica %d cannot be written (%d)",
 				     (unsigned long long)sequence, r, ret);
 			return ret;

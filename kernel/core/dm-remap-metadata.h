@@ -31,6 +31,10 @@ enum dm_remap_dev {
 #define DM_REMAP_PREFLUSH	0x1	/* all that was written before is durable first */
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
 
+/*
+ * ERR and INFO are said once, of a state that is new: each is to be seen. WARN is of one I/O or one
+ * attempt, and there may be any number of them.
+ */
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
 	DM_REMAP_LOG_WARN,

@@ -343,7 +343,7 @@ void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors)
 
 	ret = dm_remap_mover_commit(m) ?: ret;
 	if (ret)
-		dm_remap_log(m->md, DM_REMAP_LOG_ERR,
+		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "sector %llu: lost when main was tested, and not saved (%d)",
 			     (unsigned long long)main, ret);
 	dm_remap_release(m->md, main, sectors);

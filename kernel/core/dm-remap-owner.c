@@ -178,7 +178,7 @@ static int super_failed(struct dm_remap_metadata *md, int replica, int error)
 
 	if (super_find(md, replica, &super) == FOUND_OTHER)
 		return -ESTALE;
-	dm_remap_log(md, DM_REMAP_LOG_ERR, "superblock %d cannot be written (%d)", replica, error);
+	dm_remap_log(md, DM_REMAP_LOG_WARN, "superblock %d cannot be written (%d)", replica, error);
 	return error;
 }
 

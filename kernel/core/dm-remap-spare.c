@@ -13,7 +13,7 @@ int dm_remap_spare_write_checked(struct dm_remap_metadata *md, u64 sector, u32 s
 	ret = ret ?: dm_remap_dev_read(md, DM_REMAP_SPARE, sector, sectors, back);
 	if (ret || !memcmp(buf, back, (size_t)sectors * DM_REMAP_SECTOR_SIZE))
 		return ret;
-	dm_remap_log(md, DM_REMAP_LOG_ERR,
+	dm_remap_log(md, DM_REMAP_LOG_WARN,
 		     "the spare took sectors %llu + %u and reads back other data",
 		     (unsigned long long)sector, sectors);
 	return -EIO;

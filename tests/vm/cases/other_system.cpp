@@ -78,6 +78,8 @@ TEST(OtherSystem, FailsAllIoAndWritesNothingMore) {
     EXPECT_NE(stack.mapped().flush(), 0);
     EXPECT_EQ(message_error(stack.device(), "save"), ESTALE);
     EXPECT_EQ(message_error(stack.device(), "remap 4000 8"), EROFS);
+    EXPECT_TRUE(log.contains("save: another system uses the spare: remove the device here", 1000));
+    EXPECT_TRUE(log.contains("remap: another system uses the spare: remove the device here", 1000));
     // It can be suspended and resumed, and removed.
     stack.device().suspend();
     stack.device().resume();
@@ -85,6 +87,23 @@ TEST(OtherSystem, FailsAllIoAndWritesNothingMore) {
     EXPECT_EQ(stack.read(5000, 8), EIO);
     stack.remove();
     EXPECT_EQ(run_ok({"sha256sum", stack.spare.plain()}), before);
+    forget_spare(stack.spare.plain());
+}
+
+// Ten warnings in five seconds are enough of what repeats itself. That all I/O fails from now on is
+// said once, and then.
+TEST(OtherSystem, IsToldOfAfterAnyNumberOfWarnings) {
+    Stack stack;
+    stack.spare.fail(0, 8, Fails::kWrites);
+    for (int i = 0; i < 15; i++) {
+        message_error(stack.device(), "save");
+    }
+    stack.spare.heal_all();
+    take_over(stack.spare.path());
+    KernelLog log;
+    EXPECT_NE(message_error(stack.device(), "save"), 0);
+    EXPECT_TRUE(log.contains("another system uses the spare", 1000));
+    stack.remove();
     forget_spare(stack.spare.plain());
 }
 
