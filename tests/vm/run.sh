@@ -1,17 +1,19 @@
 #!/bin/bash
 # Run the VM cases: run.sh [--kernel um|6.1|6.12|debug|kcsan|VERSION|all] [--case GTEST_FILTER]
-#                          [--failing PERCENT] [--machine NAME]
+#                          [--failing PERCENT] [--machine NAME] [--jobs N]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
-# names of the suites mean is in lib/harness.h. Ordinary cases share one boot, and those that race
+# names of the suites mean is in lib/harness.h. Ordinary cases share a boot, and those that race
 # another; after a crash or a hang, which cost the case that was running, the rest goes on in the next.
 #
 # --failing: so many of the allocations of the module's workers fail (um, debug; lib/harness.h).
 # --machine: one of its own, so that several runs go on side by side on one kernel.
+# --jobs:    so many machines side by side. One by default; of user-mode Linux, which has one
+#            processor and is there at once, one for each processor.
 #
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
 # selftest, vm-selftest-VERSION.txt; of a machine with a name, vm-NAME-VERSION.txt); log and console of
-# the last boot in build/vm/VERSION/machine (machine-NAME).
+# the last boot in build/vm/VERSION/machine (machine-NAME; of the second machine, machine-2).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/vm/boot.sh
@@ -21,11 +23,12 @@ kernel=all
 case='*'
 failing=
 machine=
+jobs=
 vm_options "$@"
+# Bash lets SIGINT pass by what runs in the background.
+trap 'trap - TERM && kill 0' INT
 
-declare -A verdicts # of the kernel at hand: test -> PASS, FAIL or SKIP
-allocations=0       # of the module, made to fail there
-watched=0           # accesses of the module, by KCSAN
+declare -A verdicts # of the machine at hand: test -> PASS, FAIL or SKIP
 
 # PASS, FAIL, SKIP, or LOST: it did not even start.
 record() {
@@ -56,6 +59,15 @@ explain() {
     echo '---'
 }
 
+# In one piece: others may report, too.
+report() { # report NAME VERDICT SECONDS DIR CRASHED
+    {
+        flock 6
+        record "$1" "$2" "$3"
+        [[ ${verdicts[$1]} != FAIL ]] || explain "$1" "$4" "$5"
+    } 6>"$queue.lock"
+}
+
 # One boot with the given tests; the verdicts of those that it came to.
 boot_with() {
     local version=$1 dir=$2 word name verdict seconds current='' end=''
@@ -66,23 +78,21 @@ boot_with() {
         start) current=$name ;;
         result)
             current=
-            record "$name" "$verdict" "$seconds"
-            [[ ${verdicts[$name]} != FAIL ]] || explain "$name" "$dir" no
+            report "$name" "$verdict" "$seconds" "$dir" no
             ;;
         kill)
             current=
             end=killed
             record "$name" PASS "$verdict"
             ;;
-        failed-allocations) allocations=$((allocations + verdict)) ;;
-        watched-accesses) watched=$((watched + name)) ;;
+        failed-allocations) echo "failed-allocations $verdict" >>"$dir/counts" ;;
+        watched-accesses) echo "watched-accesses $name" >>"$dir/counts" ;;
         end) end="status $name" ;;
         silent) echo "  (silent for too long: killed)" ;;
         esac
     done < <(vm_boot "$version" "$dir")
     if [[ -n $current ]]; then
-        record "$current" FAIL 0
-        [[ ${verdicts[$current]} != FAIL ]] || explain "$current" "$dir" yes
+        report "$current" FAIL 0 "$dir" yes
     elif [[ -z $end ]]; then
         echo "  (the machine ended without a word)"
     fi
@@ -134,18 +144,19 @@ results_of() {
     esac
 }
 
-run_kernel() {
-    local version=$1 dir=build/vm/$1/machine${machine:+-$machine} results
-    local name suite ordinary=() racing=() suites=() VM_PARALLEL=
-    # KCSAN waits to see somebody else come to the same place.
-    [[ $version != *-kcsan-* ]] || VM_PARALLEL=yes
-    results=$(results_of "$version")
-    verdicts=()
-    allocations=0
-    watched=0
-    mkdir -p "$dir"
-    : >"$results"
+# How many machines a version gets.
+count_machines() {
+    case $1 in
+    *-um-*) nproc ;;
+    *) echo 1 ;;
+    esac
+}
 
+# Batches of cases, "HOW NAMES..." a line: those that share boots of one machine, those that race, whose
+# emulated processors run at once, and suites that boot several times and want disks of their own.
+# For several machines the first are dealt out, neighbours to different ones: they take about as long.
+list_batches() {
+    local version=$1 machines=$2 name suite suites=() ordinary=() racing=() parts part
     for name in $(list_cases "$version"); do
         suite=${name%%.*}
         case $suite in
@@ -154,24 +165,75 @@ run_kernel() {
         *) ordinary+=("$name") ;;
         esac
     done
-    if [[ ${#ordinary[@]} -eq 0 && ${#racing[@]} -eq 0 && ${#suites[@]} -eq 0 ]]; then
+    [[ ${#racing[@]} -eq 0 ]] || echo "race ${racing[*]}"
+    parts=$((machines == 1 ? 1 : 4 * machines))
+    for ((part = 0; part < parts && part < ${#ordinary[@]}; part++)); do
+        for ((name = part; name < ${#ordinary[@]}; name += parts)); do
+            echo "${ordinary[$name]}"
+        done | xargs echo share
+    done
+    for suite in "${suites[@]}"; do
+        # All phases, even if the filter names one: it would find nothing on the disks.
+        case="$suite.*" list_cases "$version" | xargs echo reboot
+    done
+}
+
+# One machine: takes batches from the queue (descriptor 3), which others may do as well, until it is
+# empty.
+run_machine() {
+    local version=$1 dir=$2 how names name VM_PARALLEL
+    mkdir -p "$dir"
+    : >"$dir/counts"
+    while { flock 6 && read -r -u 3 how names; } 6>"$queue.lock"; do
+        rm -f "$dir"/*.img
+        VM_PARALLEL=
+        # KCSAN waits to see somebody else come to the same place.
+        [[ $how != race && $version != *-kcsan-* ]] || VM_PARALLEL=yes
+        # shellcheck disable=SC2086 # names have no spaces
+        case $how in
+        reboot)
+            for name in $names; do
+                run_batch "$version" "$dir" "$name"
+            done
+            ;;
+        *) run_batch "$version" "$dir" $names ;;
+        esac
+    done
+    rm -f "$dir"/*.img
+}
+
+# count NAME DIRS...: what the machines have counted.
+count() {
+    local name=$1
+    shift
+    awk -v name="$name" '$1 == name { sum += $2 } END { print sum + 0 }' "${@/%//counts}"
+}
+
+run_kernel() {
+    local version=$1 results machines=${jobs:-$(count_machines "$1")} i dirs=() name
+    local queue=build/vm/$1/queue${machine:+-$machine} allocations watched
+    results=$(results_of "$version")
+    : >"$results"
+    list_batches "$version" "$machines" >"$queue"
+    if [[ ! -s $queue ]]; then
         echo "No case matches '$case'." >&2
         record "$case" LOST 0
         return 1
     fi
 
     echo "Kernel $version, $(vm_accelerator "$version"):"
-    rm -f "$dir"/*.img
-    [[ ${#ordinary[@]} -eq 0 ]] || run_batch "$version" "$dir" "${ordinary[@]}"
-    [[ ${#racing[@]} -eq 0 ]] || VM_PARALLEL=yes run_batch "$version" "$dir" "${racing[@]}"
-    for suite in "${suites[@]}"; do
-        rm -f "$dir"/*.img
-        # All phases, even if the filter names one: it would find nothing on the disks.
-        for name in $(case="$suite.*" list_cases "$version"); do
-            run_batch "$version" "$dir" "$name"
-        done
+    for ((i = 1; i <= machines; i++)); do
+        dirs+=("build/vm/$version/machine${machine:+-$machine}")
+        ((i == 1)) || dirs[-1]+=-$i
+        run_machine "$version" "${dirs[-1]}" &
+    done 3<"$queue"
+    wait
+    cut -d ' ' -f 2- "$queue" | tr ' ' '\n' | while read -r name; do
+        grep -qF " $name " "$results" || record "$name" LOST 0
     done
-    rm -f "$dir"/*.img
+    rm "$queue"*
+    allocations=$(count failed-allocations "${dirs[@]}") # of the module
+    watched=$(count watched-accesses "${dirs[@]}")       # by KCSAN
     # Without any, the run has shown nothing.
     [[ -z $failing || $allocations -gt 0 ]] || record FailingAllocations.None LOST 0
     [[ $version != *-kcsan-* || $watched -gt 0 ]] || record WatchedAccesses.None LOST 0

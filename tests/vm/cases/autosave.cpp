@@ -33,7 +33,10 @@ int write_error(const char* path, const std::string& value) {
 
 class Autosave : public testing::Test {
   protected:
-    void SetUp() override { main.fail_reads(1000, 1); }
+    void SetUp() override {
+        run_ok({"modprobe", "dm_remap"});
+        main.fail_reads(1000, 1);
+    }
     void TearDown() override {
         write_value(kEnabled, "Y");
         write_value(kInterval, "60");
