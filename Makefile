@@ -12,6 +12,8 @@ PREFIX ?= /usr/local
 WERROR ?= -Werror
 KERNEL ?= um
 CASE ?= *
+# Machines side by side; run.sh knows how many are good.
+JOBS ?=
 # Histories of the simulator, and the power cuts of each.
 SEEDS ?= 1-10000
 CUTS ?= 100
@@ -192,7 +194,7 @@ $(own_kernels):
 	scripts/build-kernel.sh build $(@:-kernel=)
 
 test-vm: $(filter $(own_kernels),$(KERNEL)-kernel)
-	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)'
+	+tests/vm/run.sh --kernel '$(KERNEL)' --case '$(CASE)' --jobs '$(JOBS)'
 
 test-debug: debug-kernel
 	scripts/deps.sh build test vm
