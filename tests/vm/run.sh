@@ -4,7 +4,7 @@
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
 # names of the suites mean is in lib/harness.h. Ordinary cases share a boot, and those that race
-# another; after a crash or a hang, which cost the case that was running, the rest goes on in the next.
+# another. A crash or a hang costs the case that was running; the rest goes on in the next boot.
 #
 # --failing: so many of the allocations of the module's workers fail (um, debug; lib/harness.h).
 # --machine: one of its own, so that several runs go on side by side on one kernel.
@@ -152,9 +152,11 @@ count_machines() {
     esac
 }
 
-# Batches of cases, "HOW NAMES..." a line: those that share boots of one machine, those that race, whose
-# emulated processors run at once, and suites that boot several times and want disks of their own.
-# For several machines the first are dealt out, neighbours to different ones: they take about as long.
+# Batches of cases, "HOW NAMES..." a line:
+#   race    the processors run at once
+#   share   one boot for all
+#   reboot  a suite that boots several times, and wants disks of its own
+# Several machines get several batches to share. Neighbours take about as long: they are dealt out.
 list_batches() {
     local version=$1 machines=$2 name suite suites=() ordinary=() racing=() parts part
     for name in $(list_cases "$version"); do
