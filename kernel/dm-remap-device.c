@@ -266,7 +266,7 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	uuid_t uuid;
 
 	if (t->features.format && !t->device->to_format) {
-		*error = "spare is formatted already: leave out the word format, nothing is lost";
+		*error = "spare is formatted already, and in use: leave out the word format";
 		return -EEXIST;
 	}
 	if (!t->features.format && t->device->to_format) {

@@ -335,9 +335,17 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	struct dm_remap_extent e;
 	enum dm_remap_way way = way_of(d, bio, sector, &e);
 
-	if (unlikely(e.length < bio_sectors(bio)))
-		dm_accept_partial_bio(bio, e.length);
 	remember(bio, sector);
+	if (unlikely(e.length < bio_sectors(bio))) {
+		/*
+		 * dm keeps a list in what is polled (REQ_DM_POLL_LIST), and the rest of a cut bio
+		 * would pass that mark on: another dm device below follows a list that is not there.
+		 */
+		if (bio->bi_opf & REQ_POLLED)
+			return send_to_worker(d, bio);
+		dm_accept_partial_bio(bio, e.length);
+		remember(bio, sector);
+	}
 	switch (way) {
 	case DM_REMAP_WAY_MAIN:
 		if (unlikely(bio->bi_opf & REQ_FUA))

@@ -128,7 +128,8 @@ static int message_restore(struct message *m)
 	if (ret) {
 		DMERR("%s: restore: %s (%d)", dm_device_name(d->dm),
 		      reason(m, ret == -ENOMEM ? "not enough memory to read the spare back" :
-			     "the spare holds something else; save writes it anew"), ret);
+			     ret == -EUCLEAN ? "the spare holds something else; save writes it anew" :
+			     "not finished; try again"), ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu %s", d->metadata.sb.generation,

@@ -234,16 +234,18 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 {
 	struct dm_remap_report again;
 	unsigned int tries;
+	bool served;
 	int ret;
 
 	mutex_lock(&md->checkpoint_lock);
+	served = md->served || !report;
 	ret = md->taken ? -ESTALE : activate_once(md, main, report);
-	for (tries = 1; load_again(ret) && report && tries < ACTIVATE_TRIES; tries++) {
+	for (tries = 1; load_again(ret) && !served && tries < ACTIVATE_TRIES; tries++) {
 		dm_remap_log(md, DM_REMAP_LOG_WARN,
 			     "the spare has changed since it was read: it is read again");
 		ret = load_anew(md, main, &again) ?: activate_once(md, main, &again);
 	}
-	if (load_again(ret) && !report) {
+	if (load_again(ret) && served) {
 		/* Memory was served from, and is not what is on the spare, or may not be. */
 		md->active = true;
 		dm_remap_spare_given_up(md, ret);
@@ -253,6 +255,7 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
 			     "another system is taking the spare into use: remove it there, then try again");
 		ret = -EBUSY;
 	}
+	md->served |= !ret;
 	mutex_unlock(&md->checkpoint_lock);
 	return ret;
 }

@@ -127,7 +127,7 @@ static int refuse_supers(struct loader *l)
 			      "spare has a newer metadata version; update dm-remap");
 	if (head == DM_REMAP_BLANK && tail == DM_REMAP_BLANK)
 		return refuse(l, -ENODATA,
-			      "spare is blank: format it with dm-remapctl format, or find out who wiped it");
+			      "spare is blank: find out who wiped it, or if it is new, format it with dm-remapctl format");
 	if (head == DM_REMAP_DAMAGED || tail == DM_REMAP_DAMAGED)
 		return refuse(l, -EUCLEAN,
 			      "both superblocks of the spare are lost; see dm-remapctl check");
@@ -135,7 +135,7 @@ static int refuse_supers(struct loader *l)
 		return refuse(l, -EIO,
 			      "no superblock of the spare can be read; check the device and its cabling");
 	return refuse(l, -EINVAL,
-		      "spare holds no dm-remap metadata; is it the right device? dm-remapctl format writes it");
+		      "spare holds no dm-remap metadata: find the right device; dm-remapctl check says what is on it");
 }
 
 static bool same_content(const struct dm_remap_super *a, const struct dm_remap_super *b)

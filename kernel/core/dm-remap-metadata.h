@@ -218,6 +218,7 @@ struct dm_remap_metadata {
 	u64 claimed_from;		/* the nonce that the claim has replaced */
 	bool numbered;			/* sb has the number of this activation */
 	bool owned;			/* some number of ours has been on both, since the load */
+	bool served;			/* the table was in use before, perhaps read-only */
 	bool heal;			/* table and journal on the disk are to be written anew */
 	struct dm_remap_main_id main;	/* what sb is to say of main from then on */
 	void *table_buf;		/* checkpoint's batch of blocks */
@@ -318,8 +319,9 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  * @report tells of. Then it makes a new activation number durable on both superblocks, and records
  * @main as main's identity; NULL leaves that unchanged. If another system has used the spare
  * since it was loaded, it is loaded again. Also after deactivate, without another load; then
- * @report is NULL, and mode becomes FAIL if another system has used the spare. If the spare
- * cannot be written, mode becomes RO and existing records are served: that is no failure.
+ * @report is NULL. Once the table was in use, if read-only, caches above have what it said: then
+ * mode becomes FAIL if another system has used the spare. If the spare cannot be written, mode
+ * becomes RO and existing records are served: that is no failure.
  * Returns 0, or
  *
  *	-ENOMEM, -EINTR, -EAGAIN	may be tried again;

@@ -80,7 +80,7 @@ static int refuse_content(struct formatter *f, u64 at)
 		if (sb.state == DM_REMAP_STATE_FORMATTING)
 			return refuse(f, -EUCLEAN, DM_REMAP_HALF_FORMATTED);
 		return refuse(f, -EEXIST,
-			      "spare is formatted already: leave out the word format, nothing is lost");
+			      "spare is formatted already: dm-remapctl check says what it holds; leave out the word format to use that");
 	case DM_REMAP_NEWER:
 	case DM_REMAP_DAMAGED:
 		return refuse(f, -EEXIST,

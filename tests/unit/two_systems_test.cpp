@@ -315,6 +315,37 @@ TEST(TwoSystems, WhoIsResumedLooks) {
     expect_loaded(*world, {100, 300});
 }
 
+// What was served read-only is in somebody's caches, and may be old by the time of the first write.
+TEST(TwoSystems, WhoHasServedReadOnlyLooks) {
+    for (const bool other : {true, false}) {
+        SCOPED_TRACE(other);
+        auto world = formatted();
+        {
+            auto before = open(*world);
+            ASSERT_EQ(before->remap(100), 0);
+        }
+        Metadata a(*world);
+        ASSERT_EQ(a.load(), 0);
+        a->write_nothing = true;
+        ASSERT_EQ(a.activate(), 0);
+        EXPECT_EQ(a->mode, DM_REMAP_MODE_RO);
+        if (other) {
+            auto b = open(*world);
+            ASSERT_EQ(b->remap(300), 0);
+            ASSERT_EQ(b->deactivate(), 0);
+        }
+        const std::uint64_t writes = world->spare.writes();
+        a->write_nothing = false;
+        EXPECT_EQ(a.activate(), 0);
+        EXPECT_EQ(a->mode, other ? DM_REMAP_MODE_FAIL : DM_REMAP_MODE_RW);
+        EXPECT_FALSE(has(a.records(), 300));
+        EXPECT_EQ(world->spare.writes() == writes, other);
+        if (other) {
+            expect_loaded(*world, {100, 300});
+        }
+    }
+}
+
 // ---- a checkpoint of A, or its end, and B that activates ----
 
 // One thing no look prevents. A is stopped just before it writes a block of the table. Meanwhile B

@@ -374,7 +374,15 @@ TEST(OddSpare, WithoutNowaitAnswersThatItWouldBlock) {
     EXPECT_EQ(remap_status(mapped.device).number("read_errors"), 0U);
 }
 
-// By io_uring, as nothing else polls.
+// By io_uring, as nothing else polls. Requests of 20 KiB lie across both edges of the range as
+// well.
+void poll_all_over(const std::string& path) {
+    ASSERT_EQ(queue_value(path, "io_poll"), "1");
+    run_ok({"fio", "--name=poll", "--filename=" + path, "--ioengine=io_uring", "--hipri",
+            "--direct=1", "--rw=randwrite", "--bs=20k", "--iodepth=8", "--size=3m",
+            "--verify=crc32c", "--verify_fatal=1", "--minimal", "--thread", "--randseed=1"});
+}
+
 TEST(OddSpare, WithoutPollingIsReadAndWrittenByThoseWhoPoll) {
     if (has_lockdep()) {
         GTEST_SKIP() << "null_blk allocates memory that may sleep while it is polled, under RCU";
@@ -383,11 +391,20 @@ TEST(OddSpare, WithoutPollingIsReadAndWrittenByThoseWhoPoll) {
     const NullBlk disk({.size_mb = 16});
     const DmDevice spare("spare", delay(disk.path()));
     const Mapped mapped(main.path(), spare.path());
-    ASSERT_EQ(queue_value(mapped.device.path(), "io_poll"), "1");
-    // Requests of 12 KiB lie across the edges of the range as well.
-    run_ok({"fio", "--name=poll", "--filename=" + mapped.device.path(), "--ioengine=io_uring",
-            "--hipri", "--direct=1", "--rw=randwrite", "--bs=12k", "--iodepth=8", "--size=3m",
-            "--verify=crc32c", "--verify_fatal=1", "--minimal", "--thread", "--randseed=1"});
+    poll_all_over(mapped.device.path());
+}
+
+// dm marks a polled request that it cuts, and hands that mark to the rest. Another dm device below
+// would take it for its own.
+TEST(OddSpare, BesideADmDeviceIsReadAndWrittenByThoseWhoPoll) {
+    if (has_lockdep()) {
+        GTEST_SKIP() << "null_blk allocates memory that may sleep while it is polled, under RCU";
+    }
+    const NullBlk disk({.size_mb = 16, .poll_queues = 1});
+    const DmDevice main("main", {{0, 32768, "linear", disk.path() + " 0"}});
+    const NullBlk spare({.size_mb = 16});
+    const Mapped mapped(main.path(), spare.path());
+    poll_all_over(mapped.device.path());
 }
 
 TEST(OddSpare, WithoutWriteZeroesIsWrittenZeros) {
