@@ -6,8 +6,8 @@
 #   kernels.sh version SERIES  the exact version whose headers are there: 6.1 -> 6.1.0-56-amd64
 #                              (an exact version is given back as it is). If none are installed,
 #                              those of Debian's newest of the series are unpacked into build/headers.
-#                              "backports" is the newest kernel of Debian's backports (backports.sh),
-#                              from where other series than this machine's apt knows come too.
+#                              "backports" is the newest kernel of Debian's backports (backports.sh).
+#                              Series that this machine's apt does not know come from there, too.
 #   kernels.sh headers VERSION where to build modules for it
 #   kernels.sh fetch VERSION   prints a directory that has vmlinux (user-mode Linux: linux) and
 #                              lib/modules/VERSION. Debian's is made, build/kernels/VERSION, from this
