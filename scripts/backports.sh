@@ -95,8 +95,7 @@ get_all() {
     local packages
     look
     packages=$(in_backports apt-get install --simulate --no-install-recommends "$@" |
-        awk '$1 == "Inst" { print $2 }')
-    [[ -n $packages ]] || die "$mirror does not have all that these depend on: $*"
+        awk '$1 == "Inst" { print $2 }') || die "$mirror does not have all that these need: $*"
     # shellcheck disable=SC2086 # they are words
     get $packages
 }
