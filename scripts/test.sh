@@ -88,7 +88,7 @@ run_vm() {
     local status=0 left
     tests/vm/run.sh "$@" || status=1
     if [[ $* == '--kernel um' && $kernels == *backports ]]; then
-        left=$(awk '$1 == "SKIP" { print $2 }' build/results/vm-*-um-*.txt | paste -sd :)
+        left=$(awk '$1 == "SKIP" { print $2 }' "build/results/vm-$(scripts/kernels.sh version um).txt" | paste -sd :)
         tests/vm/run.sh --kernel backports --case "$left:Races*:Udev*:Smoke*" || status=1
     fi
     return $status
