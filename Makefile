@@ -39,7 +39,7 @@ help:
 	@echo '          make deps           install the Debian packages that build and tests need'
 	@echo '          make clean'
 	@echo 'Test:     make test-vm        one case or all in user-mode Linux, in seconds   [CASE=gtest filter]'
-	@echo '                              or in an emulated machine   [KERNEL=um|6.1|6.12|debug|kcsan|all]'
+	@echo '                              or in an emulated machine   [KERNEL=um|6.1|6.12|backports|debug|kcsan|all]'
 	@echo '          make test           everything, on all kernels'
 	@echo '          make test-unit      the core, in user space'
 	@echo '          make test-32bit     the module builds and links for a 32-bit kernel'

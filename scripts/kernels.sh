@@ -6,12 +6,15 @@
 #   kernels.sh version SERIES  the exact version whose headers are there: 6.1 -> 6.1.0-56-amd64
 #                              (an exact version is given back as it is). If none are installed,
 #                              those of Debian's newest of the series are unpacked into build/headers.
+#                              "backports" is the newest kernel of Debian's backports (backports.sh).
+#                              Series that this machine's apt does not know come from there, too.
 #   kernels.sh headers VERSION where to build modules for it
 #   kernels.sh fetch VERSION   prints a directory that has vmlinux (user-mode Linux: linux) and
 #                              lib/modules/VERSION. Debian's is made, build/kernels/VERSION, from this
 #                              machine if installed, else apt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+project=$PWD
 PATH=$PATH:/usr/sbin:/sbin # of depmod
 
 die() {
@@ -44,6 +47,12 @@ version() {
     if [[ -n $(kind_of "$1") ]]; then
         own_dir "$1" >/dev/null
         scripts/build-kernel.sh version "$(kind_of "$1")"
+        return
+    fi
+    if [[ $1 == backports ]]; then
+        newest=$(scripts/backports.sh kernel) || exit
+        [[ -d $(headers "$newest") ]] || unpack_backported_headers "$newest" >/dev/null
+        echo "$newest"
         return
     fi
     if [[ -d $(headers "$1") ]]; then
@@ -90,6 +99,15 @@ get_packages() {
     rm ./*.deb
 }
 
+# backported get|get-all PACKAGES...: the same, from Debian's backports.
+backported() {
+    local package paths
+    paths=$("$project/scripts/backports.sh" "$@") || return
+    for package in $paths; do
+        dpkg-deb -x "$package" . || return
+    done
+}
+
 # A directory for what becomes $1 when it is complete.
 staging_for() {
     local staging
@@ -111,6 +129,10 @@ unpack_headers() {
     version=$(depends_on "linux-headers-$series-amd64")
     [[ -n $version ]] || { update_lists >&2 && version=$(depends_on "linux-headers-$series-amd64"); }
     version=${version#linux-headers-}
+    if [[ -z $version ]] && version=$(scripts/backports.sh kernel "$series"); then
+        unpack_backported_headers "$version"
+        return
+    fi
     [[ -n $version ]] || die "no headers of $series in /lib/modules, and apt knows none (apt-get update)"
     staging=$(staging_for "build/headers/$version")
     # shellcheck disable=SC2064 # the name as it is now: it is gone at the time of the exit
@@ -129,13 +151,69 @@ unpack_headers() {
     echo "$version"
 }
 
+# With the compiler and all else that the headers need, for the programs among it are made for a newer
+# Debian: its libc is newer than this machine's, and the kernel's configuration has options that only
+# its compiler knows. Those who use this kernel have that compiler, so its warnings count.
+unpack_backported_headers() {
+    local version=$1 dir=$PWD/build/headers/$1 staging headers
+    set -e # in a substitution it is off
+    staging=$(staging_for "$dir")
+    # shellcheck disable=SC2064 # the name as it is now: it is gone at the time of the exit
+    trap "rm -rf '$staging'" EXIT
+    headers=usr/src/linux-headers-$version
+    (
+        cd "$staging"
+        backported get-all "linux-headers-$version" || die "no headers of $version"
+        rm -rf etc var usr/share
+        wrap_programs "$dir"
+        # shellcheck disable=SC2016 # they are make's
+        sed -i -e 's#^KBUILD_OUTPUT=.*#KBUILD_OUTPUT=$(CURDIR)#' \
+            -e 's#^include /usr/src/#include $(dir $(lastword $(MAKEFILE_LIST)))../#' "$headers/Makefile"
+        sed -i "s#^override CROSS_COMPILE = #&$dir/usr/bin/#" "$headers/.kernelvariables"
+        echo "PAHOLE = $dir/usr/bin/pahole" >>"$headers/.kernelvariables"
+    ) >&2
+    mv "$staging" "$dir"
+    echo "$version"
+}
+
+# wrap_programs DIR: those in the current directory, which becomes DIR, run with the loader and
+# libraries beside them. Each becomes a script, for patchelf makes a compiler that crashes, and a
+# chroot would need root, /proc and the sources in it.
+wrap_programs() {
+    local dir=$1 library=usr/lib/x86_64-linux-gnu program compiler
+    while read -r program; do
+        [[ $(head -c 4 "$program" | tail -c 3) == ELF ]] || continue
+        mv "$program" "$program.elf"
+        cat >"$program" <<EOF
+#!/bin/sh
+exec $dir/$library/ld-linux-x86-64.so.2 --library-path $dir/$library --argv0 "\$0" $dir/$program.elf "\$@"
+EOF
+        chmod +x "$program"
+    done < <(find usr/bin usr/libexec usr/lib/linux-kbuild-* -type f -perm -100 ! -name '*.so')
+    # Else the compiler takes this machine's assembler.
+    for compiler in usr/libexec/gcc/*/*/cc1; do
+        ln -s "$dir/usr/bin/x86_64-linux-gnu-as" "${compiler%/*}/as"
+    done
+}
+
 # Installing the image would give the machine another kernel to boot: unpack it.
 unpack_image() {
     local version=$1
     (
         cd "$2"
-        get_packages "linux-image-$version" ||
-            die "apt has no linux-image-$version: upgrade the linux-headers packages, or rm -r build/headers"
+        if ! apt-cache show "linux-image-$version" >/dev/null 2>&1 &&
+            "$project/scripts/backports.sh" kernel "$version" >/dev/null 2>&1; then
+            # The image package is empty there.
+            for part in base binary modules; do
+                backported get "linux-$part-$version" || die "no linux-$part-$version"
+            done
+            mkdir boot
+            mv "usr/lib/modules/$version/vmlinuz" "boot/vmlinuz-$version"
+            mv usr/lib .
+        else
+            get_packages "linux-image-$version" ||
+                die "apt has no linux-image-$version: upgrade the linux-headers packages, or rm -r build/headers"
+        fi
         rm -rf usr
         depmod -b . "$version"
     ) >&2

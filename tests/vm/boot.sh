@@ -3,7 +3,7 @@
 #
 #   vm_options "$@"         "--name value" sets the variable of that name, which must be there
 #   vm_on_each COMMAND KERNEL   runs COMMAND VERSION for each version that KERNEL means, a series, a
-#                           version or "all", with what it needs built and nobody else at it (but
+#                           version or "all" (those of Debian's releases), with what it needs built and nobody else at it (but
 #                           who has set "machine", the name of another one); fails if one did
 #   vm_job DIR FILTER [NAME=VALUE]
 #                           makes DIR/job: the cases that the GoogleTest filter picks

@@ -9,11 +9,21 @@ dir=build/dm-dust/$version
 series=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$version")
 source=/usr/src/linux-source-$series.tar.xz
 
-if [[ ! -e $dir/dm-dust.ko || $source -nt $dir/dm-dust.ko ]]; then
-    [[ -e $source ]] || { echo "dm-dust.sh: no $source: scripts/deps.sh vm" >&2 && exit 1; }
-    mkdir -p "$dir"
-    tar -xf "$source" -C "$dir" --strip-components=3 --touch --occurrence=1 \
+# Of the source's archive, this file alone; tar stops when it has it.
+unpack() {
+    tar -xJ -C "$dir" --strip-components=3 --touch --occurrence=1 \
         "linux-source-$series/drivers/md/dm-dust.c"
+}
+
+if [[ ! -e $dir/dm-dust.ko || $source -nt $dir/dm-dust.ko ]]; then
+    mkdir -p "$dir"
+    if [[ -e $source ]]; then
+        unpack <"$source"
+    else
+        package=$(scripts/backports.sh get "linux-source-$series") ||
+            { echo "dm-dust.sh: no $source: scripts/deps.sh vm" >&2 && exit 1; }
+        unpack < <(dpkg-deb --fsys-tarfile "$package" 2>/dev/null | tar -xO "./${source#/}")
+    fi
     echo 'obj-m := dm-dust.o' >"$dir/Kbuild"
     headers=$(scripts/kernels.sh headers "$version")
     # Not a part of the make that may be running this. The races of this module are not ours.

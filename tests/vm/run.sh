@@ -1,6 +1,6 @@
 #!/bin/bash
-# Run the VM cases: run.sh [--kernel um|6.1|6.12|debug|kcsan|VERSION|all] [--case GTEST_FILTER]
-#                          [--failing PERCENT] [--machine NAME] [--jobs N]
+# Run the VM cases: run.sh [--kernel um|6.1|6.12|backports|debug|kcsan|VERSION|all]
+#                          [--case GTEST_FILTER] [--failing PERCENT] [--machine NAME] [--jobs N]
 #
 # Builds what is needed, boots each kernel and runs the cases that match the filter inside. What the
 # names of the suites mean is in lib/harness.h. Ordinary cases share a boot, and those that race
