@@ -6,7 +6,7 @@
 #               processor
 #   kcsan       for an emulated machine: watches modules for data races
 #
-# Their configurations are made of tests/vm/kernel/*.config; debug has a patch of there, too. User-mode
+# Their configurations are made of tests/vm/kernel/*.config; debug has patches of there, too. User-mode
 # Linux is the newest of Debian's backports (backports.sh). Where there is none, um is linux-source-6.12,
 # and there is no debug, for 6.12 in user mode has no second processor. kcsan is linux-source-6.12.
 #
@@ -35,7 +35,7 @@ case $kind in
 um) parts=(common checks um) ;;
 debug)
     parts=(common checks um kasan smp)
-    patches=(tests/vm/kernel/um-stacktrace.patch)
+    patches=(tests/vm/kernel/um-{stacktrace,ipi}.patch)
     suffix=um-debug # by its name, too, it is user-mode Linux
     ;;
 kcsan) parts=(common kcsan pc) ;;
