@@ -2,14 +2,17 @@
 # The kernels of our own, built in ${XDG_CACHE_HOME:-~/.cache}/dm-remap:
 #
 #   um          user-mode Linux with lockdep and fault injection: the quick loop
-#   debug       for an emulated machine: the same, and KASAN and kmemleak
+#   debug       user-mode Linux with all that looks on: the same, KASAN, UBSAN, kmemleak, and a second
+#               processor
 #   kcsan       for an emulated machine: watches modules for data races
 #
-# Their configurations are made of tests/vm/kernel/*.config. The first is the newest Linux of Debian's
-# backports (backports.sh); where there is none, and for the others, it is linux-source-6.12.
+# Their configurations are made of tests/vm/kernel/*.config; debug has patches of there, too. User-mode
+# Linux is the newest of Debian's backports (backports.sh). Where there is none, um is linux-source-6.12,
+# and there is no debug, for 6.12 in user mode has no second processor. kcsan is linux-source-6.12.
 #
-#   build-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, another for another configuration
-#                                  or source, so that nothing made for the one is taken for the other
+#   build-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, of debug 7.3.4-um-debug-HASH; another
+#                                  for another configuration or source, so that nothing made for the
+#                                  one is taken for the other
 #   build-kernel.sh dir KIND       where it is, or will be: vmlinux or linux, lib/modules/, and build/,
 #                                  against which modules are built
 #   build-kernel.sh build KIND     build it unless it is there: 6 to 10 minutes of two processors.
@@ -26,9 +29,15 @@ die() {
     exit 1
 }
 
+suffix=$kind
+patches=()
 case $kind in
 um) parts=(common checks um) ;;
-debug) parts=(common checks kasan pc) ;;
+debug)
+    parts=(common checks um kasan smp)
+    patches=(tests/vm/kernel/um-{stacktrace,ipi}.patch)
+    suffix=um-debug # by its name, too, it is user-mode Linux
+    ;;
 kcsan) parts=(common kcsan pc) ;;
 *) die "usage: build-kernel.sh version|dir|build um|debug|kcsan" ;;
 esac
@@ -41,21 +50,28 @@ fragments=("${fragments[@]/%/.config}")
 source_version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null || true)
 target=(vmlinux modules)
 make=(make -s)
-if [[ $kind == um ]]; then
+if [[ $kind != kcsan ]]; then
     target=(linux modules)
     make+=(ARCH=um)
     if newest=$(scripts/backports.sh newest); then
         package=linux-source-${newest% *}
         source_version=${newest#* }
+    elif [[ $kind == debug ]]; then
+        echo "build-kernel.sh: no kernel in Debian's backports, and user-mode Linux 6.12 has one processor" >&2
+        exit 77
     elif grep -qw amx_tile /proc/cpuinfo; then
         echo "build-kernel.sh: no kernel in Debian's backports, and user-mode Linux 6.12 cannot run on this processor" >&2
         exit 77
     fi
 fi
 [[ -n $source_version ]] || die "no $package: scripts/deps.sh kernel"
-hash=$({ echo "$source_version" && grep -h CONFIG_ "${fragments[@]}"; } | sha256sum | head -c 8)
+hash=$({
+    echo "$source_version"
+    grep -h CONFIG_ "${fragments[@]}"
+    [[ ${#patches[@]} -eq 0 ]] || cat "${patches[@]}"
+} | sha256sum | head -c 8)
 # 6.12.117-1~deb12u1 -> 6.12.117
-release=${source_version%%-*}-$kind-$hash
+release=${source_version%%-*}-$suffix-$hash
 dir=$cache/linux-$release
 
 # Prints each line of the fragments (stdin) that the configuration doesn't have.
@@ -76,7 +92,7 @@ configure() {
     local wanted=$1 dropped
     "${make[@]}" tinyconfig
     echo "$wanted" >>.config
-    echo "CONFIG_LOCALVERSION=\"-$kind-$hash\"" >>.config
+    echo "CONFIG_LOCALVERSION=\"-$suffix-$hash\"" >>.config
     "${make[@]}" olddefconfig 2>&1 | grep -v 'override: reassigning' || true
     dropped=$(dropped_options <<<"$wanted")
     [[ -z $dropped ]] || die "${fragments[*]}: kconfig did not accept"$'\n'"$dropped"
@@ -93,7 +109,7 @@ archive() {
 }
 
 build() {
-    local wanted staging
+    local wanted staging one
     wanted=$(cat "${fragments[@]}")
     [[ ! -e $dir/built ]] || return 0
     mkdir -p "$dir"
@@ -104,6 +120,9 @@ build() {
     if [[ ! -d $dir/build ]]; then
         staging=$(mktemp -d "$dir/unpack.XXXXXX")
         archive | tar -xJ -C "$staging" --strip-components=1
+        for one in "${patches[@]}"; do
+            patch -s -p1 -d "$staging" <"$one"
+        done
         mv "$staging" "$dir/build"
     fi
     # One that was interrupted goes on. Not a part of the make that may be running this.

@@ -17,7 +17,7 @@ declare -A groups=(
         patch xz-utils zstd"
     [fuzz]="clang libclang-rt-14-dev llvm"
     [coverage]="clang libclang-rt-14-dev llvm python3"
-    [kernel]="bc bison flex libelf-dev linux-source-6.12 xz-utils"
+    [kernel]="bc bison flex libelf-dev linux-source-6.12 patch xz-utils"
     [bench]="libbenchmark-dev python3 python3-matplotlib"
     [style]="clang-format clang-tidy shellcheck sparse linux-source-6.12 perl xz-utils"
     [demo-module]="g++ kmod pahole xz-utils zstd"

@@ -25,8 +25,8 @@ die() {
 # Of one of our own, by series or version; Debian's have none.
 kind_of() {
     case $1 in
+    debug | *-debug-*) echo debug ;; # *-um-debug-*
     um | *-um-*) echo um ;;
-    debug | *-debug-*) echo debug ;;
     kcsan | *-kcsan-*) echo kcsan ;;
     esac
 }

@@ -2,7 +2,7 @@
 # The VM cases on the debug kernel (make debug-kernel), and once more those in which the module has
 # work to do while most of the allocations fail that it makes for it: on two machines side by side.
 # Nothing may be reported, and the cases may not see a difference. Says how many allocations were made
-# to fail. Takes an hour and a half, with nothing beside it.
+# to fail.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 

@@ -30,7 +30,7 @@
 VM_DISKS=(main:2G spare:1G extra:1G)
 VM_PORTS=(verdict log acks)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
-VM_PARALLEL= # not empty: the emulated processors run at once
+VM_PARALLEL= # not empty: the emulated processors run at once; of user-mode Linux, debug has two
 VM_SYSTEM=   # where initramfs.cpio and, if any, system.img are, if not in build/vm/VERSION
 
 # A /dev/kvm can be there and not work; the CPU's flags tell. Emulated processors take turns in one
@@ -131,8 +131,15 @@ vm_start_um() {
     for i in "${!VM_DISKS[@]}"; do
         args+=("ubd$i=$dir/${VM_DISKS[$i]%:*}.img")
     done
-    # kmemleak takes two thirds of the time. A tick is 10 ms, and a grace period lasts several.
-    args+=(kmemleak=off rcupdate.rcu_expedited=1)
+    # A tick is 10 ms, and a grace period lasts several.
+    args+=(rcupdate.rcu_expedited=1)
+    case $version in
+    # A second processor costs time, and shows something where cases race alone. With ptrace(), which
+    # is the other way to run programs, there is none.
+    *-debug-*) args+=(seccomp=on "ncpus=$((${VM_PARALLEL:+1} + 1))") ;;
+    # kmemleak takes two thirds of the time.
+    *) args+=(kmemleak=off) ;;
+    esac
     # shellcheck disable=SC2086 # the options are words
     "$kernel/linux" mem="$memory" initrd="$dir/initrd" "${args[@]}" \
         con=null con0=null,fd:1 ssl=null ssl0=null,fd:5 ssl1=null,fd:6 ssl2=null,fd:7 \
@@ -146,17 +153,23 @@ vm_boot_once() {
     local silence=180 memory=1G options='sysctl.kernel.hung_task_timeout_secs=60'
     case $version in
     *-debug-* | *-kcsan-*)
-        # Everything takes several times as long. What ACPI has to say of interrupts that nobody
-        # uses, these disks having MSI, would take the debug kernel half a minute for each of them.
+        # Everything takes several times as long.
         silence=600
-        options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60 acpi=noirq'
+        options='sysctl.kernel.hung_task_timeout_secs=240 watchdog_thresh=60'
         ;;
     esac
-    if [[ $version == *-debug-* ]]; then
-        # KASAN keeps what was freed. By default it falls silent after its first report.
-        memory=2G
+    case $version in
+    *-debug-*)
+        # By default KASAN falls silent after its first report. Of what was freed it keeps a 32nd of the
+        # memory, so more memory leaves less to a case that has 80 MB left; its shadow is the host's.
         options+=' kasan_multi_shot'
-    fi
+        ;;
+    *-kcsan-*)
+        # What ACPI has to say of interrupts that nobody uses, these disks having MSI, would take
+        # half a minute for each of them.
+        options+=' acpi=noirq'
+        ;;
+    esac
     # A crash ends the machine, there is nothing to wait for. The log buffer holds what a case can
     # say; the harness reads it all.
     options+=' loglevel=5 log_buf_len=4M oops=panic panic=-1'

@@ -32,7 +32,7 @@ case $version in
     modules+=(dm-dust aes)
     first_modules=()
     ;;
-*-debug-* | *-kcsan-*) modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c aes_generic ecb) ;;
+*-kcsan-*) modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c aes_generic ecb) ;;
 *)
     modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c
         aesni_intel target_core_mod tcm_loop)
