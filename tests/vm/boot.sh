@@ -138,7 +138,7 @@ vm_start_um() {
     # is the other way to run programs, there is none.
     *-debug-*) args+=(seccomp=on "ncpus=$((${VM_PARALLEL:+1} + 1))") ;;
     # kmemleak takes two thirds of the time.
-    *) args+=(kmemleak=off) ;;
+    *) args+=(kmemleak=off seccomp=on) ;;
     esac
     # shellcheck disable=SC2086 # the options are words
     "$kernel/linux" mem="$memory" initrd="$dir/initrd" "${args[@]}" \

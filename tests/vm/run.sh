@@ -8,8 +8,8 @@
 #
 # --failing: so many of the allocations of the module's workers fail (um, debug; lib/harness.h).
 # --machine: one of its own, so that several runs go on side by side on one kernel.
-# --jobs:    so many machines side by side. One by default; of user-mode Linux, which has one
-#            processor and is there at once, one for each processor.
+# --jobs:    so many machines side by side. One by default; of user-mode Linux, which is there at
+#            once, three for each processor.
 #
 # Results, "PASS|FAIL|SKIP name seconds" a line, are in build/results/vm-VERSION.txt (of the
 # selftest, vm-selftest-VERSION.txt; of a machine with a name, vm-NAME-VERSION.txt); log and console of
@@ -144,19 +144,19 @@ results_of() {
     esac
 }
 
-# How many machines a version gets.
+# How many machines a version gets. User-mode Linux has one processor, and half of the time it waits.
 count_machines() {
     case $1 in
-    *-um-*) nproc ;;
+    *-um-*) echo $((3 * $(nproc))) ;;
     *) echo 1 ;;
     esac
 }
 
-# Batches of cases, "HOW NAMES..." a line:
+# Batches of cases, "HOW NAMES..." a line. The longest come first:
 #   race    the processors run at once
-#   share   one boot for all
 #   reboot  a suite that boots several times, and wants disks of its own
-# Several machines get several batches to share. Neighbours take about as long: they are dealt out.
+#   share   one boot for all
+# Several machines get several batches of each. Neighbours take about as long: they are dealt out.
 list_batches() {
     local version=$1 machines=$2 name suite suites=() ordinary=() racing=() parts part
     for name in $(list_cases "$version"); do
@@ -167,16 +167,18 @@ list_batches() {
         *) ordinary+=("$name") ;;
         esac
     done
-    [[ ${#racing[@]} -eq 0 ]] || echo "race ${racing[*]}"
+    printf '%s\n' "${racing[@]}" | awk -F . -v machines="$machines" '
+        NF { batch[machines > 1 ? $1 : ""] = batch[machines > 1 ? $1 : ""] " " $0 }
+        END { for (i in batch) print "race" batch[i] }'
+    for suite in "${suites[@]}"; do
+        # All phases, even if the filter names one: it would find nothing on the disks.
+        case="$suite.*" list_cases "$version" | xargs echo reboot
+    done
     parts=$((machines == 1 ? 1 : 4 * machines))
     for ((part = 0; part < parts && part < ${#ordinary[@]}; part++)); do
         for ((name = part; name < ${#ordinary[@]}; name += parts)); do
             echo "${ordinary[$name]}"
         done | xargs echo share
-    done
-    for suite in "${suites[@]}"; do
-        # All phases, even if the filter names one: it would find nothing on the disks.
-        case="$suite.*" list_cases "$version" | xargs echo reboot
     done
 }
 
