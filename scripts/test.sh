@@ -94,9 +94,13 @@ on_each_kernel() {
 # cases that it skipped, those that race, for it has one processor, and those that run.sh asks of
 # Debian's kernels alone. And that the disks are what they should be.
 run_vm() {
-    local status=0 cases='*' left
-    [[ $2 == um ]] || ! has_um || cases='*-EachBlock*:HostileSpares*'
-    tests/vm/run.sh "$@" --case "$cases" || status=1
+    local status=0 cases='*' jobs='' left
+    if [[ $2 == um ]]; then
+        jobs=$(nproc) # the emulated ones need processors, too
+    elif has_um; then
+        cases='*-EachBlock*:HostileSpares*'
+    fi
+    tests/vm/run.sh "$@" --case "$cases" --jobs "$jobs" || status=1
     if [[ $2 == um && $kernels == *backports ]]; then
         left=$(awk '$1 == "SKIP" { print $2 }' "build/results/vm-$(scripts/kernels.sh version um).txt" | paste -sd :)
         tests/vm/run.sh --kernel backports --case "$left:Races*:Udev*:Smoke*" || status=1

@@ -170,9 +170,9 @@ vm_boot_once() {
         options+=' acpi=noirq'
         ;;
     esac
-    # A crash ends the machine, there is nothing to wait for. The log buffer holds what a case can
-    # say; the harness reads it all.
-    options+=' loglevel=5 log_buf_len=4M oops=panic panic=-1'
+    # A crash ends the machine, there is nothing to wait for; nor is there after a task that hangs, and
+    # then the console has its stack. The log buffer holds what a case can say; the harness reads it all.
+    options+=' loglevel=5 log_buf_len=4M oops=panic panic=-1 sysctl.kernel.hung_task_panic=1'
 
     for disk in "${VM_DISKS[@]}"; do
         image=$dir/${disk%:*}.img
