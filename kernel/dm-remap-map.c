@@ -338,8 +338,9 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	remember(bio, sector);
 	if (unlikely(e.length < bio_sectors(bio))) {
 		/*
-		 * dm keeps a list in what is polled (REQ_DM_POLL_LIST), and the rest of a cut bio
-		 * would pass that mark on: another dm device below follows a list that is not there.
+		 * dm keeps a list in a polled bio, and marks it (REQ_DM_POLL_LIST). The rest of a
+		 * cut one would take the mark along. A dm device below would follow a list that
+		 * is not there.
 		 */
 		if (bio->bi_opf & REQ_POLLED)
 			return send_to_worker(d, bio);

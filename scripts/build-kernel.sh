@@ -7,8 +7,9 @@
 #   kcsan       for an emulated machine: watches modules for data races
 #
 # Their configurations are made of tests/vm/kernel/*.config; debug has patches of there, too. User-mode
-# Linux is the newest of Debian's backports (backports.sh). Where there is none, um is linux-source-6.12,
-# and there is no debug, for 6.12 in user mode has no second processor. kcsan is linux-source-6.12.
+# Linux is the newest of Debian's backports (backports.sh). A mirror may have none: then um is
+# linux-source-6.12, and there is no debug, for 6.12 in user mode has no second processor. kcsan is
+# linux-source-6.12.
 #
 #   build-kernel.sh version KIND   its release: 6.12.117-KIND-HASH, of debug 7.3.4-um-debug-HASH; another
 #                                  for another configuration or source, so that nothing made for the

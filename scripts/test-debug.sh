@@ -1,7 +1,7 @@
 #!/bin/bash
-# The VM cases on the debug kernel (make debug-kernel), and twice more those in which the module has
-# work to do while most of the allocations fail that it makes for it. Nothing may be reported, and the
-# cases may not see a difference. Says how many allocations were made to fail.
+# The VM cases on the debug kernel (make debug-kernel). Those in which the module has work to do run
+# twice more, while many of its allocations fail. Nothing may be reported, and the cases may not see a
+# difference. Says how many allocations were made to fail.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 

@@ -315,7 +315,7 @@ TEST(TwoSystems, WhoIsResumedLooks) {
     expect_loaded(*world, {100, 300});
 }
 
-// What was served read-only is in somebody's caches, and may be old by the time of the first write.
+// A table that was served read-only has left data in caches, which may be old at the first write.
 TEST(TwoSystems, WhoHasServedReadOnlyLooks) {
     for (const bool other : {true, false}) {
         SCOPED_TRACE(other);

@@ -170,8 +170,8 @@ vm_boot_once() {
         options+=' acpi=noirq'
         ;;
     esac
-    # A crash ends the machine, there is nothing to wait for; nor is there after a task that hangs, and
-    # then the console has its stack. The log buffer holds what a case can say; the harness reads it all.
+    # A crash ends the machine, there is nothing to wait for. So does a task that hangs: the console has
+    # its stack then. The log buffer holds what a case can say; the harness reads it all.
     options+=' loglevel=5 log_buf_len=4M oops=panic panic=-1 sysctl.kernel.hung_task_panic=1'
 
     for disk in "${VM_DISKS[@]}"; do
