@@ -126,10 +126,13 @@ static int message_restore(struct message *m)
 	ret = dm_remap_restore(&d->metadata, bdev_nr_sectors(d->spare_bdev), &healed);
 	dm_remap_device_event(d);
 	if (ret) {
-		DMERR("%s: restore: %s (%d)", dm_device_name(d->dm),
-		      reason(m, ret == -ENOMEM ? "not enough memory to read the spare back" :
-			     ret == -EUCLEAN ? "the spare holds something else; save writes it anew" :
-			     "not finished; try again"), ret);
+		const char *why = "not finished; try again";
+
+		if (ret == -ENOMEM)
+			why = "not enough memory to read the spare back";
+		else if (ret == -EUCLEAN)
+			why = "the spare holds something else; save writes it anew";
+		DMERR("%s: restore: %s (%d)", dm_device_name(d->dm), reason(m, why), ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu %s", d->metadata.sb.generation,
