@@ -2,6 +2,7 @@
 // that they name.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
 
@@ -162,6 +163,38 @@ TEST(Protocol, BlockOfAnEarlierTableIsDamaged) {
         const Loaded loaded = try_load(*world);
         EXPECT_EQ(loaded.error, 0) << loaded.why;
         EXPECT_EQ(loaded.records, records);
+        EXPECT_EQ(loaded.report.replica[replica].bad_table_blocks, 1U);
+    }
+}
+
+// Of a table of two blocks each end has lost another one. Neither copy is the whole table, and the
+// generation in each block tells which of the two blocks belongs to it.
+TEST(Protocol, BlocksOfAnEarlierTableAreDamagedOnBothEnds) {
+    auto world = formatted();
+    auto md = open(*world);
+    for (std::uint64_t i = 0; i < DM_REMAP_ENTRIES_PER_BLOCK + 10; i++) {
+        ASSERT_EQ(md->remap(8 * i), 0);
+    }
+    ASSERT_EQ(md->checkpoint(), 0);
+    std::array<std::uint64_t, DM_REMAP_REPLICAS> at{};
+    std::array<dm_remap_disk_block, DM_REMAP_REPLICAS> earlier{};
+    for (int replica = 0; replica < DM_REMAP_REPLICAS; replica++) {
+        at[replica] =
+            dm_remap_table_at(&(*md)->sb.layout, replica, (*md)->sb.active_table) + replica;
+        earlier[replica] = block_at(*world, at[replica]);
+    }
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ(dm_remap_table_at(&(*md)->sb.layout, 0, (*md)->sb.active_table), at[0]);
+    const Records records = md->records();
+    md.reset();
+    for (int replica = 0; replica < DM_REMAP_REPLICAS; replica++) {
+        put_block(*world, earlier[replica], at[replica]);
+    }
+    const Loaded loaded = try_load(*world);
+    EXPECT_EQ(loaded.error, 0) << loaded.why;
+    EXPECT_EQ(loaded.records, records);
+    for (int replica = 0; replica < DM_REMAP_REPLICAS; replica++) {
         EXPECT_EQ(loaded.report.replica[replica].bad_table_blocks, 1U);
     }
 }
