@@ -89,9 +89,9 @@ on_each_kernel() {
     done
 }
 
-# run_vm --kernel SERIES. User-mode Linux has the cases alone that show the core's work, block after
-# block or with many records, and nothing of a kernel. Debian's newest kernel, in an emulated machine, has those that it
-# left over:
+# run_vm --kernel SERIES. User-mode Linux alone has the cases that show the core's work, block after
+# block or with many records, and nothing of a kernel. Debian's newest kernel, in an emulated machine,
+# has those that user-mode Linux left over:
 #   - cases that it skipped
 #   - Races.*, for it has one processor
 #   - Udev*, which run.sh asks of Debian's kernels alone
