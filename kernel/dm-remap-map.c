@@ -186,6 +186,14 @@ static enum dm_remap_way way_of(struct dm_remap_device *d, struct bio *bio, sect
 
 	preempt_disable();
 	way = dm_remap_find_way(&d->metadata, kind, sector, bio_sectors(bio), e);
+	/*
+	 * dm keeps a list in a polled bio, and marks it (REQ_DM_POLL_LIST). The rest of a cut one
+	 * would take the mark along. A dm device below would follow a list that is not there.
+	 */
+	if (unlikely(bio->bi_opf & REQ_POLLED) && e->length < bio_sectors(bio)) {
+		way = DM_REMAP_WAY_WORKER;
+		e->length = bio_sectors(bio);
+	}
 	if (dm_remap_way_counts(way, kind))
 		marks = inflight_enter(d);
 	if (way == DM_REMAP_WAY_SPARE && kind != DM_REMAP_IO_READ)
@@ -335,18 +343,9 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	struct dm_remap_extent e;
 	enum dm_remap_way way = way_of(d, bio, sector, &e);
 
-	remember(bio, sector);
-	if (unlikely(e.length < bio_sectors(bio))) {
-		/*
-		 * dm keeps a list in a polled bio, and marks it (REQ_DM_POLL_LIST). The rest of a
-		 * cut one would take the mark along. A dm device below would follow a list that
-		 * is not there.
-		 */
-		if (bio->bi_opf & REQ_POLLED)
-			return send_to_worker(d, bio);
+	if (unlikely(e.length < bio_sectors(bio)))
 		dm_accept_partial_bio(bio, e.length);
-		remember(bio, sector);
-	}
+	remember(bio, sector);
 	switch (way) {
 	case DM_REMAP_WAY_MAIN:
 		if (unlikely(bio->bi_opf & REQ_FUA))

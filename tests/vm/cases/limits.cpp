@@ -407,6 +407,22 @@ TEST(OddSpare, BesideADmDeviceIsReadAndWrittenByThoseWhoPoll) {
     poll_all_over(mapped.device.path());
 }
 
+// The worker does it as a whole, and waits for all that is on its way, but not for this one.
+TEST(OddSpare, PolledWriteAcrossItsEdgeIsMoved) {
+    if (has_lockdep()) {
+        GTEST_SKIP() << "null_blk allocates memory that may sleep while it is polled, under RCU";
+    }
+    NullBlk main({.size_mb = 16, .poll_queues = 1});
+    const NullBlk spare({.size_mb = 16});
+    const Mapped mapped(main.path(), spare.path());
+    main.add_bad(kMapped - 16, 16);  // no block of it that main takes: another is asked, and held
+    run_ok({"fio", "--name=poll", "--filename=" + mapped.device.path(), "--ioengine=io_uring",
+            "--hipri", "--direct=1", "--rw=write", "--bs=20k", "--size=20k",
+            "--offset=" + std::to_string((kMapped - 16) * kSector), "--verify=crc32c",
+            "--verify_fatal=1", "--minimal", "--thread"});
+    EXPECT_EQ(remap_status(mapped.device).number("remapped"), kCount + 16);
+}
+
 TEST(OddSpare, WithoutWriteZeroesIsWrittenZeros) {
     const ScsiDebug main({"dev_size_mb=16", "lbpws=1", "lbpws10=1", "lbpu=1"});
     const NullBlk spare({.size_mb = 16});
