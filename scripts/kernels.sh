@@ -151,9 +151,9 @@ unpack_headers() {
     echo "$version"
 }
 
-# With the compiler and all else that the headers need, for the programs among it are made for a newer
-# Debian: its libc is newer than this machine's, and the kernel's configuration has options that only
-# its compiler knows. Those who use this kernel have that compiler, so its warnings count.
+# With the compiler and all else that the headers need. The programs among it are made for a newer
+# Debian, whose libc is newer than this machine's. The kernel's configuration has options that only its
+# compiler knows. Those who use this kernel have that compiler, so its warnings count.
 unpack_backported_headers() {
     local version=$1 dir=$PWD/build/headers/$1 staging headers
     set -e # in a substitution it is off

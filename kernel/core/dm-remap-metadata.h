@@ -319,7 +319,7 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  * @report tells of. Then it makes a new activation number durable on both superblocks, and records
  * @main as main's identity; NULL leaves that unchanged. If another system has used the spare
  * since it was loaded, it is loaded again. Also after deactivate, without another load; then
- * @report is NULL. Once the table was in use, if read-only, caches above have what it said: then
+ * @report is NULL. A table that was in use, even read-only, has left data in caches above. Then
  * mode becomes FAIL if another system has used the spare. If the spare cannot be written, mode
  * becomes RO and existing records are served: that is no failure.
  * Returns 0, or

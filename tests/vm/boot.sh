@@ -165,8 +165,8 @@ vm_boot_once() {
         options+=' kasan_multi_shot'
         ;;
     *-kcsan-*)
-        # What ACPI has to say of interrupts that nobody uses, these disks having MSI, would take
-        # half a minute for each of them.
+        # ACPI would speak of interrupts that nobody uses, since these disks have MSI: half a minute
+        # for each of them.
         options+=' acpi=noirq'
         ;;
     esac

@@ -152,7 +152,8 @@ count_machines() {
     esac
 }
 
-# Batches of cases, "HOW NAMES..." a line. The longest come first:
+# Batches of cases, "HOW NAMES..." a line. The longest come first.
+#
 #   race    the processors run at once
 #   reboot  a suite that boots several times, and wants disks of its own
 #   share   one boot for all
