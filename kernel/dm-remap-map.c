@@ -13,8 +13,8 @@
  *
  * In flight. Who copies a range must know that no write is still on its way to the
  * old place, and who gives a spare range up that nothing is on its way to it. So
- * writes to main and all I/O to the spare are counted, per CPU, in one of two counters.
- * A lookup and the count that follows it are one section with preemption off;
+ * writes to main and all I/O to the spare are counted by region, per CPU, in one of two sets
+ * of counters. A lookup and the count that follows it are one section with preemption off;
  * see dm_remap_drain for the other side. A bio that waits for the worker is not
  * counted, and what the worker itself does is done under the lock of those who drain.
  */
@@ -46,11 +46,34 @@ static void mark(struct bio *bio, unsigned long marks)
 
 /* ---- counting ---- */
 
-/* In the section of the lookup that decided where the bio goes. Returns its marks. */
-static unsigned long inflight_enter(struct dm_remap_device *d)
-{
-	unsigned long __percpu *counter = READ_ONCE(d->inflight);
+/*
+ * A bio is counted in the slot of the region in which it begins. Few regions share a slot at a
+ * time, so who waits for one seldom waits for another. A bio longer than a region has the last slot.
+ */
+#define SLOTS 16
+#define SLOT_LONG SLOTS
 
+/* The marks of a bio have the low bits of a counter's address. */
+struct dm_remap_inflight {
+	unsigned long slot[SLOTS + 1][(IO_MARKS + 1) / sizeof(unsigned long)];
+};
+
+static unsigned int slot_of(u64 region)
+{
+	return region % SLOTS;
+}
+
+/* In the section of the lookup that decided where the bio goes. Returns its marks. */
+static unsigned long inflight_enter(struct dm_remap_device *d, const struct bio *bio,
+				    sector_t sector)
+{
+	struct dm_remap_inflight __percpu *inflight = READ_ONCE(d->inflight);
+	unsigned int slot = slot_of(sector >> DM_REMAP_REGION_SHIFT);
+	unsigned long __percpu *counter;
+
+	if (unlikely(bio->bi_iter.bi_size > DM_REMAP_REGION_SECTORS << SECTOR_SHIFT))
+		slot = SLOT_LONG;
+	counter = &inflight->slot[slot][0];
 	this_cpu_inc(*counter);
 	return (__force unsigned long)counter;
 }
@@ -59,47 +82,75 @@ static void inflight_leave(unsigned long marks)
 {
 	unsigned long __percpu *counter = (__force unsigned long __percpu *)(marks & ~IO_MARKS);
 
-	if (counter)
-		this_cpu_dec(*counter);
+	if (!counter)
+		return;
+	smp_wmb(); /* who finds that it has left sees what it did; pairs with none_in_flight */
+	this_cpu_dec(*counter);
 }
 
-static unsigned long inflight_sum(const unsigned long __percpu *counter)
+static unsigned long slot_sum(struct dm_remap_inflight __percpu *inflight, unsigned int slot)
 {
 	unsigned long sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(counter, cpu));
+		sum += READ_ONCE(per_cpu_ptr(inflight, cpu)->slot[slot][0]);
 	return sum;
 }
 
-static void inflight_wait(const unsigned long __percpu *counter)
+/* Is a bio among those counted that may touch a region from @first to @last? */
+static bool any_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first, u64 last)
 {
-	while (inflight_sum(counter))
+	u64 region;
+
+	/* One that begins in the region before may reach into the first. */
+	for (region = first ? first - 1 : 0; region <= last; region++)
+		if (slot_sum(inflight, slot_of(region)))
+			return true;
+	return slot_sum(inflight, SLOT_LONG);
+}
+
+/* False: not @wait, and there are some. */
+static bool none_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first, u64 last,
+			   bool wait)
+{
+	bool any;
+
+	while ((any = any_in_flight(inflight, first, last)) && wait)
 		usleep_range(100, 500);
+	smp_rmb(); /* pairs with inflight_leave */
+	return !any;
 }
 
 /*
- * Everything that was mapped before has completed. The caller has marked its range
- * in the table. After the first grace period every map sees that mark; the others
+ * Has all that was mapped before, and may touch the range, completed? The caller has marked its
+ * range in the table. After the first grace period every map sees that mark; the others
  * have counted themselves. Then the counters are exchanged. A map that read the old
- * counter before the exchange may count after it: the second grace period waits for such
- * maps. From there on the old counter only falls, so that a sum over the CPUs is zero only
- * if all have left. drain_lock makes drains one at a time.
+ * counters before the exchange may count after it: the second grace period waits for such
+ * maps. From there on the old counters only fall, so that a sum over the CPUs is zero only
+ * if all have left. Those that are exchanged for them must have been zero before: they would
+ * hide who has been in flight for two drains. drain_lock makes drains one at a time.
  */
-void dm_remap_drain(void *ctx)
+bool dm_remap_drain(void *ctx, u64 start, u64 length, bool wait)
 {
+	u64 first = start >> DM_REMAP_REGION_SHIFT;
+	u64 last = (start + length - 1) >> DM_REMAP_REGION_SHIFT;
 	struct dm_remap_device *d = ctx;
-	unsigned long __percpu *old;
+	struct dm_remap_inflight __percpu *old;
+	bool none;
 
 	mutex_lock(&d->drain_lock);
 	old = d->inflight;
-	synchronize_rcu_expedited();
-	WRITE_ONCE(d->inflight, d->inflight_next);
-	d->inflight_next = old;
-	synchronize_rcu_expedited();
-	inflight_wait(old);
+	none = none_in_flight(d->inflight_next, first, last, wait);
+	if (none) {
+		synchronize_rcu_expedited();
+		WRITE_ONCE(d->inflight, d->inflight_next);
+		d->inflight_next = old;
+		synchronize_rcu_expedited();
+		none = none_in_flight(old, first, last, wait);
+	}
 	mutex_unlock(&d->drain_lock);
+	return none;
 }
 
 static void inflight_free(struct dm_remap_device *d)
@@ -108,7 +159,6 @@ static void inflight_free(struct dm_remap_device *d)
 	free_percpu(d->inflight_next);
 }
 
-/* The marks have the low bits of a counter's address. */
 static int inflight_alloc(struct dm_remap_device *d)
 {
 	d->inflight = __alloc_percpu(sizeof(*d->inflight), IO_MARKS + 1);
@@ -157,7 +207,7 @@ static bool goes_plainly(struct dm_remap_device *d, struct bio *bio, sector_t se
 	preempt_disable();
 	plain = dm_remap_way_is_plain(&d->metadata, sector, bio_sectors(bio));
 	if (likely(plain))
-		mark(bio, inflight_enter(d));
+		mark(bio, inflight_enter(d, bio, sector));
 	preempt_enable();
 	return plain;
 }
@@ -195,7 +245,7 @@ static enum dm_remap_way way_of(struct dm_remap_device *d, struct bio *bio, sect
 		e->length = bio_sectors(bio);
 	}
 	if (dm_remap_way_counts(way, kind))
-		marks = inflight_enter(d);
+		marks = inflight_enter(d, bio, sector);
 	if (way == DM_REMAP_WAY_SPARE && kind != DM_REMAP_IO_READ)
 		marks |= spare_write_enter(d, bio);
 	preempt_enable();
@@ -508,20 +558,20 @@ static void copy_to_bio(struct bio *bio, u32 from, u32 sectors, const void *data
 }
 
 static int redo_read(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
-		     u32 sectors, unsigned int flags)
+		     u32 sectors, struct dm_remap_tried *tried)
 {
 	void *data = dm_remap_mover_buffer(d->mover);
 	int ret;
 
 	/* What cannot be read must not be what somebody else read before. */
 	memset(data, 0, sectors << SECTOR_SHIFT);
-	ret = dm_remap_redo_read(d->mover, sector, sectors, data, flags);
+	ret = dm_remap_redo_read(d->mover, sector, sectors, data, tried);
 	copy_to_bio(bio, from, sectors, data);
 	return ret;
 }
 
 static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t sector, u32 from,
-		      u32 sectors, unsigned int flags)
+		      u32 sectors, struct dm_remap_tried *tried)
 {
 	void *data = dm_remap_mover_buffer(d->mover);
 
@@ -529,14 +579,14 @@ static int redo_write(struct dm_remap_device *d, struct bio *bio, sector_t secto
 		memset(data, 0, sectors << SECTOR_SHIFT);
 	else
 		copy_from_bio(data, bio, from, sectors);
-	return dm_remap_redo_write(d->mover, sector, sectors, data, flags);
+	return dm_remap_redo_write(d->mover, sector, sectors, data, tried);
 }
 
 /* All of the bio, in parts. A bad block is no reason not to read the rest. */
 static int redo(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	unsigned int flags = marks_of(bio) & IO_FAILED ? DM_REMAP_FAILED : 0;
+	struct dm_remap_tried tried = {};
 	u32 from, n, sectors;
 	int ret = 0, error = 0;
 
@@ -546,14 +596,18 @@ static int redo(struct dm_remap_device *d, struct bio *bio)
 	/* As it came: who completed it has consumed it. */
 	bio->bi_iter = io->iter;
 	sectors = bio_sectors(bio);
+	if (marks_of(bio) & IO_FAILED) {
+		tried.failure = io->failure;
+		tried.sectors = sectors;
+	}
 	for (from = 0; from < sectors && (ret == 0 || ret == -EIO); from += n) {
 		sector_t sector = io->iter.bi_sector + from;
 
 		n = min(sectors - from, DM_REMAP_REDO_SECTORS);
 		if (bio_op(bio) == REQ_OP_READ)
-			ret = redo_read(d, bio, sector, from, n, flags);
+			ret = redo_read(d, bio, sector, from, n, &tried);
 		else
-			ret = redo_write(d, bio, sector, from, n, flags);
+			ret = redo_write(d, bio, sector, from, n, &tried);
 		error = error ?: ret;
 	}
 	return error;

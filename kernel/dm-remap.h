@@ -26,6 +26,7 @@
 
 #include "compat/dm-remap-compat.h"
 #include "core/dm-remap-cache.h"
+#include "core/dm-remap-evidence.h"
 #include "core/dm-remap-manual.h"
 #include "core/dm-remap-metadata.h"
 #include "core/dm-remap-relocate.h"
@@ -71,8 +72,8 @@ struct dm_remap_device {
 
 	/* In flight: writes to main, all I/O to the spare. */
 	struct mutex drain_lock;	/* to exchange the two */
-	unsigned long __percpu *inflight;
-	unsigned long __percpu *inflight_next;
+	struct dm_remap_inflight __percpu *inflight;
+	struct dm_remap_inflight __percpu *inflight_next;
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
@@ -139,6 +140,7 @@ struct dm_remap_io {
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
+	u64 failure;			/* IO_FAILED: the number of main's failure, or 0 */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
@@ -146,7 +148,7 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */
-void dm_remap_drain(void *ctx);
+bool dm_remap_drain(void *ctx, u64 start, u64 length, bool wait);
 
 /* ---- dm-remap-io.c ---- */
 

@@ -4,6 +4,7 @@
  * fails is not tried again until main answers. It has a lock of its own, so that a person who
  * closes it waits for no request that is being redone.
  */
+#include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"
 
 static void set(struct dm_remap_metadata *md, enum dm_remap_direction direction, bool open)
@@ -36,6 +37,7 @@ void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direct
 
 	mutex_lock(&md->breaker_lock);
 	b->tried = md->ops->uptime(md->ctx);
+	b->failure = dm_remap_main_failures(md, direction);
 	if (++b->failures >= DM_REMAP_BREAKER_LIMIT)
 		set(md, direction, true);
 	mutex_unlock(&md->breaker_lock);
@@ -53,6 +55,28 @@ enum dm_remap_breaker_state dm_remap_breaker(struct dm_remap_metadata *md,
 				DM_REMAP_BREAKER_OPEN : DM_REMAP_BREAKER_DUE;
 	mutex_unlock(&md->breaker_lock);
 	return state;
+}
+
+/* Has main done something well for others since the breaker's latest failure? */
+static bool works_for_others(struct dm_remap_metadata *md, enum dm_remap_direction direction)
+{
+	const struct dm_remap_breaker *b = &md->breaker[direction];
+
+	return READ_ONCE(b->open) && dm_remap_main_works(md, direction, READ_ONCE(b->failure));
+}
+
+bool dm_remap_breaker_due(struct dm_remap_metadata *md)
+{
+	return works_for_others(md, DM_REMAP_READ) || works_for_others(md, DM_REMAP_WRITE);
+}
+
+void dm_remap_breaker_look(struct dm_remap_metadata *md)
+{
+	enum dm_remap_direction direction;
+
+	for (direction = DM_REMAP_READ; direction < DM_REMAP_DIRECTIONS; direction++)
+		if (works_for_others(md, direction))
+			dm_remap_breaker_success(md, direction);
 }
 
 void dm_remap_breaker_reset(struct dm_remap_metadata *md)

@@ -23,6 +23,18 @@ static bool on_main(const struct dm_remap_record *r)
 	       r->kind == DM_REMAP_CLEAR;
 }
 
+/* A range is held as a whole, and until its holder releases it, whatever its record becomes. */
+static int stays_held(struct dm_remap_metadata *md, struct dm_remap_update *u, u64 start,
+		      u64 length)
+{
+	struct dm_remap_extent e;
+
+	dm_remap_look(md, start, length, &e);
+	if (!(e.flags & DM_REMAP_F_HELD))
+		return 0;
+	return dm_remap_update_flags(&md->table, u, start, length, DM_REMAP_F_HELD, 0);
+}
+
 int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_record *r,
 			   struct dm_remap_update *records, struct dm_remap_update *retired)
 {
@@ -31,9 +43,11 @@ int dm_remap_entry_prepare(struct dm_remap_metadata *md, const struct dm_remap_r
 	switch (r->kind) {
 	case DM_REMAP_MAPPED:
 	case DM_REMAP_PENDING:
-		return dm_remap_update_set(&md->table, records, r);
+		return dm_remap_update_set(&md->table, records, r) ?:
+		       stays_held(md, records, r->main, r->length);
 	case DM_REMAP_CLEAR:
-		return dm_remap_update_clear(&md->table, records, r->main, r->length);
+		return dm_remap_update_clear(&md->table, records, r->main, r->length) ?:
+		       stays_held(md, records, r->main, r->length);
 	case DM_REMAP_RETIRED:
 		key.main = r->spare;
 		key.spare = 0;

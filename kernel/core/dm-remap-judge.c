@@ -1,74 +1,138 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Is it bad media? A block is, if it fails by itself again while main does
- * something else in the same direction. The status alone proves nothing: NVMe
- * calls write-protected a medium error, SCSI reports a lost connection as a
- * plain I/O error.
+ * Which blocks are bad? A block is, if it failed, main then did something else in the same
+ * direction, and the block failed again. The status alone proves nothing: NVMe calls
+ * write-protected a medium error, SCSI reports a lost connection as a plain I/O error.
+ *
+ * No device tells where in a request it failed. A command that fails takes a disk up to half a
+ * minute, and one that succeeds milliseconds. So a request is searched piece by piece from its
+ * start; docs/relocation.md has the steps.
  */
+#include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"
 
-/* Blocks that fail in a row before main is asked whether it does anything at all. */
-#define FAILURES_BEFORE_CONTROL 8
+/* Pieces that fail with no success between, before main is asked elsewhere. */
+#define SUSPECTS_BEFORE_PROBE 8
+
+/* One transfer on its way. Its pieces are counted in logical blocks. */
+struct walk {
+	struct dm_remap_mover *m;
+	struct dm_remap_transfer *t;
+	u32 total;
+	u64 began;		/* ops->uptime() */
+	unsigned int suspects;	/* pieces that failed, and were not asked again since main worked */
+	u64 failure;		/* of main: the latest of those */
+	bool again;		/* it is one piece, which failed before, and main has worked since */
+};
+
+static bool of_main(const struct walk *w)
+{
+	return w->t->dev == DM_REMAP_MAIN;
+}
 
 /* ---- main, as a whole ---- */
 
-/* Main has just done something in this direction. */
-static void main_answered(struct dm_remap_mover *m, enum dm_remap_direction direction)
+/* Does main do anything elsewhere? It is asked, and the breaker hears of the answer. */
+static bool ask_main(const struct walk *w)
 {
-	m->answered[direction] = true;
-	dm_remap_breaker_success(m->md, direction);
-}
+	struct dm_remap_metadata *md = w->m->md;
+	struct dm_remap_probe p = {
+		.direction = w->t->direction, .start = w->t->sector, .length = w->t->sectors,
+		.until = w->began + DM_REMAP_REDO_BUDGET,
+	};
+	enum dm_remap_found found = dm_remap_probe(w->m, &p);
 
-bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-		       u64 length)
-{
-	struct dm_remap_probe p = { .direction = direction, .start = start, .length = length };
-	enum dm_remap_found found;
-
-	if (m->answered[direction])
-		return true;
-	do {
-		found = dm_remap_probe(m, &p);
-		if (found == DM_REMAP_BLOCK_LOST)
-			dm_remap_save_lost(m, p.lost, p.unit);
-	} while (found == DM_REMAP_BLOCK_LOST);
 	if (found == DM_REMAP_ANSWERS)
-		main_answered(m, direction);
+		dm_remap_breaker_success(md, p.direction);
 	else if (found == DM_REMAP_SILENT)
-		dm_remap_breaker_failure(m->md, direction);
+		dm_remap_breaker_failure(md, p.direction);
 	return found == DM_REMAP_ANSWERS;
 }
 
 /* Main has failed. Is that all there is to it, because the breaker is open? */
-static bool breaker_holds(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
+static bool breaker_holds(const struct walk *w)
 {
-	if (t->dev != DM_REMAP_MAIN)
+	if (!of_main(w))
 		return false;
-	switch (dm_remap_breaker(m->md, t->direction)) {
+	switch (dm_remap_breaker(w->m->md, w->t->direction)) {
 	case DM_REMAP_BREAKER_CLOSED:
 		return false;
 	case DM_REMAP_BREAKER_OPEN:
 		return true;
 	default:
-		return !dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
+		return !ask_main(w);
 	}
 }
 
-/* ---- narrowing ---- */
+/* ---- one command ---- */
 
-/* May the transfer that began at @began go on? A block that fails can take a drive many seconds. */
-static int go_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 began)
+/* May the transfer go on? A block that fails can take a drive many seconds. */
+static int go_on(const struct walk *w)
 {
-	if (t->stoppable)
-		return m->md->ops->stop(m->md->ctx);
-	return m->md->ops->uptime(m->md->ctx) > began + DM_REMAP_REDO_BUDGET ? -ETIMEDOUT : 0;
+	const struct dm_remap_metadata *md = w->m->md;
+
+	if (w->t->stoppable)
+		return md->ops->stop(md->ctx);
+	return md->ops->uptime(md->ctx) > w->began + DM_REMAP_REDO_BUDGET ? -ETIMEDOUT : 0;
 }
 
 /* Is there time to find out more about what failed? */
-static bool in_time(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u64 began)
+static bool in_time(const struct walk *w)
 {
-	return t->stoppable || m->md->ops->uptime(m->md->ctx) <= began + DM_REMAP_REDO_HURRY;
+	const struct dm_remap_metadata *md = w->m->md;
+
+	return w->t->stoppable || md->ops->uptime(md->ctx) <= w->began + DM_REMAP_REDO_HURRY;
 }
+
+static int send(struct dm_remap_metadata *md, const struct dm_remap_transfer *t, u64 sector,
+		u32 sectors, u8 *data)
+{
+	if (t->direction == DM_REMAP_WRITE)
+		return dm_remap_dev_write(md, t->dev, sector, sectors, data, t->flags);
+	return dm_remap_dev_read(md, t->dev, sector, sectors, data);
+}
+
+/* One try at @n blocks from block @at on. */
+static int once(struct walk *w, u32 at, u32 n)
+{
+	struct dm_remap_transfer *t = w->t;
+	struct dm_remap_metadata *md = w->m->md;
+	u32 g = dm_remap_granularity(md);
+	u64 since = dm_remap_main_failures(md, t->direction);
+	int ret = go_on(w);
+
+	ret = ret ?: send(md, t, t->sector + at * g, n * g, t->data + dm_remap_bytes(at * g));
+	if (of_main(w) && !ret) {
+		dm_remap_main_worked(md, t->direction, since);
+		dm_remap_breaker_success(md, t->direction);
+	} else if (of_main(w) && dm_remap_may_be_media(ret)) {
+		w->failure = dm_remap_main_failed(md, t->direction);
+	}
+	return ret;
+}
+
+/*
+ * An error that is not the media's ends it. If main takes too long, again and again,
+ * the breaker is for that, too.
+ */
+static int not_the_media(const struct walk *w, int error)
+{
+	const struct dm_remap_transfer *t = w->t;
+
+	if (error == -ETIMEDOUT && of_main(w))
+		dm_remap_breaker_failure(w->m->md, t->direction);
+	if (!t->stoppable)
+		dm_remap_log(w->m->md, DM_REMAP_LOG_WARN,
+			     "%s of %s at sector %llu + %u fails: %s (%d)",
+			     t->direction == DM_REMAP_WRITE ? "write" : "read",
+			     of_main(w) ? "main" : "the spare", (unsigned long long)t->sector,
+			     t->sectors,
+			     error == -ETIMEDOUT ? "it took too long" : "not the media's error",
+			     error);
+	return error;
+}
+
+/* ---- pieces ---- */
 
 u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
 {
@@ -76,185 +140,194 @@ u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
 }
 
 /*
- * Blocks that fail together: of the logical blocks in one of the media's, all do. Known only
- * where the transfer begins with one of those.
+ * Blocks of the piece at block @at: those of one block of the media, which fail together. All
+ * that is left, if there is no time to look closer.
  */
-static u32 least_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t)
+static u32 piece_at(const struct walk *w, u32 at)
 {
-	u32 unit = dm_remap_media_unit(m->md);
+	u32 g = dm_remap_granularity(w->m->md), unit = of_main(w) ? dm_remap_media_unit(w->m->md) : g;
+	u32 offset = ((u32)w->t->sector + at * g) & (unit - 1);
 
-	if (t->dev != DM_REMAP_MAIN || t->sector & (unit - 1))
-		return 1;
-	return unit / dm_remap_granularity(m->md);
+	if (!in_time(w))
+		return w->total - at;
+	return min_t(u32, (unit - offset) / g, w->total - at);
 }
 
-/* One try at [@from, @from + @sectors) of the transfer. */
-static int transfer_once(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 from,
-			 u32 sectors)
+static void set_fate(const struct walk *w, u32 at, u32 n, enum dm_remap_block_fate fate)
 {
-	u8 *data = t->data + dm_remap_bytes(from);
-	u64 sector = t->sector + from;
+	memset(w->t->fate + at, fate, n);
+}
+
+static void suspect(struct walk *w, u32 at, u32 n)
+{
+	set_fate(w, at, n, DM_REMAP_SUSPECT);
+	w->suspects++;
+}
+
+/*
+ * A piece failed, and main has worked since. It is tried once more, unless this was its second
+ * failure. A read is tried as often as the owner wants; if it comes back late, the block is bad all
+ * the same.
+ */
+static int ask_again(struct walk *w, u32 at, u32 n)
+{
+	unsigned int tries = max_t(unsigned int, w->t->retries, !w->again), i;
 	int ret;
 
-	if (t->direction == DM_REMAP_WRITE)
-		ret = dm_remap_dev_write(m->md, t->dev, sector, sectors, data, t->flags);
-	else
-		ret = dm_remap_dev_read(m->md, t->dev, sector, sectors, data);
-	if (!ret && t->dev == DM_REMAP_MAIN)
-		main_answered(m, t->direction);
-	return ret;
-}
-
-/* @n blocks from @at on, which failed and are not narrowed down, tried further. */
-static int blocks_retry(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 at,
-			u32 n, u64 began)
-{
-	u32 g = dm_remap_granularity(m->md);
-	unsigned int tries;
-
-	for (tries = 0; tries < t->retries && in_time(m, t, began); tries++) {
-		int ret = go_on(m, t, began) ?: transfer_once(m, t, at * g, n * g);
-
+	for (i = 0; i < tries && (!i || in_time(w)); i++) {
+		ret = once(w, at, n);
 		if (!ret)
-			memset(t->fate + at, DM_REMAP_LATE, n);
+			set_fate(w, at, n, i || w->again ? DM_REMAP_LATE : DM_REMAP_GOOD);
 		if (!ret || !dm_remap_may_be_media(ret))
 			return ret;
 	}
-	memset(t->fate + at, DM_REMAP_BAD, n);
-	/* What main did before this is no control. */
-	if (t->dev == DM_REMAP_MAIN)
-		m->answered[t->direction] = false;
+	set_fate(w, at, n, DM_REMAP_BAD);
 	return 0;
 }
 
-/* The largest power of two below @n, which is above 1. */
-static u32 lower_half(u32 n)
+static int ask_suspects_again(struct walk *w)
 {
-	u32 half = 1;
+	u32 i, n;
+	int ret = 0;
 
-	while (half * 2 < n)
-		half *= 2;
-	return half;
-}
-
-/* Where a part of a block of the media was not written, the rest may be lost: it is bad, too. */
-static void bad_together(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
-{
-	u32 g = dm_remap_granularity(m->md), n = dm_remap_media_unit(m->md) / g, i, end;
-
-	if (t->dev != DM_REMAP_MAIN || t->direction != DM_REMAP_WRITE || n == 1)
-		return;
-	for (i = 0; i < blocks; i = end) {
-		end = min_t(u32, i + n - (((u32)t->sector / g + i) & (n - 1)), blocks);
-		if (memchr(t->fate + i, DM_REMAP_BAD, end - i))
-			memset(t->fate + i, DM_REMAP_BAD, end - i);
+	for (i = 0; !ret && i < w->total; i += n) {
+		n = dm_remap_fate_run(w->t->fate, i, w->total);
+		if (w->t->fate[i] != DM_REMAP_SUSPECT)
+			continue;
+		n = min_t(u32, n, piece_at(w, i));
+		ret = ask_again(w, i, n);
 	}
+	w->suspects = 0;
+	/* Now it is known why the request failed. */
+	w->t->tried->failure = 0;
+	return ret;
 }
 
-/* Of its first @blocks those @n that are good, and begin where the media's do; @blocks: none. */
-static u32 good_blocks(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks,
-		       u32 n)
-{
-	u32 g = dm_remap_granularity(m->md), i = (-(u32)t->sector & (n * g - 1)) / g;
+/* ---- evidence ---- */
 
-	for (; i + n <= blocks; i += n)
-		if (t->fate[i] == DM_REMAP_GOOD && dm_remap_fate_run(t->fate, i, i + n) == n)
+/* A piece that was good, and is a whole block of the media; w->total: there is none. */
+static u32 good_piece(const struct walk *w)
+{
+	u32 unit = dm_remap_media_unit(w->m->md), n = unit / dm_remap_granularity(w->m->md);
+	u32 i = (-(u32)w->t->sector & (unit - 1)) / dm_remap_granularity(w->m->md);
+
+	for (; i + n <= w->total; i += n)
+		if (w->t->fate[i] == DM_REMAP_GOOD && dm_remap_fate_run(w->t->fate, i, i + n) == n)
 			return i;
-	return blocks;
+	return w->total;
 }
 
 /*
- * A control that costs nothing: what was good of the transfer itself, once more. What it reads
- * goes elsewhere; and what it writes is ours, but whoever does not take it again may have lost it.
+ * A good piece of the request itself once more, of the first @done blocks. If main does not take
+ * it again, it may have lost it: the piece is a suspect, too.
  */
-static void ask_own(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 blocks)
+static int ask_own(struct walk *w, u32 done)
 {
-	bool write = t->direction == DM_REMAP_WRITE;
-	struct dm_remap_transfer once = *t;
-	u32 g = dm_remap_granularity(m->md), n = write ? dm_remap_media_unit(m->md) / g : 1, i;
+	u32 n = dm_remap_media_unit(w->m->md) / dm_remap_granularity(w->m->md), at = good_piece(w);
+	int ret;
 
-	if (t->dev != DM_REMAP_MAIN || m->answered[t->direction])
-		return;
-	i = good_blocks(m, t, blocks, n);
-	if (i == blocks)
-		return;
-	once.sector += i * g;
-	once.data = write ? t->data + dm_remap_bytes(i * g) : m->control;
-	if (transfer_once(m, &once, 0, n * g) && write)
-		memset(t->fate + i, DM_REMAP_BAD, n);
-}
-
-/* Before hundreds more blocks are tried: is there any sense in it? */
-static bool worth_going_on(struct dm_remap_mover *m, const struct dm_remap_transfer *t, u32 done,
-			   unsigned int bad)
-{
-	if (t->dev != DM_REMAP_MAIN || bad != FAILURES_BEFORE_CONTROL)
-		return true;
-	ask_own(m, t, done);
-	return dm_remap_ask_main(m, t->direction, t->sector, t->sectors);
-}
-
-/*
- * An error that is not the media's ends it. If main takes too long, again and again,
- * the breaker is for that, too.
- */
-static int not_the_media(struct dm_remap_mover *m, const struct dm_remap_transfer *t, int error)
-{
-	if (error == -ETIMEDOUT && t->dev == DM_REMAP_MAIN)
-		dm_remap_breaker_failure(m->md, t->direction);
-	if (!t->stoppable)
-		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
-			     "%s of %s at sector %llu + %u fails: %s (%d)",
-			     t->direction == DM_REMAP_WRITE ? "write" : "read",
-			     t->dev == DM_REMAP_MAIN ? "main" : "the spare",
-			     (unsigned long long)t->sector, t->sectors,
-			     error == -ETIMEDOUT ? "it took too long" : "not the media's error",
-			     error);
-	return error;
-}
-
-/*
- * After a failure the lower half is tried, then the rest of what failed: an aligned
- * block of @at's own alignment, so the walk needs no memory of where it came from.
- */
-int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
-{
-	u32 g = dm_remap_granularity(m->md), total = t->sectors / g, at = 0, n = total;
-	u32 least = least_blocks(m, t);
-	u64 began = m->md->ops->uptime(m->md->ctx);
-	unsigned int bad = 0;
-
-	memset(t->fate, DM_REMAP_GOOD, total);
-	if (t->failed && breaker_holds(m, t))
+	if (at + n > done)
 		return -EIO;
-	while (at < total) {
-		int ret = go_on(m, t, began) ?: transfer_once(m, t, at * g, n * g);
+	ret = once(w, at, n);
+	if (dm_remap_may_be_media(ret))
+		suspect(w, at, n);
+	return ret;
+}
 
-		if (ret && !dm_remap_may_be_media(ret))
-			return not_the_media(m, t, ret);
-		if (ret && t->whole)
-			return ret;
-		if (ret && breaker_holds(m, t))
-			return -EIO;
-		if (ret && n > least && in_time(m, t, began)) {
-			n = lower_half(n);
+/* Is it of use to know more of a write? Not if nothing can be moved, and that is the answer. */
+static bool write_is_refused(struct walk *w)
+{
+	struct dm_remap_mover *m = w->m;
+	int why;
+
+	if (w->t->direction == DM_REMAP_READ || READ_ONCE(m->md->policy.no_auto_remap) ||
+	    dm_remap_puts_allowed(m))
+		return false;
+	why = dm_remap_may_move(m->md) ?: -ENOSPC;
+	dm_remap_refused(m->md, w->t->sector, w->t->sectors, why);
+	return true;
+}
+
+/*
+ * There are suspects. Has main worked since? The walk itself may show that, or anybody's I/O; else
+ * main is asked. 0, or -EIO: it has not, so it is not known that the media is bad.
+ */
+static int main_works(struct walk *w, u32 done)
+{
+	struct dm_remap_transfer *t = w->t;
+	int ret;
+
+	if (!of_main(w) || dm_remap_main_works(w->m->md, t->direction, w->failure))
+		return 0;
+	ret = ask_own(w, done);
+	if (!ret || !dm_remap_may_be_media(ret))
+		return ret;
+	if (write_is_refused(w))
+		return -EIO;
+	return ask_main(w) ? 0 : -EIO;
+}
+
+static int settle_suspects(struct walk *w, u32 done)
+{
+	return main_works(w, done) ?: ask_suspects_again(w);
+}
+
+/* ---- the walk ---- */
+
+/*
+ * From the start, piece by piece; behind a piece that failed, and one that did not, the rest as a
+ * whole. So is all of a request that nobody has tried before.
+ */
+static int walk(struct walk *w)
+{
+	struct dm_remap_transfer *t = w->t;
+	bool whole = !t->tried->failure;
+	u32 at = 0, n;
+	int ret = 0;
+
+	for (; !ret && at < w->total; at += n) {
+		n = whole ? w->total - at : piece_at(w, at);
+		ret = once(w, at, n);
+		if (!ret) {
+			whole = w->suspects;
+			ret = whole ? settle_suspects(w, at) : 0;
 			continue;
 		}
-		if (ret)
-			ret = blocks_retry(m, t, at, n, began);
-		if (ret)
-			return not_the_media(m, t, ret);
-		bad += t->fate[at] == DM_REMAP_BAD;
-		if (t->fate[at] == DM_REMAP_BAD && !worth_going_on(m, t, at, bad))
+		if (t->whole || !dm_remap_may_be_media(ret))
+			return ret;
+		if (breaker_holds(w))
 			return -EIO;
-		at += n;
-		n = min_t(u32, at & -at, total - at);
+		ret = 0;
+		if (n > piece_at(w, at)) {
+			whole = false;
+			n = 0;
+			continue;
+		}
+		suspect(w, at, n);
+		if (w->suspects % SUSPECTS_BEFORE_PROBE == 0)
+			ret = settle_suspects(w, at);
 	}
-	if (bad) {
-		bad_together(m, t, total);
-		ask_own(m, t, total);
-	}
-	return 0;
+	return ret ?: w->suspects ? settle_suspects(w, at) : 0;
+}
+
+int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t)
+{
+	struct dm_remap_tried none = {};
+	struct walk w = {
+		.m = m, .t = t, .total = t->sectors / dm_remap_granularity(m->md),
+		.began = m->md->ops->uptime(m->md->ctx),
+	};
+	int ret;
+
+	memset(t->fate, DM_REMAP_GOOD, w.total);
+	t->tried = t->tried ?: &none;
+	if (t->tried->failure && breaker_holds(&w))
+		return -EIO;
+	w.again = t->tried->failure && t->tried->sectors == t->sectors &&
+		  piece_at(&w, 0) == w.total &&
+		  dm_remap_main_works(m->md, t->direction, t->tried->failure);
+	ret = walk(&w);
+	return !ret || dm_remap_may_be_media(ret) ? ret : not_the_media(&w, ret);
 }
 
 u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n)

@@ -29,7 +29,6 @@ static int one_chunk(struct dm_remap_mover *m, u64 start, u32 length,
 	int ret, committed;
 
 	mutex_lock(&md->move_lock);
-	m->answered[DM_REMAP_READ] = false;
 	ret = dm_remap_hold(md, start, length);
 	if (!ret) {
 		ret = chunk(m, start, length);
@@ -118,8 +117,6 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 	for (i = 0; !ret && i < blocks; i++)
 		bad += t.fate[i] == DM_REMAP_BAD;
 	dm_remap_count(m->md, DM_REMAP_READ_ERRORS, bad);
-	if (bad && !dm_remap_ask_main(m, DM_REMAP_READ, start, length))
-		ret = -EIO;
 	if (ret && ret != -EAGAIN && ret != -EINTR)
 		m->moved.why = "main cannot be read anywhere: is it there?";
 	return ret;

@@ -85,15 +85,16 @@ struct dm_remap_ops {
 	 * a write has no other flag than DM_REMAP_FUA, and that only where the device is not
 	 * DM_REMAP_FUA_BY_FLUSH. Without it the device's own way of both flags will do.
 	 * fua: what the device does today. NULL where flush is.
-	 * drain: returns when every write to main, and all I/O to the spare, that
-	 * was mapped before the call has completed.
+	 * drain: has every write to main, and all I/O to the spare, that was mapped before the
+	 * call for sectors [start, start + length) of the mapped device completed? @wait: returns
+	 * true when it has.
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
 	 */
 	int (*flush)(void *ctx, struct dm_remap_flush *f);
 	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
-	void (*drain)(void *ctx);
+	bool (*drain)(void *ctx, u64 start, u64 length, bool wait);
 	int (*stop)(void *ctx);
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
 };
@@ -153,7 +154,15 @@ enum dm_remap_direction {
 struct dm_remap_breaker {
 	bool open;
 	unsigned int failures;		/* requests in a row that main answered nowhere */
-	u64 tried;			/* when the last of them was; seconds since 1970 UTC */
+	u64 failure;			/* of main: the latest of them */
+	u64 tried;			/* when that was, as ops->uptime() */
+};
+
+/* What main did of late, in one direction: see dm-remap-evidence.h. */
+struct dm_remap_evidence {
+	atomic64_t failures;		/* so many; the latest has this number */
+	atomic64_t worked;		/* after this failure it worked */
+	atomic64_t cached;		/* ... or took a write into its cache */
 };
 
 #define DM_REMAP_SOFT_RANGES 64
@@ -200,6 +209,8 @@ struct dm_remap_metadata {
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
+
+	struct dm_remap_evidence evidence[DM_REMAP_DIRECTIONS];	/* any context */
 
 	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
 	struct mutex breaker_lock;	/* innermost */

@@ -80,8 +80,18 @@ int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length)
 	int ret = range_flags(md, start, length, DM_REMAP_F_HELD, 0);
 
 	if (!ret)
-		md->ops->drain(md->ctx);
+		md->ops->drain(md->ctx, start, length, true);
 	return ret;
+}
+
+int dm_remap_hold_idle(struct dm_remap_metadata *md, u64 start, u64 length)
+{
+	int ret = range_flags(md, start, length, DM_REMAP_F_HELD, 0);
+
+	if (ret || md->ops->drain(md->ctx, start, length, false))
+		return ret;
+	dm_remap_release(md, start, length);
+	return -EBUSY;
 }
 
 /* ---- collecting entries ---- */
@@ -162,6 +172,8 @@ static void mapped_done(struct dm_remap_mover *m, const struct dm_remap_record *
 {
 	bool rescued = r->reason == DM_REMAP_REASON_RESCUED;
 
+	if (m->copying)
+		return;
 	m->moved.moved += r->length;
 	if (r->reason != DM_REMAP_REASON_MANUAL)
 		dm_remap_count(m->md, rescued ? DM_REMAP_RESCUED : DM_REMAP_RELOCATED, 1);
@@ -178,7 +190,8 @@ static void clear_done(struct dm_remap_mover *m, const struct dm_remap_record *r
 	} else {
 		m->moved.dropped += r->length;
 	}
-	dm_remap_note(m->md, DM_REMAP_NOTE_CLEARED, r->main, r->length, frees);
+	if (!m->copying)
+		dm_remap_note(m->md, DM_REMAP_NOTE_CLEARED, r->main, r->length, frees);
 }
 
 static void entries_done(struct dm_remap_mover *m)
@@ -335,16 +348,4 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 	while (p.failures)
 		dm_remap_alloc_release(alloc, p.failed[--p.failures], dm_remap_granularity(m->md));
 	return ret;
-}
-
-void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors)
-{
-	int ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, main, sectors, m->control);
-
-	ret = dm_remap_mover_commit(m) ?: ret;
-	if (ret)
-		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
-			     "sector %llu: lost when main was tested, and not saved (%d)",
-			     (unsigned long long)main, ret);
-	dm_remap_release(m->md, main, sectors);
 }

@@ -10,13 +10,14 @@
 #include "dm-remap-manual.h"
 #include "dm-remap-relocate.h"
 
-/* Good blocks of main that may be put at risk to see whether main takes any write. */
+/* Places where a probe may write before main counts as silent. */
 #define DM_REMAP_CONTROLS	3
 
 /* What became of one block of a transfer. */
 enum dm_remap_block_fate {
 	DM_REMAP_GOOD,
-	DM_REMAP_LATE,		/* it failed by itself, and came back on a further try */
+	DM_REMAP_SUSPECT,	/* it failed, and was not asked again; only while it is judged */
+	DM_REMAP_LATE,		/* bad, but a read came back on a further try */
 	DM_REMAP_BAD,
 	DM_REMAP_BAD_BACK,	/* written, but it does not read back */
 };
@@ -28,8 +29,7 @@ struct dm_remap_mover {
 	u8 *back;			/* and again, for what the spare does */
 	u8 *fate[2];			/* enum dm_remap_block_fate, one for each block of it */
 	u8 *control;			/* 4 KiB, and as much again to read back into */
-	/* Main has done something in this direction since the last block that failed there. */
-	bool answered[DM_REMAP_DIRECTIONS];
+	bool copying;			/* what is committed is a probe's copy: nobody is told */
 	int error;			/* of a commit of this batch */
 	struct dm_remap_moved moved;
 
@@ -69,6 +69,8 @@ static inline int dm_remap_may_move_now(struct dm_remap_metadata *md)
 
 /* From here on nothing is in flight to the range, and nothing new gets there. 0, -ENOMEM. */
 int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length);
+/* The same without waiting. -EBUSY: something may be on its way there; then it is not held. */
+int dm_remap_hold_idle(struct dm_remap_metadata *md, u64 start, u64 length);
 void dm_remap_release(struct dm_remap_metadata *md, u64 start, u64 length);
 
 /* How many blocks could be put on the spare, and recorded, each apart from the others. */
@@ -85,12 +87,6 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 int dm_remap_clear_add(struct dm_remap_mover *m, u64 main, u32 sectors, u64 frees);
 /* Main cannot read the range. May commit. */
 int dm_remap_unreadable_add(struct dm_remap_mover *m, u64 main, u32 sectors);
-/*
- * A good block of main did not take its own data again, and has lost it; m->control has the data,
- * and the range is held. The data goes to the spare whatever else is found, and the range is
- * released.
- */
-void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors);
 /* The place where a record was, which has just got another by dm_remap_put. May commit. */
 int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
 
@@ -116,14 +112,14 @@ struct dm_remap_transfer {
 	u8 *data;
 	unsigned int flags;		/* of the writes */
 	unsigned int retries;		/* more tries for a block that failed by itself */
-	bool failed;			/* all of it was tried before, and failed */
+	struct dm_remap_tried *tried;	/* the request of which it is a part; NULL: none failed */
 	bool stoppable;			/* ask ops->stop between the steps */
-	bool whole;			/* not narrowed: a failure is returned */
+	bool whole;			/* tried once as a whole: a failure is returned */
 	u8 *fate;			/* for each block; all GOOD where nothing failed */
 };
 
 /*
- * Does it, by halves where it fails. 0: @fate says what became of each block.
+ * Does it, piece by piece where it fails. 0: @fate says what became of each block.
  * Otherwise a negative errno that says it is not the media (-ETIMEDOUT: it takes too
  * long), or -EIO: main does nothing in this direction; or what ops->stop returned.
  */
@@ -132,13 +128,10 @@ int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
 /* Blocks from @i on with the same fate as block @i, of @n. */
 u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
 
-/*
- * Blocks of the range have failed. True: it is the media, as main does something else in this
- * direction. Unless main has done so in this batch it is asked elsewhere, and the breaker hears of
- * the answer. A good block that is lost by that is saved.
- */
-bool dm_remap_ask_main(struct dm_remap_mover *m, enum dm_remap_direction direction, u64 start,
-		       u64 length);
+/* ---- dm-remap-relocate.c ---- */
+
+/* A relocation that was called for and is not possible, because of @why. Returns -EIO. */
+int dm_remap_refused(struct dm_remap_metadata *md, u64 start, u32 length, int why);
 
 /* ---- dm-remap-breaker.c ---- */
 
@@ -160,25 +153,23 @@ void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direct
 enum dm_remap_found {
 	DM_REMAP_ANSWERS,	/* main does something in this direction */
 	DM_REMAP_SILENT,	/* it failed wherever it was asked */
-	DM_REMAP_NOT_ASKED,	/* nothing may be put at risk for it, or there was no memory */
-	DM_REMAP_BLOCK_LOST,	/* it has lost a good block by that; ask on */
+	DM_REMAP_NOT_ASKED,	/* it could not be asked without harm, or without waiting */
 };
 
 struct dm_remap_probe {
 	enum dm_remap_direction direction;
 	u64 start;		/* what failed: main is asked elsewhere */
 	u64 length;
+	u64 until;		/* no command begins later, as ops->uptime() */
 	/* The probe's own, 0 at first. */
-	unsigned int place;	/* the next of its places */
-	unsigned int risks;	/* good blocks that may yet be put at risk */
 	u32 unit;		/* sectors that are asked for at once */
-	u64 lost;		/* BLOCK_LOST: a unit from here on, held; m->control has it */
+	unsigned int risks;	/* blocks that may yet be written */
 };
 
 /*
- * Asks main in one place after the other until it answers. A read shows whether it reads; to see
- * whether it writes, a good block is written with the bytes that it holds. Touches no record and
- * no breaker. After DM_REMAP_BLOCK_LOST it goes on where it was.
+ * Asks main in one place after the other until it answers. A read shows whether it reads. To see
+ * whether it writes, a good block is copied to the spare, and then written with the bytes that it
+ * holds. Waits for no I/O of others, and does not touch the breaker.
  */
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p);
 

@@ -3,6 +3,7 @@
  * Does main do anything at all? It is asked in other places than those that failed. The caller acts
  * on the answer.
  */
+#include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"
 
 /* Places to ask main at: all over the disk, and at last beside the range. */
@@ -24,7 +25,7 @@ static u64 place_of(const struct dm_remap_metadata *md, const struct dm_remap_pr
 
 /*
  * One unit outside the range whose data main has, and not the spare, nor this batch on its
- * way there. Pending ones may do, too: if they can be read by now.
+ * way there. A pending one may be read; the copy for a write would end its record.
  */
 static bool usable(struct dm_remap_mover *m, const struct dm_remap_probe *p, u64 place)
 {
@@ -36,30 +37,91 @@ static bool usable(struct dm_remap_mover *m, const struct dm_remap_probe *p, u64
 	    dm_remap_mover_overlaps(m, place, p->unit))
 		return false;
 	dm_remap_look(md, place, p->unit, &e);
-	return e.length >= p->unit && e.kind != DM_REMAP_MAPPED && !e.flags;
+	if (e.length < p->unit || e.flags)
+		return false;
+	return e.kind == DM_REMAP_NONE ||
+	       (e.kind == DM_REMAP_PENDING && p->direction == DM_REMAP_READ);
+}
+
+static bool in_time(const struct dm_remap_metadata *md, const struct dm_remap_probe *p)
+{
+	return md->ops->uptime(md->ctx) <= p->until;
 }
 
 /* All over the disk, until one place can be read. */
 static enum dm_remap_found probe_read(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
-	p->unit = dm_remap_granularity(m->md);
-	for (; p->place < PLACES; p->place++) {
-		u64 place = place_of(m->md, p, p->place);
+	struct dm_remap_metadata *md = m->md;
+	unsigned int i;
+
+	p->unit = dm_remap_granularity(md);
+	for (i = 0; i < PLACES && in_time(md, p); i++) {
+		u64 place = place_of(md, p, i), since = dm_remap_main_failures(md, DM_REMAP_READ);
 		int ret;
 
 		if (!usable(m, p, place))
 			continue;
-		ret = dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, p->unit, m->control);
-		if (!ret)
+		ret = dm_remap_dev_read(md, DM_REMAP_MAIN, place, p->unit, m->control);
+		if (!ret) {
+			dm_remap_main_worked(md, DM_REMAP_READ, since);
 			return DM_REMAP_ANSWERS;
+		}
 		if (!dm_remap_may_be_media(ret))
 			break;
 	}
 	return DM_REMAP_SILENT;
 }
 
-/* Does main still hold what was to be rewritten at @place? */
-static bool still_there(struct dm_remap_mover *m, u64 place, u32 unit)
+/* ---- a write, with a copy ---- */
+
+/* Commits what concerns the copy alone. If that fails it is nothing to the batch. */
+static int copy_commit(struct dm_remap_mover *m)
+{
+	int error = m->error, ret;
+
+	m->copying = true;
+	ret = dm_remap_mover_commit(m);
+	m->copying = false;
+	m->error = error;
+	return ret;
+}
+
+/*
+ * The held block, which is in m->control, gets a copy on the spare, and a durable record of it.
+ * A commit that fails would leave this good block in doubt. So one without the block comes first.
+ */
+static int copy_make(struct dm_remap_mover *m, u64 place, u32 unit)
+{
+	int ret = dm_remap_mover_commit(m) ?: dm_remap_soft_commit(m->md);
+
+	ret = ret ?: dm_remap_put(m, DM_REMAP_REASON_RESCUED, place, unit, m->control);
+	return copy_commit(m) ?: ret;
+}
+
+/* Main has the block: its copy is not needed any more. */
+static int copy_drop_once(struct dm_remap_mover *m, u64 place, u32 unit)
+{
+	struct dm_remap_extent e;
+	u32 i;
+
+	for (i = 0; i < unit; i += e.length) {
+		dm_remap_look(m->md, place + i, unit - i, &e);
+		/* Of one media block's pieces there are few: this commits nothing yet. */
+		if (e.kind == DM_REMAP_MAPPED && !(e.flags & DM_REMAP_F_DOUBT))
+			dm_remap_clear_add(m, place + i, e.length, e.spare);
+	}
+	return copy_commit(m);
+}
+
+static void copy_drop(struct dm_remap_mover *m, u64 place, u32 unit)
+{
+	/* As for the release of a range: a failed allocation is tried again until it is had. */
+	while (copy_drop_once(m, place, unit) == -ENOMEM)
+		cond_resched();
+}
+
+/* Does main hold what m->control has? */
+static bool main_holds(struct dm_remap_mover *m, u64 place, u32 unit)
 {
 	u8 *again = m->control + DM_REMAP_BLOCK_SIZE;
 
@@ -67,78 +129,87 @@ static bool still_there(struct dm_remap_mover *m, u64 place, u32 unit)
 	       !memcmp(again, m->control, dm_remap_bytes(unit));
 }
 
-static int rewrite_once(struct dm_remap_mover *m, u64 place, u32 unit)
-{
-	return dm_remap_dev_write(m->md, DM_REMAP_MAIN, place, unit, m->control, 0);
-}
-
 /*
- * Reads a block of the media, which is held, and writes the same bytes again. 0; -ENODATA if it
- * cannot be read, and was not written; or the error of the second of two writes.
+ * Writes a block, which has a copy, with the bytes that it holds. The copy stays where main has
+ * lost them. Returns what main said.
  */
 static int rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 {
-	int ret;
+	struct dm_remap_metadata *md = m->md;
+	u64 since = dm_remap_main_failures(md, DM_REMAP_WRITE);
+	int ret = dm_remap_dev_write(md, DM_REMAP_MAIN, place, unit, m->control, DM_REMAP_FUA);
 
-	if (dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, unit, m->control))
-		return -ENODATA;
-	ret = rewrite_once(m, place, unit);
-	if (ret && dm_remap_may_be_media(ret))
-		ret = rewrite_once(m, place, unit);
-	/* The caller tells a block that cannot be read from one that cannot be written. */
-	return ret == -ENODATA ? -EIO : ret;
+	if (!ret)
+		dm_remap_main_worked(md, DM_REMAP_WRITE, since);
+	if (main_holds(m, place, unit)) {
+		copy_drop(m, place, unit);
+		return ret;
+	}
+	dm_remap_count(md, DM_REMAP_RESCUED, 1);
+	dm_remap_note(md, DM_REMAP_NOTE_RESCUED, place, unit, 0);
+	dm_remap_log(md, DM_REMAP_LOG_WARN,
+		     "sectors %llu + %u: main was tested there and lost them; their copy is on the spare",
+		     (unsigned long long)place, unit);
+	return ret;
 }
 
-/*
- * How many good blocks may be put at risk: only so many as the spare has room for. None
- * where nothing is to be moved, so that nothing hangs on the answer.
- */
-static unsigned int risks_allowed(struct dm_remap_mover *m)
+/* The block at @place is held, and nothing is on its way there. */
+static enum dm_remap_found write_held(struct dm_remap_mover *m, struct dm_remap_probe *p,
+				      u64 place)
 {
-	u32 blocks = dm_remap_media_unit(m->md) / dm_remap_granularity(m->md);
+	int ret = dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, p->unit, m->control);
 
-	if (READ_ONCE(m->md->policy.no_auto_remap))
-		return 0;
-	return min_t(u64, DM_REMAP_CONTROLS, div_u64(dm_remap_puts_allowed(m), blocks));
+	if (ret) {
+		p->risks = dm_remap_may_be_media(ret) ? p->risks : 0;
+		return DM_REMAP_SILENT;
+	}
+	ret = copy_make(m, place, p->unit);
+	if (ret) {
+		/* A part of it may have been recorded. */
+		if (!m->error)
+			copy_drop(m, place, p->unit);
+		p->risks = 0;
+		return DM_REMAP_NOT_ASKED;
+	}
+	ret = rewrite(m, place, p->unit);
+	if (!ret)
+		return DM_REMAP_ANSWERS;
+	p->risks = dm_remap_may_be_media(ret) && !m->error ? p->risks - 1 : 0;
+	return DM_REMAP_SILENT;
+}
+
+static enum dm_remap_found write_at(struct dm_remap_mover *m, struct dm_remap_probe *p, u64 place)
+{
+	enum dm_remap_found found;
+
+	if (!usable(m, p, place) || dm_remap_hold_idle(m->md, place, p->unit))
+		return DM_REMAP_NOT_ASKED;
+	found = write_held(m, p, place);
+	dm_remap_release(m->md, place, p->unit);
+	return found;
 }
 
 /*
- * Nobody else can be asked to write, so a good block is rewritten with the bytes that it holds. It
- * is held and drained meanwhile: no write of others gets lost under it.
+ * Nobody has written since main failed. So a good block is written with the bytes that it holds,
+ * which are on the spare before, with a durable record. Where nothing is to be moved nothing hangs
+ * on the answer, and main is not asked.
  */
 static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
-	struct dm_remap_metadata *md = m->md;
+	enum dm_remap_found found = DM_REMAP_NOT_ASKED;
+	u32 blocks = dm_remap_media_unit(m->md) / dm_remap_granularity(m->md);
+	unsigned int i;
 
-	if (!p->place)
-		p->risks = risks_allowed(m);
-	p->unit = dm_remap_media_unit(md);
-	/* Not asked at all: that says nothing about main. */
-	if (!p->place && !p->risks)
+	if (READ_ONCE(m->md->policy.no_auto_remap) || dm_remap_puts_allowed(m) < blocks + 1)
 		return DM_REMAP_NOT_ASKED;
-	while (p->risks && p->place < PLACES) {
-		u64 place = place_of(md, p, p->place++);
-		int ret;
+	p->unit = dm_remap_media_unit(m->md);
+	p->risks = DM_REMAP_CONTROLS;
+	for (i = 0; i < PLACES && p->risks && found != DM_REMAP_ANSWERS && in_time(m->md, p); i++) {
+		enum dm_remap_found here = write_at(m, p, place_of(m->md, p, i));
 
-		if (!usable(m, p, place))
-			continue;
-		if (dm_remap_hold(md, place, p->unit))
-			return DM_REMAP_NOT_ASKED;
-		ret = rewrite(m, place, p->unit);
-		p->risks -= ret && ret != -ENODATA;
-		if (ret && ret != -ENODATA && !still_there(m, place, p->unit)) {
-			if (!dm_remap_may_be_media(ret))
-				p->risks = 0;
-			p->lost = place;
-			return DM_REMAP_BLOCK_LOST;
-		}
-		dm_remap_release(md, place, p->unit);
-		if (!ret)
-			return DM_REMAP_ANSWERS;
-		if (!dm_remap_may_be_media(ret))
-			break;
+		found = here == DM_REMAP_NOT_ASKED ? found : here;
 	}
-	return DM_REMAP_SILENT;
+	return found;
 }
 
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p)

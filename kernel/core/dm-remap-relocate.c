@@ -9,8 +9,6 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 {
 	mutex_lock(&m->md->move_lock);
 	m->error = 0;
-	m->answered[DM_REMAP_READ] = false;
-	m->answered[DM_REMAP_WRITE] = false;
 }
 
 bool dm_remap_redo_failed(const struct dm_remap_mover *m)
@@ -55,8 +53,7 @@ static const char *reason(struct dm_remap_metadata *md, int why)
 	return dm_remap_alloc_free_sectors(&md->alloc) ? "the table is full" : "the spare is full";
 }
 
-/* A relocation that was called for and is not possible. What main said is the answer. */
-static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
+int dm_remap_refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
 	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u stay on main: %s (%d)",
@@ -70,16 +67,12 @@ static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *data, u8 fate,
 		     bool pending)
 {
-	enum dm_remap_direction direction = fate == DM_REMAP_BAD ? DM_REMAP_WRITE : DM_REMAP_READ;
 	struct dm_remap_metadata *md = m->md;
 	bool forbidden = READ_ONCE(md->policy.no_auto_remap);
-	/* Where nothing can be moved there is no use in finding out more. */
 	int ret = forbidden || dm_remap_puts_allowed(m) ? 0 : dm_remap_may_move(md) ?: -ENOSPC;
 
 	if (ret)
-		return refused(md, start, length, ret);
-	if (!dm_remap_ask_main(m, direction, start, length))
-		return -EIO;
+		return dm_remap_refused(md, start, length, ret);
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, fate == DM_REMAP_BAD);
 	if (forbidden) {
 		dm_remap_pending_add(md, start, length, DM_REMAP_REASON_WRITE_ERROR);
@@ -87,7 +80,7 @@ static int write_bad(struct dm_remap_mover *m, u64 start, u32 length, const u8 *
 	}
 	ret = dm_remap_put(m, pending ? DM_REMAP_REASON_PENDING_WRITE : DM_REMAP_REASON_WRITE_ERROR,
 			   start, length, data);
-	return ret ? refused(md, start, length, ret) : 0;
+	return ret ? dm_remap_refused(md, start, length, ret) : 0;
 }
 
 /*
@@ -120,12 +113,12 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
  * told meanwhile that the device has lost a part of it. Nobody would ever tell the writer.
  */
 static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
-		      unsigned int flags, bool pending)
+		      struct dm_remap_tried *tried, bool pending)
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0], .flags = DM_REMAP_FUA,
-		.failed = flags & DM_REMAP_FAILED, .retries = !(flags & DM_REMAP_FAILED),
+		.tried = tried,
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
@@ -150,14 +143,12 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
  * that is read back and differs. The old place is retired: the write that worked elsewhere
  * is the control.
  */
-static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data,
-		       unsigned int flags)
+static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data)
 {
 	bool verify = READ_ONCE(m->md->policy.verify_spare_writes);
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
 		.sectors = length, .data = data, .flags = DM_REMAP_FUA, .fate = m->fate[0],
-		.retries = !(flags & DM_REMAP_FAILED),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i;
 	int ret = dm_remap_transfer(m, &t);
@@ -171,24 +162,24 @@ static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 lengt
 		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i * g, g,
 				   data + dm_remap_bytes(i * g));
 		if (ret)
-			return refused(m->md, start + i * g, g, ret);
+			return dm_remap_refused(m->md, start + i * g, g, ret);
 		ret = dm_remap_retire_add(m, spare + i * g, g);
 	}
 	return ret;
 }
 
 static int write_extent(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
-			u8 *data, unsigned int flags)
+			u8 *data, struct dm_remap_tried *tried)
 {
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
-		return write_spare(m, start, e->spare, e->length, data, flags);
-	return write_main(m, start, e->length, data, flags, e->kind == DM_REMAP_PENDING);
+		return write_spare(m, start, e->spare, e->length, data);
+	return write_main(m, start, e->length, data, tried, e->kind == DM_REMAP_PENDING);
 }
 
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
-			unsigned int flags)
+			struct dm_remap_tried *tried)
 {
 	struct dm_remap_extent e;
 	int ret = 0;
@@ -201,7 +192,7 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 		ret = dm_remap_mover_commit(m);
 	for (done = 0; !ret && done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
-		ret = write_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), flags);
+		ret = write_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
 	}
 	/* Why a commit failed is the spare's affair. */
 	return ret && m->error ? -EIO : ret;
@@ -231,12 +222,12 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 		if (t.fate[i] != DM_REMAP_BAD)
 			ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, at, run * g,
 					   m->check + dm_remap_bytes(i * g));
-		else if (dm_remap_ask_main(m, DM_REMAP_READ, start, length))
+		else
 			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
 	}
 	ret = dm_remap_mover_commit(m) ?: ret;
 	if (ret)
-		refused(md, start, length, ret);
+		dm_remap_refused(md, start, length, ret);
 }
 
 static void rescue(struct dm_remap_mover *m, u64 start, u32 length)
@@ -256,13 +247,13 @@ static void rescue(struct dm_remap_mover *m, u64 start, u32 length)
 }
 
 static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
-		     unsigned int flags)
+		     struct dm_remap_tried *tried)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0],
-		.failed = flags & DM_REMAP_FAILED,
+		.tried = tried,
 		.retries = READ_ONCE(md->policy.read_retries),
 	};
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
@@ -276,8 +267,6 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 			rescue(m, at, run * g);
 		} else if (t.fate[i] == DM_REMAP_BAD) {
 			error = -EIO;
-			if (!dm_remap_ask_main(m, DM_REMAP_READ, start, length))
-				break;
 			dm_remap_note(md, DM_REMAP_NOTE_BAD, at, run * g, 0);
 			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
 		}
@@ -300,17 +289,17 @@ static int read_spare(struct dm_remap_mover *m, u64 spare, u32 length, u8 *data)
 }
 
 static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
-		       u8 *data, unsigned int flags)
+		       u8 *data, struct dm_remap_tried *tried)
 {
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return read_spare(m, e->spare, e->length, data);
-	return read_main(m, start, e->length, data, flags);
+	return read_main(m, start, e->length, data, tried);
 }
 
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
-		       unsigned int flags)
+		       struct dm_remap_tried *tried)
 {
 	struct dm_remap_extent e;
 	int ret, error = 0;
@@ -324,7 +313,7 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	/* Bad blocks of one extent are no reason to leave the others unread. */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
-		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), flags);
+		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
 		error = error ?: ret;
 	}
 	return error;

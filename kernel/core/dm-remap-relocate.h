@@ -16,13 +16,11 @@
  *
  * What is decided here, and where: docs/relocation.md has the table.
  *
- * - A request is narrowed by halves to the logical blocks that fail again.
- * - Such a block is bad media only if main did something else in the same
- *   direction since: another part of the batch, or a control, which is a read
- *   elsewhere, or the rewriting of what is there, held meanwhile. If not, the
- *   error passes and nothing is recorded; and after DM_REMAP_BREAKER_LIMIT such
- *   requests in a row (or such that take too long) the breaker opens for that direction:
- *   what has failed is not tried again until a control, or any other request, succeeds.
+ * - A request that failed is searched block by block of the media.
+ * - A block is bad if it failed, main then did something else in the same direction, and the
+ *   block failed again. If main did nothing else, the error passes and nothing is recorded.
+ *   After DM_REMAP_BREAKER_LIMIT such requests in a row (or such that take too long) the breaker
+ *   opens for that direction: nothing that has failed is tried again until main works.
  * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
  * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
  *   pending, soft until the next commit or save.
@@ -41,9 +39,9 @@
 /* Most sectors of one redo; a multiple of any granularity. */
 #define DM_REMAP_REDO_SECTORS	512u
 
-/* Requests in a row that fail without a control before the breaker opens. */
+/* Requests in a row that fail, and main works nowhere, before the breaker opens. */
 #define DM_REMAP_BREAKER_LIMIT	8u
-/* Seconds from one control to the next while it is open. */
+/* Seconds until main is asked again while it is open. */
 #define DM_REMAP_BREAKER_PAUSE	5u
 
 /*
@@ -54,8 +52,15 @@
 #define DM_REMAP_REDO_HURRY	60u
 #define DM_REMAP_REDO_BUDGET	120u
 
-/* A flag of a redo: the request has been tried, and has failed. */
-#define DM_REMAP_FAILED		0x4
+/* What became of a request before, for all parts of it that are redone. NULL: nobody tried it. */
+struct dm_remap_tried {
+	/*
+	 * The number of main's failure (dm-remap-evidence.h), 0: main was not asked. The redo sets
+	 * it to 0 when it knows the reason: the parts that follow are tried as a whole.
+	 */
+	u64 failure;
+	u32 sectors;		/* of the whole request */
+};
 
 /* Buffers and what has been collected for the next commit. */
 struct dm_remap_mover;
@@ -71,26 +76,32 @@ void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
  * Writes @data to [@start, @start + @length) of the mapped device, at most
- * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails. @flags: DM_REMAP_FAILED or 0.
+ * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails.
  * 0: done and durable, if dm_remap_redo_end returns 0 too. Otherwise a negative errno; any part of
  * it may have been written.
  */
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
-			unsigned int flags);
+			struct dm_remap_tried *tried);
 
 /*
- * Reads the range, whole logical blocks, into @data. @flags: DM_REMAP_FAILED or 0. 0, or a
- * negative errno; then the blocks that could be read are in @data all the same, and the others
+ * Reads the range, whole logical blocks, into @data. 0, or a negative errno; then the blocks that could be read are in @data all the same, and the others
  * are undefined. -EIO: the rest is unreadable.
  */
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
-		       unsigned int flags);
+		       struct dm_remap_tried *tried);
 
 /* A commit in the batch has failed already, and with it all its writes: begin another one. */
 bool dm_remap_redo_failed(const struct dm_remap_mover *m);
 
 /* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
 int dm_remap_redo_end(struct dm_remap_mover *m);
+
+/*
+ * Main has worked for others since the breaker opened (dm-remap-evidence.h): dm_remap_breaker_look
+ * closes it. Context: any; dm_remap_breaker_look may sleep.
+ */
+bool dm_remap_breaker_due(struct dm_remap_metadata *md);
+void dm_remap_breaker_look(struct dm_remap_metadata *md);
 
 /* Closes the breaker, in both directions. Waits for nobody. */
 void dm_remap_breaker_reset(struct dm_remap_metadata *md);

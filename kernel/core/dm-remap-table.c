@@ -226,13 +226,21 @@ static bool anything_from(const struct dm_remap_table *t, u64 sector)
 	return next_region(t, region + 1) != U64_MAX;
 }
 
+static s64 leaves(const struct dm_remap_table *t)
+{
+	return atomic64_read(&t->busy) - atomic_read(&t->watched) - atomic_read(&t->closed);
+}
+
 void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b)
 {
+	s64 more = atomic64_read(&b->busy) - leaves(a);
+
 	mutex_lock(&a->lock);
 	swap(a->sectors, b->sectors);
 	swap(a->nr_chunks, b->nr_chunks);
 	swap(a->chunk, b->chunk);
-	swap(a->nr_leaves, b->nr_leaves);
+	atomic64_add(more, &a->busy);
+	atomic64_add(-more, &b->busy);
 	swap(a->totals, b->totals);
 	swap(a->epoch, b->epoch);
 	mutex_unlock(&a->lock);
@@ -240,11 +248,14 @@ void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b)
 
 void dm_remap_table_close(struct dm_remap_table *t)
 {
-	mutex_lock(&t->lock);
-	if (!t->closed)
-		WRITE_ONCE(t->nr_leaves, t->nr_leaves + 1);
-	WRITE_ONCE(t->closed, true);
-	mutex_unlock(&t->lock);
+	if (!atomic_xchg(&t->closed, 1))
+		atomic64_inc(&t->busy);
+}
+
+void dm_remap_table_watch(struct dm_remap_table *t, bool on)
+{
+	if (atomic_xchg(&t->watched, on) != on)
+		atomic64_add(on ? 1 : -1, &t->busy);
 }
 
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)
@@ -486,7 +497,7 @@ static void slot_install(struct dm_remap_table *t, u64 region, struct dm_remap_l
 	rcu_assign_pointer(*leaf_slot(t, region), leaf);
 	t->totals.records -= joins_at(t, region) + joins_at(t, region + 1);
 	totals_leaf(&t->totals, leaf, 1);
-	WRITE_ONCE(t->nr_leaves, t->nr_leaves + !!leaf - !!old);
+	atomic64_add(!!leaf - !!old, &t->busy);
 }
 
 /* ---- making a leaf from another ---- */

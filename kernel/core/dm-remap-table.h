@@ -69,8 +69,10 @@ struct dm_remap_table {
 	u64 nr_chunks;
 	struct dm_remap_chunk __rcu **chunk;
 
-	u64 nr_leaves;			/* written under lock, read by dm_remap_table_empty */
-	bool closed;			/* likewise; nr_leaves counts it */
+	/* 0: all is plain. Leaves, and each of the two that follow. */
+	atomic64_t busy;
+	atomic_t watched;		/* 0 or 1; see dm_remap_table_watch */
+	atomic_t closed;		/* 0 or 1; see dm_remap_table_close */
 
 	struct mutex lock;		/* protects what follows, and publishing */
 	struct dm_remap_totals totals;
@@ -96,10 +98,10 @@ void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b);
  */
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors);
 
-/* Nothing recorded, held or in doubt. Any context, no lock. */
+/* Nothing recorded, held or in doubt, nor watched or closed. Any context, no lock. */
 static inline bool dm_remap_table_empty(const struct dm_remap_table *t)
 {
-	return !READ_ONCE(t->nr_leaves);
+	return !atomic64_read(&t->busy);
 }
 
 /* Has the region of @sector no leaf? Chunks, once there, stay: no need of RCU. */
@@ -114,8 +116,15 @@ static inline bool dm_remap_table_no_leaf(const struct dm_remap_table *t, u64 se
 	return !chunk || !rcu_access_pointer(chunk->leaf[region & (DM_REMAP_CHUNK_REGIONS - 1)]);
 }
 
-/* From now on nothing is plain (dm_remap_table_nothing): the caller looks closer at all I/O. */
+/* Nothing is plain any more (dm_remap_table_nothing): the caller looks closer at all I/O. */
 void dm_remap_table_close(struct dm_remap_table *t);
+/* The same for a time, while @on. Any context. */
+void dm_remap_table_watch(struct dm_remap_table *t, bool on);
+
+static inline bool dm_remap_table_watched(const struct dm_remap_table *t)
+{
+	return atomic_read(&t->watched);
+}
 
 /*
  * Is it plain, without a closer look, that nothing is recorded, held or in doubt in
@@ -128,7 +137,7 @@ static inline bool dm_remap_table_nothing(const struct dm_remap_table *t, u64 se
 
 	if (dm_remap_table_empty(t))
 		return true;
-	if (READ_ONCE(t->closed) || !dm_remap_table_no_leaf(t, sector))
+	if (atomic_read(&t->watched) || atomic_read(&t->closed) || !dm_remap_table_no_leaf(t, sector))
 		return false;
 	/* Most lie within one region. */
 	if ((sector ^ last) < DM_REMAP_REGION_SECTORS)

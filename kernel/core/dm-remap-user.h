@@ -94,6 +94,7 @@ typedef struct {
 #define atomic64_set(a, v) __atomic_store_n(&(a)->value, v, __ATOMIC_RELAXED)
 #define atomic64_add(n, a) ((void)__atomic_fetch_add(&(a)->value, n, __ATOMIC_RELAXED))
 #define atomic64_inc(a) atomic64_add(1, a)
+#define atomic64_inc_return(a) (__atomic_add_fetch(&(a)->value, 1, __ATOMIC_SEQ_CST))
 #define atomic64_try_cmpxchg(a, old, new) \
 	__atomic_compare_exchange_n(&(a)->value, old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
 

@@ -19,6 +19,7 @@ extern "C" {
 #include "dm-remap-alloc.h"
 #include "dm-remap-cache.h"
 #include "dm-remap-codec.h"
+#include "dm-remap-evidence.h"
 #include "dm-remap-manual.h"
 #include "dm-remap-metadata.h"
 #include "dm-remap-relocate.h"

@@ -34,6 +34,8 @@ void Batch::look_before() {
     l_.mode_changed = false;
     steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
+    retired_ = retired_sectors();
+    busy_ = l_.stats_[kBusyControls];
     room_ = dm_remap_room(md_);
     dm_remap_table_totals(&md_->table, &totals_);
     l_.stats_[kFullSpare] += free_ == 0;
@@ -47,6 +49,12 @@ void Batch::look_before() {
             l_.stats_[p.request->is_write ? kMustWrites : kMustReads]++;
         }
     }
+}
+
+std::uint64_t Batch::retired_sectors() {
+    dm_remap_totals totals{};
+    dm_remap_table_totals(&md_->retired, &totals);
+    return totals.retired;
 }
 
 // ---- what must succeed ----
@@ -157,12 +165,11 @@ bool Batch::must_succeed(const Piece& piece) {
 int Batch::redo_piece(const Piece& piece) {
     trace("    redo %s %u+%u id %u", piece.request->is_write ? "write" : "read", piece.start,
           piece.length, piece.request->id);
+    dm_remap_tried tried{piece.failure, piece.length};
     if (piece.request->is_write) {
-        return dm_remap_redo_write(l_.mover_, piece.start, piece.length, piece.data(),
-                                   piece.redo_flags());
+        return dm_remap_redo_write(l_.mover_, piece.start, piece.length, piece.data(), &tried);
     }
-    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data(),
-                              piece.redo_flags());
+    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data(), &tried);
 }
 
 void Batch::run() {
@@ -260,8 +267,11 @@ void Batch::check_outage() {
                      gone ? "gone" : "write-protected");
         }
     }
-    const std::uint64_t free = dm_remap_alloc_free_sectors(&md_->alloc);
-    if (!may_take && free < free_) {
+    // A copy for a control finds bad blocks of the spare, too. It may stay where the spare fails
+    // before it is dropped.
+    const std::uint64_t free =
+        dm_remap_alloc_free_sectors(&md_->alloc) + retired_sectors() - retired_;
+    if (!may_take && free < free_ && !l_.mode_changed && md_->doubt == nullptr) {
         violated(kMediaOnly, "the spare lost %lu sectors while main was %s", free_ - free,
                  gone ? "gone" : "write-protected");
     }
@@ -292,12 +302,26 @@ void Batch::check_passed_on() {
     }
 }
 
+// Is there any place where main may be asked to write: of no record, and with nothing on its way?
+bool Batch::places_to_write() {
+    const std::uint32_t unit = l_.media_block;
+    const std::uint64_t units = machine_.main.sectors() / unit;
+    unsigned places = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        const std::uint64_t s = units * (2 * i + 1) / 16 * unit;
+        const dm_remap_extent e = l_.lookup(s, unit);
+        places += e.length >= unit && e.kind == DM_REMAP_NONE && e.flags == 0 && l_.idle(s, unit);
+    }
+    return places >= 2;
+}
+
 // Where main writes nothing: after so many requests in a row nothing more is tried. It is asked
 // only where something could be moved.
 void Batch::check_breaker() {
     const std::uint64_t room = std::min<std::uint64_t>(room_, dm_remap_room(md_));
     if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap ||
-        free_ < l_.media_block || room < l_.media_block / g_ || was_read_only_ || l_.mode_changed ||
+        l_.stats_[kBusyControls] != busy_ || !places_to_write() ||
+        free_ < l_.media_block + g_ || room < l_.media_block / g_ + 1 || was_read_only_ || l_.mode_changed ||
         md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;

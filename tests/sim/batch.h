@@ -24,6 +24,8 @@ class Batch {
 
     void take_pieces();
     void look_before();
+    std::uint64_t retired_sectors();
+    bool places_to_write();
     bool block_must_succeed(const Piece& piece, std::uint32_t sector);
     bool read_in_batch(std::uint32_t sector) const;
     bool must_succeed(const Piece& piece);
@@ -49,6 +51,8 @@ class Batch {
     std::vector<Before> before_;
     dm_remap_totals totals_{};
     std::uint64_t free_ = 0;
+    std::uint64_t retired_ = 0;  // sectors of the spare
+    std::uint64_t busy_ = 0;     // kBusyControls
     std::uint64_t room_ = 0;  // records that the table had room for
     bool steady_ = false;
     bool breaker_was_open_ = false;

@@ -13,9 +13,11 @@ namespace remap::sim {
 
 Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
     : machine_(machine), model_(model), random_(random), stats_(stats), turns_(random) {
-    machine.drain = [this] {
+    machine.drain = [this](auto start, auto length, bool wait) {
+        bool drained = true;
         stats_[kDrainedIo] += on_the_way_.size();
-        guarded([this] { drain(); });
+        guarded([&] { drained = drain(start, length, wait); });
+        return drained;
     };
     machine.flush_failed = [this] { model_.flush_of_others_failed(); };
     machine.may_lose = [this](auto dev, auto sector) { return may_lose(dev, sector); };
@@ -221,6 +223,8 @@ void Layer::send(Piece piece, dm_remap_dev dev, std::uint64_t sector) {
     piece.dev = dev;
     piece.sector = sector;
     piece.losses_told = dm_remap_losses_told(&*md_, dev);
+    piece.watched = dm_remap_table_watched(&md_->table);
+    piece.failures = dm_remap_main_failures(&*md_, piece.direction());
     if (piece.needs_flush()) {
         dm_remap_spare_write_begins(&*md_);
     }
@@ -235,16 +239,30 @@ void Layer::run(std::size_t pieces) {
     }
 }
 
-// Of what is on its way, all that has to be done with before a range is moved.
-void Layer::drain() {
-    const auto counts = [](const Piece& p) { return p.counts; };
+std::deque<Piece>::iterator Layer::find_counted(std::uint64_t start, std::uint64_t length) {
+    return std::find_if(on_the_way_.begin(), on_the_way_.end(), [&](const Piece& p) {
+        return p.counts && p.start < start + length && start < p.start + p.length;
+    });
+}
+
+bool Layer::idle(std::uint64_t start, std::uint64_t length) {
+    return find_counted(start, length) == on_the_way_.end();
+}
+
+// Of what is on its way, all that has to be done with before a range is moved. Without waiting only
+// what is there by chance may say that it is.
+bool Layer::drain(std::uint64_t start, std::uint64_t length, bool wait) {
     auto next = on_the_way_.begin();
-    while (machine_.on() && (next = std::find_if(on_the_way_.begin(), on_the_way_.end(), counts)) !=
-                                on_the_way_.end()) {
+    while (machine_.on() && (next = find_counted(start, length)) != on_the_way_.end()) {
+        if (!wait) {
+            stats_[kBusyControls]++;
+            return false;
+        }
         const Piece piece = *next;
         on_the_way_.erase(next);
         run_one(piece);
     }
+    return true;
 }
 
 // Does the next step of it on the device.
@@ -283,14 +301,28 @@ void Layer::run_one(Piece piece) {
         return;
     }
     if (error != 0 && dm_remap_fails_for_worker(piece.kind(), error)) {
+        piece.failure =
+            piece.dev == DM_REMAP_MAIN ? dm_remap_main_failed(&*md_, piece.direction()) : 0;
         waiting_.push_back(piece);
-        waiting_.back().failed = true;
         return;
+    }
+    if (error == 0 && piece.dev == DM_REMAP_MAIN && piece.watched) {
+        worked(piece);
     }
     if (error == 0 && !piece.request->is_write) {
         verify(piece, piece.start, piece.length);
     }
     done(piece, error);
+}
+
+// While a failure is judged. A write that is not durable counts when it is flushed.
+void Layer::worked(const Piece& piece) {
+    if (piece.request->is_write && !piece.request->fua) {
+        dm_remap_main_cached(&*md_, piece.failures);
+        return;
+    }
+    stats_[kWorkedForOthers] += !dm_remap_main_works(&*md_, piece.direction(), piece.failures);
+    dm_remap_main_worked(&*md_, piece.direction(), piece.failures);
 }
 
 // A read of these sectors has succeeded.
@@ -332,6 +364,7 @@ void Layer::flush() {
     int error = md_->mode == DM_REMAP_MODE_FAIL ? -EIO : 0;
     for (const dm_remap_dev dev : {DM_REMAP_MAIN, DM_REMAP_SPARE}) {
         const std::uint64_t covers = dm_remap_flush_covers(&*md_, dev);
+        const std::uint64_t proves = dm_remap_main_flush_begins(&*md_);
         const bool skip = dev == DM_REMAP_SPARE && dm_remap_spare_is_flushed(&*md_);
         const int told = skip ? 0 : machine_.flush(dev);
         // Between a failure and its being noted another flush may end: docs/relocation.md.
@@ -340,6 +373,9 @@ void Layer::flush() {
         }
         if (!machine_.on()) {
             return;
+        }
+        if (told == 0 && dev == DM_REMAP_MAIN) {
+            dm_remap_main_worked(&*md_, DM_REMAP_WRITE, proves);
         }
         const int said = dm_remap_flush_ended(&*md_, dev, covers, told);
         error = error != 0 ? error : said;
@@ -367,6 +403,11 @@ std::uint64_t Layer::oldest_read() const {
 void Layer::redo() {
     if (!waiting_.empty() && machine_.on()) {
         Batch(*this).run();
+        // The worker's last act, when nothing waits for it.
+        if (md_ && machine_.on() && waiting_.empty()) {
+            dm_remap_breaker_look(&*md_);
+            dm_remap_watch_ends(&*md_);
+        }
     }
 }
 

@@ -43,16 +43,20 @@ struct Piece {
     dm_remap_dev dev = DM_REMAP_MAIN;
     std::uint64_t sector = 0;  // of dev
     bool counts = false;       // a drain waits for it
-    bool failed = false;       // was tried, and failed
+    bool watched = false;        // when it was sent
+    std::uint64_t failures = 0;  // of main, when it was sent
+    std::uint64_t failure = 0;   // of main: that of this piece, or 0
     bool in_cache = false;     // a write with FUA, written, and the flush behind it comes next
     int losses_told = 0;       // by dev, when it was mapped
 
     std::uint8_t* data() const {
         return request->data.data() + std::size_t{start - request->start} * kSector;
     }
-    unsigned redo_flags() const { return failed ? DM_REMAP_FAILED : 0; }
     dm_remap_kind_of_io kind() const {
         return request->is_write ? DM_REMAP_IO_WRITE : DM_REMAP_IO_READ;
+    }
+    dm_remap_direction direction() const {
+        return request->is_write ? DM_REMAP_WRITE : DM_REMAP_READ;
     }
     // A write to the spare that a flush has to cover.
     bool needs_flush() const { return request->is_write && !request->fua && dev == DM_REMAP_SPARE; }
@@ -81,6 +85,8 @@ class Layer {
     void flush();
     // Does some I/O that is on its way: so many pieces at most.
     void run(std::size_t pieces = SIZE_MAX);
+    // Is nothing on its way there that a drain waits for?
+    bool idle(std::uint64_t start, std::uint64_t length);
     // Redoes one batch of what waits for the worker.
     void redo();
     bool io_waits() const { return !waiting_.empty(); }
@@ -135,7 +141,9 @@ class Layer {
     void reopen_after(const dm_remap_report& report, int error);
     void run_one(Piece piece);
     int transfer(Piece& piece);
-    void drain();
+    std::deque<Piece>::iterator find_counted(std::uint64_t start, std::uint64_t length);
+    bool drain(std::uint64_t start, std::uint64_t length, bool wait);
+    void worked(const Piece& piece);
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
     void complete(const Request& request);

@@ -181,7 +181,8 @@ const dm_remap_ops Machine::kOps = {
             return error;
         },
     .fua = [](void* ctx, dm_remap_dev dev) { return machine_of(ctx).fua(dev); },
-    .drain = [](void* ctx) { machine_of(ctx).drain(); },
+    .drain = [](void* ctx, u64 start, u64 length,
+                bool wait) { return machine_of(ctx).drain(start, length, wait); },
     .stop =
         [](void* ctx) {
             Machine& m = machine_of(ctx);

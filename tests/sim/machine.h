@@ -58,7 +58,7 @@ class Machine {
 
     // What the layer does where the core says so, and what others do while the core is at work.
     // None of them may throw.
-    std::function<void()> drain;
+    std::function<bool(std::uint64_t start, std::uint64_t length, bool wait)> drain;
     std::function<void()> flush_failed;
     // A flush behind a write with FUA loses no other sectors than this says. Nobody would ever hear
     // of them (docs/relocation.md).

@@ -145,7 +145,7 @@ class History {
             } else {
                 Mover mover(*md_);
                 dm_remap_redo_begin(mover.get());
-                error = dm_remap_redo_write(mover.get(), at, g_, data.data(), 0);
+                error = dm_remap_redo_write(mover.get(), at, g_, data.data(), nullptr);
                 const int committed = dm_remap_redo_end(mover.get());
                 error = error != 0 ? error : committed;
             }

@@ -50,7 +50,7 @@ class Relocate : public ::testing::TestWithParam<std::uint32_t> {
         Mover mover(*md);
         dm_remap_redo_begin(mover.get());
         const int error =
-            dm_remap_redo_write(mover.get(), start, data.size() / kSector, data.data(), 0);
+            dm_remap_redo_write(mover.get(), start, data.size() / kSector, data.data(), nullptr);
         const int committed = dm_remap_redo_end(mover.get());
         return error != 0 ? error : committed;
     }

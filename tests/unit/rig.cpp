@@ -79,12 +79,13 @@ const dm_remap_ops World::kOps = {
     .flush = nullptr,
     .fua = nullptr,
     .drain =
-        [](void* ctx) {
+        [](void* ctx, u64, u64, bool wait) {
             World& world = world_of(ctx);
             world.drains++;
             if (world.on_drain) {
                 world.on_drain();
             }
+            return wait || !world.busy;
         },
     .stop =
         [](void* ctx) {

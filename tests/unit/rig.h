@@ -52,6 +52,7 @@ struct World {
     unsigned drains = 0;
     std::vector<Note> notes;
     std::function<void()> on_drain;
+    bool busy = false;  // something is on its way: who does not wait is told so
     std::function<int()> on_stop;
 
     static const dm_remap_ops kOps;

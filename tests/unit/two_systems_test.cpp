@@ -251,8 +251,8 @@ TEST(TwoSystems, WhoIsNotAloneServesNothing) {
     Mover mover(*a);
     auto data = pattern(1, 8);
     dm_remap_redo_begin(mover.get());
-    EXPECT_EQ(dm_remap_redo_read(mover.get(), 0, 8, data.data(), DM_REMAP_FAILED), -EIO);
-    EXPECT_EQ(dm_remap_redo_write(mover.get(), 0, 8, data.data(), DM_REMAP_FAILED), -EIO);
+    EXPECT_EQ(dm_remap_redo_read(mover.get(), 0, 8, data.data(), nullptr), -EIO);
+    EXPECT_EQ(dm_remap_redo_write(mover.get(), 0, 8, data.data(), nullptr), -EIO);
     dm_remap_redo_end(mover.get());
     EXPECT_EQ(world->main.writes(), 0U);
     EXPECT_FALSE(dm_remap_table_nothing(&(*a)->table, 5000, 8));
