@@ -11,6 +11,19 @@
 
 #include <linux/uuid.h>
 
+/* Each I/O reads these. While I/O runs others write what stands beside them, on another line. */
+#define LINE(field) (offsetof(struct dm_remap_device, field) / SMP_CACHE_BYTES)
+#define APART(a, b) static_assert(!IS_ENABLED(CONFIG_SMP) || LINE(a) != LINE(b))
+
+APART(main_bdev, work);
+APART(inflight, work);
+APART(metadata.mode, metadata.cache[DM_REMAP_MAIN].underway);
+APART(metadata.mode, metadata.commit_lock);
+APART(metadata.cache[DM_REMAP_SPARE].written, metadata.cache[DM_REMAP_SPARE].flushed);
+APART(metadata.cache[DM_REMAP_SPARE].flushed, metadata.move_lock);
+APART(metadata.counter_saved[DM_REMAP_NR_COUNTERS - 1], metadata.table.chunk);
+APART(metadata.table.chunk, metadata.table.lock);
+
 /*
  * Who shares what is decided under registry_lock, and a spare is read under it: one that is
  * slow, or lies on a device that is suspended, must not keep others from being resumed.

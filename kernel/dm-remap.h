@@ -76,7 +76,7 @@ struct dm_remap_device {
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
-	struct work_struct work;
+	struct work_struct work ____cacheline_aligned_in_smp;
 	spinlock_t waiting_lock;	/* protects waiting */
 	struct bio_list waiting;
 	struct dm_remap_mover *mover;	/* the worker's */

@@ -185,9 +185,10 @@ struct dm_remap_super_id {
 /* The volatile cache of one device: see dm-remap-cache.h. */
 struct dm_remap_cache {
 	/* Spare: writes that are not durable by themselves and have not ended; and those done. */
-	atomic_t underway;
+	atomic_t underway ____cacheline_aligned_in_smp;
 	atomic64_t written;
-	atomic64_t flushed;		/* how many of them a flush has covered */
+	/* By flushes. */
+	atomic64_t flushed ____cacheline_aligned_in_smp;	/* how many of them one has covered */
 	atomic_t losses;		/* how often it told of one, to whoever flushed */
 	atomic_t untold;		/* it told the core, and no flush from above yet */
 };
@@ -198,6 +199,7 @@ struct dm_remap_metadata {
 
 	struct dm_remap_policy policy;
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
+	enum dm_remap_mode mode;	/* commit_lock, to change */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
 
@@ -226,8 +228,7 @@ struct dm_remap_metadata {
 	int table_losses;		/* and so many losses the spare had told before */
 	struct dm_remap_disk_superblock *sb_buf;
 
-	struct mutex commit_lock;	/* one commit at a time; protects what follows */
-	enum dm_remap_mode mode;
+	struct mutex commit_lock;	/* one commit at a time; protects mode, and what follows */
 	bool taken;			/* by another system; never taken back */
 	u64 main_sectors;		/* of the mapped device */
 	u64 next_sequence;
