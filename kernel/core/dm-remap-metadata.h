@@ -230,6 +230,7 @@ struct dm_remap_metadata {
 
 	struct mutex commit_lock;	/* one commit at a time; protects mode, and what follows */
 	bool taken;			/* by another system; never taken back */
+	bool closing;			/* from deactivate on nothing is written but CLEAN */
 	u64 main_sectors;		/* of the mapped device */
 	u64 next_sequence;
 	u32 chain;			/* chain value of the last commit that did not fail */
@@ -342,7 +343,10 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
  */
 int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors);
 
-/* Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. */
+/*
+ * Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. A removal does not wait for
+ * a message: commits and checkpoints that begin meanwhile get -EAGAIN.
+ */
 int dm_remap_deactivate(struct dm_remap_metadata *md);
 
 /*
@@ -354,8 +358,8 @@ int dm_remap_deactivate(struct dm_remap_metadata *md);
  * -EUCLEAN: failed, and may yet be found on the disk. The ranges are in doubt
  *  (flag set, spare ranges kept) until a checkpoint succeeds.
  * Others (-EROFS, -ENOMEM, -ENOSPC: the table is full, -EINVAL: no such record can
- *  be, -EIO): not durable, never will be, nothing changed; the spare ranges are the
- *  caller's to give back.
+ *  be, -EIO, -EAGAIN: deactivate is at work): not durable, never will be, nothing changed; the
+ *  spare ranges are the caller's to give back.
  */
 int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
 		    unsigned int n);
