@@ -182,13 +182,13 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 	if (!d)
 		return ERR_PTR(-ENOMEM);
 	INIT_LIST_HEAD(&d->list);
+	INIT_LIST_HEAD(&d->tables);
 	mutex_init(&d->event_lock);
 	ratelimit_default_init(&d->warnings);
 	d->dm = dm_table_get_md(t->ti->table);
 	d->main_devt = t->main->bdev->bd_dev;
 	d->spare_devt = t->spare->bdev->bd_dev;
 	d->main_start = main_start;
-	d->main_claim = t->ti->len;
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
 	dm_remap_autosave_setup(d);
@@ -316,6 +316,18 @@ static struct dm_remap_device *device_find(const struct dm_remap_target *t, u64 
 	return found;
 }
 
+/* Its tables have changed: what of main no other device may have. */
+static void device_claim(struct dm_remap_device *d)
+{
+	const struct dm_remap_target *t;
+	u64 claim = 0;
+
+	lockdep_assert_held(&registry_lock);
+	list_for_each_entry(t, &d->tables, list)
+		claim = max_t(u64, claim, t->ti->len);
+	WRITE_ONCE(d->main_claim, claim);
+}
+
 static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, char **error)
 {
 	int ret;
@@ -324,8 +336,8 @@ static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, ch
 	ret = device_check_shared(t, error);
 	if (ret)
 		return ret;
-	d->tables++;
-	WRITE_ONCE(d->main_claim, max_t(u64, d->main_claim, t->ti->len));
+	list_add(&t->list, &d->tables);
+	device_claim(d);
 	return 0;
 }
 
@@ -342,7 +354,8 @@ static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
 		device_free(d);
 		return ret;
 	}
-	d->tables = 1;
+	list_add(&t->list, &d->tables);
+	device_claim(d);
 	mutex_lock(&list_lock);
 	list_add(&d->list, &registry);
 	mutex_unlock(&list_lock);
@@ -372,8 +385,9 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	struct dm_remap_device *d = t->device;
 
 	mutex_lock(&registry_lock);
-	if (--d->tables) {
-		d = NULL;
+	list_del(&t->list);
+	if (!list_empty(&d->tables)) {
+		device_claim(d);
 	} else {
 		mutex_lock(&list_lock);
 		list_del(&d->list);

@@ -47,12 +47,12 @@ struct dm_remap_features {
 struct dm_remap_device {
 	/* Set when it is made. */
 	struct list_head list;		/* registry_lock (dm-remap-device.c) */
-	unsigned int tables;		/* that share it; registry_lock */
+	struct list_head tables;	/* that share it; registry_lock */
 	struct mapped_device *dm;
 	dev_t main_devt;
 	dev_t spare_devt;
 	sector_t main_start;
-	u64 main_claim;			/* sectors from there on; grows with longer tables */
+	u64 main_claim;			/* sectors from there on, of its longest table */
 	struct bio_set bios;		/* for I/O of the core */
 	struct dm_remap_metadata metadata;
 
@@ -96,6 +96,7 @@ struct dm_remap_device {
 };
 
 struct dm_remap_target {
+	struct list_head list;		/* of the device's tables; registry_lock */
 	struct dm_target *ti;
 	struct dm_dev *main;
 	struct dm_dev *spare;
