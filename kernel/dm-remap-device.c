@@ -32,6 +32,7 @@ APART(metadata.table.chunk, metadata.table.lock);
 static DEFINE_MUTEX(registry_lock);
 static DEFINE_MUTEX(list_lock);
 static LIST_HEAD(registry);
+static bool resumes_refused;		/* list_lock */
 
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data)
 {
@@ -40,6 +41,13 @@ void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data)
 	mutex_lock(&list_lock);
 	list_for_each_entry(d, &registry, list)
 		fn(d, data);
+	mutex_unlock(&list_lock);
+}
+
+void dm_remap_refuse_resumes(bool refuse)
+{
+	mutex_lock(&list_lock);
+	resumes_refused = refuse;
 	mutex_unlock(&list_lock);
 }
 
@@ -518,11 +526,10 @@ static u32 media_block(const struct dm_remap_device *d)
 	return min_t(u32, size, DM_REMAP_BLOCK_SECTORS);
 }
 
-int dm_remap_device_resume(struct dm_remap_target *t)
+static int device_resume(struct dm_remap_target *t, bool writable)
 {
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_metadata *md = &d->metadata;
-	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
 	struct dm_remap_main_id main;
 	int ret = 0;
 
@@ -557,6 +564,44 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	}
 	dm_remap_device_event(d);
 	return 0;
+}
+
+/* 0, or -EBUSY: the machine is about to hibernate. */
+static int device_start(struct dm_remap_device *d)
+{
+	int ret = 0;
+
+	mutex_lock(&list_lock);
+	if (resumes_refused)
+		ret = -EBUSY;
+	else
+		d->starting = true;
+	mutex_unlock(&list_lock);
+	if (ret)
+		DMERR("%s: not resumed while the machine hibernates: try again when it is done",
+		      dm_device_name(d->dm));
+	return ret;
+}
+
+static void device_started(struct dm_remap_device *d)
+{
+	mutex_lock(&list_lock);
+	d->starting = false;
+	mutex_unlock(&list_lock);
+}
+
+int dm_remap_device_resume(struct dm_remap_target *t)
+{
+	int ret;
+
+	if (!(dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE))
+		return device_resume(t, false);
+	ret = device_start(t->device);
+	if (ret)
+		return ret;
+	ret = device_resume(t, true);
+	device_started(t->device);
+	return ret;
 }
 
 void dm_remap_device_stop(struct dm_remap_device *d, bool stop)

@@ -55,6 +55,7 @@ struct dm_remap_device {
 	u64 main_claim;			/* sectors from there on, of its longest table */
 	struct bio_set bios;		/* for I/O of the core */
 	struct dm_remap_metadata metadata;
+	bool starting;			/* a writable table is being resumed; list_lock */
 
 	/* Until the first resume. */
 	struct dm_remap_report report;	/* of the load */
@@ -131,6 +132,11 @@ void dm_remap_device_suspend(struct dm_remap_device *d);
 void dm_remap_device_event(struct dm_remap_device *d);
 /* Calls @fn for each device of the module, with @data, under list_lock. */
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data);
+/*
+ * From now on each writable resume is refused with -EBUSY, or (@refuse is false) none. One that
+ * was let through is seen by dm_remap_with_each_device: it is `starting`, or active.
+ */
+void dm_remap_refuse_resumes(bool refuse);
 
 /* ---- dm-remap-map.c ---- */
 
