@@ -61,7 +61,8 @@ static inline void *dm_remap_zalloc(size_t size)
 
 /*
  * Around the locks that the worker takes: who holds one must not wait for reclaim
- * either. Calls nest.
+ * either. Calls nest. It is for what the core allocates: ops->read, write and flush do without
+ * the reserves (dm-remap-io.c).
  */
 static inline unsigned int dm_remap_reclaim_off(void)
 {
