@@ -188,7 +188,7 @@ struct dm_remap_cache {
 	atomic_t underway ____cacheline_aligned_in_smp;
 	atomic64_t written;
 	/* By flushes. */
-	atomic64_t flushed ____cacheline_aligned_in_smp;	/* how many of them one has covered */
+	atomic64_t flushed ____cacheline_aligned_in_smp;	/* those that one has covered */
 	atomic_t losses;		/* how often it told of one, to whoever flushed */
 	atomic_t untold;		/* it told the core, and no flush from above yet */
 };

@@ -12,6 +12,7 @@ fixed=bio_clone_blkg_association
 failed=0
 
 leaves_it_to_dm_core() {
+    # shellcheck disable=SC2016 # it is make's
     printf 'include kernel/Kbuild\nall:\n\t@echo $(ccflags-y)\n' |
         make -rs -f - objtree="$dir/built" MODLIB="$dir/installed" KGZIP=gzip XZ=xz ZSTD=zstd \
             VERSION=6 PATCHLEVEL=12 SUBLEVEL=200 | grep -qw -e -DDM_REMAP_CORE_SETS_BLKG

@@ -61,7 +61,8 @@ TEST_F(Way, OfARecordIsTheSpareButForZeros) {
     EXPECT_EQ(way(DM_REMAP_IO_ZEROES, 100), DM_REMAP_WAY_WORKER);
 }
 
-// Whatever else is true of the range. The rest of it, where there is no record, goes to main.
+// Held, in doubt, or on a spare that is not trusted. The rest of it, without a record, goes to
+// main.
 TEST_F(Way, OfADiscardIsNeverTheSpareNorTheWorker) {
     const auto answered_at_once = [&](std::uint64_t sector) {
         const bool answered = way(DM_REMAP_IO_DISCARD, sector) == DM_REMAP_WAY_ANSWERED;

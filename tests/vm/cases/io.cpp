@@ -201,7 +201,7 @@ TEST(Discard, OfAMappedRangeLeavesFsyncToMain) {
         const BlockFile mapped(device.path());
         device.message("remap 1000 100");
         ASSERT_EQ(mapped.flush(), 0);
-        under.reload({{0, 32768, "error", ""}});
+        under.reload({{0, 32768, "flakey", spare.path() + " 0 0 60 1 error_writes"}});
         EXPECT_EQ(mapped.discard(1000, 100), 0);
         EXPECT_EQ(mapped.flush(), 0);
         under.reload({{0, 32768, "linear", spare.path() + " 0"}});

@@ -247,7 +247,7 @@ ThreadStat thread_stat(pid_t thread) {
 }
 
 // Reclaim may wait for the locks of a message. So the module's own memory comes from the last
-// reserves, if need be. What the drivers below take while the message waits for them does not.
+// reserves, if need be. That of the drivers, for which the message waits meanwhile, does not.
 TEST(MessageToASlowDisk, LeavesTheReservesToOthers) {
     using namespace std::chrono_literals;
     constexpr unsigned kMemalloc = 0x800;  // PF_MEMALLOC
