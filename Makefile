@@ -7,6 +7,9 @@ KVER ?= $(shell { ls -d /lib/modules/*/build | sort -V; ls -d /lib/modules/$$(un
 # Installed, or unpacked (scripts/kernels.sh).
 KDIR ?= $(firstword $(wildcard /lib/modules/$(KVER)/build \
 	$(CURDIR)/build/headers/$(KVER)/usr/src/linux-headers-$(KVER)) /lib/modules/$(KVER)/build)
+# The root above the kernel's own modules, where that is not /: kernel/Kbuild looks at dm-mod.ko.
+KROOT ?= $(patsubst %/lib/modules/$(KVER),%,$(firstword $(wildcard \
+	$(addsuffix /lib/modules/$(KVER),$(CURDIR)/build/kernels/$(KVER) $(KDIR)/..))))
 PREFIX ?= /usr/local
 # No warning is accepted; make WERROR= builds on a kernel or compiler that has new ones.
 WERROR ?= -Werror
@@ -64,7 +67,8 @@ help:
 kernel_sources := $(shell find kernel \( -name '*.[ch]' -o -name Kbuild \) ! -name '*.mod.c')
 staged = $(kernel_sources:kernel/%=$(MODULE_DIR)/%)
 # W=1 checks more; kbuild rebuilds what a change of these flags concerns.
-kbuild = $(MAKE) $(if $(findstring -um-,$(KVER)),ARCH=um) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR)
+kbuild = $(MAKE) $(if $(findstring -um-,$(KVER)),ARCH=um) -C $(KDIR) M=$(CURDIR)/$(MODULE_DIR) W=1 KCFLAGS=$(WERROR) \
+	$(addprefix INSTALL_MOD_PATH=,$(KROOT))
 
 .PHONY: module
 module: $(staged)

@@ -11,6 +11,19 @@
 
 #include <linux/uuid.h>
 
+/* Each I/O reads these. While I/O runs others write what stands beside them, on another line. */
+#define LINE(field) (offsetof(struct dm_remap_device, field) / SMP_CACHE_BYTES)
+#define APART(a, b) static_assert(!IS_ENABLED(CONFIG_SMP) || LINE(a) != LINE(b))
+
+APART(main_bdev, work);
+APART(inflight, work);
+APART(metadata.mode, metadata.cache[DM_REMAP_MAIN].underway);
+APART(metadata.mode, metadata.commit_lock);
+APART(metadata.cache[DM_REMAP_SPARE].written, metadata.cache[DM_REMAP_SPARE].flushed);
+APART(metadata.cache[DM_REMAP_SPARE].flushed, metadata.move_lock);
+APART(metadata.counter_saved[DM_REMAP_NR_COUNTERS - 1], metadata.table.chunk);
+APART(metadata.table.chunk, metadata.table.lock);
+
 /*
  * Who shares what is decided under registry_lock, and a spare is read under it: one that is
  * slow, or lies on a device that is suspended, must not keep others from being resumed.
@@ -19,6 +32,7 @@
 static DEFINE_MUTEX(registry_lock);
 static DEFINE_MUTEX(list_lock);
 static LIST_HEAD(registry);
+static bool resumes_refused;		/* list_lock */
 
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data)
 {
@@ -27,6 +41,13 @@ void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data)
 	mutex_lock(&list_lock);
 	list_for_each_entry(d, &registry, list)
 		fn(d, data);
+	mutex_unlock(&list_lock);
+}
+
+void dm_remap_refuse_resumes(bool refuse)
+{
+	mutex_lock(&list_lock);
+	resumes_refused = refuse;
 	mutex_unlock(&list_lock);
 }
 
@@ -169,13 +190,13 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 	if (!d)
 		return ERR_PTR(-ENOMEM);
 	INIT_LIST_HEAD(&d->list);
+	INIT_LIST_HEAD(&d->tables);
 	mutex_init(&d->event_lock);
 	ratelimit_default_init(&d->warnings);
 	d->dm = dm_table_get_md(t->ti->table);
 	d->main_devt = t->main->bdev->bd_dev;
 	d->spare_devt = t->spare->bdev->bd_dev;
 	d->main_start = main_start;
-	d->main_claim = t->ti->len;
 	d->main_bdev = t->main->bdev;
 	d->spare_bdev = t->spare->bdev;
 	dm_remap_autosave_setup(d);
@@ -303,6 +324,18 @@ static struct dm_remap_device *device_find(const struct dm_remap_target *t, u64 
 	return found;
 }
 
+/* Its tables have changed: what of main no other device may have. */
+static void device_claim(struct dm_remap_device *d)
+{
+	const struct dm_remap_target *t;
+	u64 claim = 0;
+
+	lockdep_assert_held(&registry_lock);
+	list_for_each_entry(t, &d->tables, list)
+		claim = max_t(u64, claim, t->ti->len);
+	WRITE_ONCE(d->main_claim, claim);
+}
+
 static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, char **error)
 {
 	int ret;
@@ -311,8 +344,8 @@ static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, ch
 	ret = device_check_shared(t, error);
 	if (ret)
 		return ret;
-	d->tables++;
-	WRITE_ONCE(d->main_claim, max_t(u64, d->main_claim, t->ti->len));
+	list_add(&t->list, &d->tables);
+	device_claim(d);
 	return 0;
 }
 
@@ -329,7 +362,8 @@ static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
 		device_free(d);
 		return ret;
 	}
-	d->tables = 1;
+	list_add(&t->list, &d->tables);
+	device_claim(d);
 	mutex_lock(&list_lock);
 	list_add(&d->list, &registry);
 	mutex_unlock(&list_lock);
@@ -359,8 +393,9 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	struct dm_remap_device *d = t->device;
 
 	mutex_lock(&registry_lock);
-	if (--d->tables) {
-		d = NULL;
+	list_del(&t->list);
+	if (!list_empty(&d->tables)) {
+		device_claim(d);
 	} else {
 		mutex_lock(&list_lock);
 		list_del(&d->list);
@@ -491,11 +526,10 @@ static u32 media_block(const struct dm_remap_device *d)
 	return min_t(u32, size, DM_REMAP_BLOCK_SECTORS);
 }
 
-int dm_remap_device_resume(struct dm_remap_target *t)
+static int device_resume(struct dm_remap_target *t, bool writable)
 {
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_metadata *md = &d->metadata;
-	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
 	struct dm_remap_main_id main;
 	int ret = 0;
 
@@ -530,6 +564,44 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	}
 	dm_remap_device_event(d);
 	return 0;
+}
+
+/* 0, or -EBUSY: the machine is about to hibernate. */
+static int device_start(struct dm_remap_device *d)
+{
+	int ret = 0;
+
+	mutex_lock(&list_lock);
+	if (resumes_refused)
+		ret = -EBUSY;
+	else
+		d->starting = true;
+	mutex_unlock(&list_lock);
+	if (ret)
+		DMERR("%s: not resumed while the machine hibernates: try again when it is done",
+		      dm_device_name(d->dm));
+	return ret;
+}
+
+static void device_started(struct dm_remap_device *d)
+{
+	mutex_lock(&list_lock);
+	d->starting = false;
+	mutex_unlock(&list_lock);
+}
+
+int dm_remap_device_resume(struct dm_remap_target *t)
+{
+	int ret;
+
+	if (!(dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE))
+		return device_resume(t, false);
+	ret = device_start(t->device);
+	if (ret)
+		return ret;
+	ret = device_resume(t, true);
+	device_started(t->device);
+	return ret;
 }
 
 void dm_remap_device_stop(struct dm_remap_device *d, bool stop)

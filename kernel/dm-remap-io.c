@@ -14,6 +14,24 @@
 #define CREATE_TRACE_POINTS
 #include "dm-remap-trace.h"
 
+/*
+ * The core takes memory from the reserves while it holds a lock that reclaim may wait for. Bios
+ * come from a pool of ours, and who is below has pools, too. A driver that took from the
+ * reserves would do so without limit.
+ */
+static unsigned int without_reserves(void)
+{
+	unsigned int reclaim = current->flags & PF_MEMALLOC;
+
+	current->flags &= ~PF_MEMALLOC;
+	return reclaim;
+}
+
+static void with_reserves_again(unsigned int reclaim)
+{
+	current->flags |= reclaim;
+}
+
 /* ---- one transfer ---- */
 
 static struct page *page_of(const void *p)
@@ -135,9 +153,8 @@ enum dm_remap_fua dm_remap_fua_of(struct block_device *bdev)
 	return bdev_fua(bdev) ? DM_REMAP_FUA_OWN : DM_REMAP_FUA_BY_FLUSH;
 }
 
-/* One synchronous transfer. */
-static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
-		   u32 sectors, void *buf, blk_opf_t opf)
+static int io_in_parts(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
+		       u32 sectors, void *buf, blk_opf_t opf)
 {
 	unsigned int left = sectors << SECTOR_SHIFT;
 	bool vmalloced = is_vmalloc_addr(buf);
@@ -167,6 +184,17 @@ static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_
 	return 0;
 }
 
+/* One synchronous transfer. */
+static int sync_io(struct dm_remap_device *d, struct block_device *bdev, sector_t sector,
+		   u32 sectors, void *buf, blk_opf_t opf)
+{
+	unsigned int reclaim = without_reserves();
+	int ret = io_in_parts(d, bdev, sector, sectors, buf, opf);
+
+	with_reserves_again(reclaim);
+	return ret;
+}
+
 /* ---- flushes ---- */
 
 struct flush {
@@ -191,6 +219,7 @@ static void flush_done(struct bio *bio)
 static int flush_io(struct dm_remap_device *d, struct block_device *bdev,
 		    struct dm_remap_flush *flush)
 {
+	unsigned int reclaim = without_reserves();
 	struct flush f = { .flush = flush };
 	struct bio *bio = bio_alloc_bioset(bdev, 0, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
 					   GFP_NOIO, &d->bios);
@@ -202,6 +231,7 @@ static int flush_io(struct dm_remap_device *d, struct block_device *bdev,
 	took = submit_and_wait(bio, &f.transfer);
 	ret = error_of(bio->bi_status, bdev, took);
 	bio_put(bio);
+	with_reserves_again(reclaim);
 	return ret;
 }
 

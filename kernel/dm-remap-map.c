@@ -181,7 +181,7 @@ static enum dm_remap_kind_of_io kind_of(const struct bio *bio)
 	case REQ_OP_WRITE_ZEROES:
 		return DM_REMAP_IO_ZEROES;
 	default:
-		return DM_REMAP_IO_OTHER;
+		return DM_REMAP_IO_DISCARD;
 	}
 }
 
@@ -241,7 +241,7 @@ static enum dm_remap_way way_of(struct dm_remap_device *d, struct bio *bio, sect
 	 * would take the mark along. A dm device below would follow a list that is not there.
 	 */
 	if (unlikely(bio->bi_opf & REQ_POLLED) && e->length < bio_sectors(bio)) {
-		way = DM_REMAP_WAY_WORKER;
+		way = kind == DM_REMAP_IO_DISCARD ? DM_REMAP_WAY_ANSWERED : DM_REMAP_WAY_WORKER;
 		e->length = bio_sectors(bio);
 	}
 	if (dm_remap_way_counts(way, kind))
@@ -281,46 +281,12 @@ static bool may_not_block(const struct bio *bio)
 	return (bio->bi_opf & (REQ_NOWAIT | REQ_POLLED)) == REQ_NOWAIT;
 }
 
-static void spare_discarded(struct bio *ours)
-{
-	struct bio *bio = ours->bi_private;
-
-	bio_put(ours);
-	bio_endio(bio);
-}
-
-/*
- * A discard is advice: a spare that can't take it keeps the data. It may say so only when one
- * comes. Then dm would take discards from the whole mapped device, so it gets one of ours, and
- * nobody hears how that ends. Always DM_MAPIO_SUBMITTED.
- */
-static noinline int discard_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
-{
-	struct bio *ours = NULL;
-
-	if (bdev_max_discard_sectors(d->spare_bdev))
-		ours = bio_alloc_bioset(d->spare_bdev, 0, bio->bi_opf & ~REQ_POLLED, GFP_NOWAIT,
-					&d->bios);
-	if (!ours) {
-		bio_endio(bio);
-		return DM_MAPIO_SUBMITTED;
-	}
-	ours->bi_iter.bi_sector = sector;
-	ours->bi_iter.bi_size = bio->bi_iter.bi_size;
-	ours->bi_end_io = spare_discarded;
-	ours->bi_private = bio;
-	submit_bio_noacct(ours);
-	return DM_MAPIO_SUBMITTED;
-}
-
 /*
  * The mapped device offers what main can do. If the spare can't, the bio is answered here. It
  * returns what map does. The spare completes by interrupt, even where it could be polled.
  */
 static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t sector)
 {
-	if (unlikely(bio_op(bio) == REQ_OP_DISCARD))
-		return discard_spare(d, bio, sector);
 	if (unlikely(bio->bi_opf & REQ_NOWAIT) && !bdev_nowait(d->spare_bdev)) {
 		if (may_not_block(bio)) {
 			bio_wouldblock_error(bio);
@@ -406,6 +372,9 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		return send_to_spare(d, bio, e.spare);
 	case DM_REMAP_WAY_WORKER:
 		return send_to_worker(d, bio);
+	case DM_REMAP_WAY_ANSWERED:
+		bio_endio(bio);
+		return DM_MAPIO_SUBMITTED;
 	default:
 		return DM_MAPIO_KILL;
 	}
@@ -590,9 +559,6 @@ static int redo(struct dm_remap_device *d, struct bio *bio)
 	u32 from, n, sectors;
 	int ret = 0, error = 0;
 
-	/* A discard is advice, and this one came at a bad time. */
-	if (bio_op(bio) == REQ_OP_DISCARD)
-		return 0;
 	/* As it came: who completed it has consumed it. */
 	bio->bi_iter = io->iter;
 	sectors = bio_sectors(bio);

@@ -85,7 +85,7 @@ static int moved_result(const struct message *m, const char *word, int ret,
 	else if (!why && ret == -EUCLEAN)
 		why = "the record may be on the spare, or not; the range fails until save succeeds";
 	else if (!why && (ret == -EAGAIN || ret == -EINTR))
-		why = "stopped by a suspend or a signal";
+		why = "stopped by a suspend, a removal or a signal";
 	DMERR("%s: %s: %s (%d); sectors done: %llu moved, %llu pending, %llu refused",
 	      dm_device_name(m->d->dm), word, reason(m, why ?: "failed"), ret, moved->moved,
 	      moved->pending, moved->refused);
@@ -99,16 +99,28 @@ static int no_arguments(const struct message *m)
 	return m->argc ? bad(m, "this message takes no argument") : 0;
 }
 
+static const char *not_saved(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+		return "not enough memory";
+	case -EAGAIN:
+		return "stopped by a suspend or a removal";
+	default:
+		return "the spare cannot be written; it still serves";
+	}
+}
+
 static int message_save(struct message *m)
 {
 	int ret = no_arguments(m);
 
-	ret = ret ?: dm_remap_metadata_sync(m->d);
+	if (ret)
+		return ret;
+	ret = dm_remap_metadata_sync(m->d);
 	if (ret) {
-		if (ret != -EINVAL)
-			DMERR("%s: save: %s (%d)", dm_device_name(m->d->dm),
-			      reason(m, ret == -ENOMEM ? "not enough memory" :
-				     "the spare cannot be written; it still serves"), ret);
+		DMERR("%s: save: %s (%d)", dm_device_name(m->d->dm), reason(m, not_saved(ret)),
+		      ret);
 		return ret;
 	}
 	scnprintf(m->result, m->maxlen, "generation=%llu", m->d->metadata.sb.generation);

@@ -48,14 +48,15 @@ struct dm_remap_features {
 struct dm_remap_device {
 	/* Set when it is made. */
 	struct list_head list;		/* registry_lock (dm-remap-device.c) */
-	unsigned int tables;		/* that share it; registry_lock */
+	struct list_head tables;	/* that share it; registry_lock */
 	struct mapped_device *dm;
 	dev_t main_devt;
 	dev_t spare_devt;
 	sector_t main_start;
-	u64 main_claim;			/* sectors from there on; grows with longer tables */
+	u64 main_claim;			/* sectors from there on, of its longest table */
 	struct bio_set bios;		/* for I/O of the core */
 	struct dm_remap_metadata metadata;
+	bool starting;			/* a writable table is being resumed; list_lock */
 
 	/* Until the first resume. */
 	struct dm_remap_report report;	/* of the load */
@@ -77,7 +78,7 @@ struct dm_remap_device {
 
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
-	struct work_struct work;
+	struct work_struct work ____cacheline_aligned_in_smp;
 	spinlock_t waiting_lock;	/* protects waiting */
 	struct bio_list waiting;
 	struct dm_remap_mover *mover;	/* the worker's */
@@ -97,6 +98,7 @@ struct dm_remap_device {
 };
 
 struct dm_remap_target {
+	struct list_head list;		/* of the device's tables; registry_lock */
 	struct dm_target *ti;
 	struct dm_dev *main;
 	struct dm_dev *spare;
@@ -131,6 +133,11 @@ void dm_remap_device_suspend(struct dm_remap_device *d);
 void dm_remap_device_event(struct dm_remap_device *d);
 /* Calls @fn for each device of the module, with @data, under list_lock. */
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data);
+/*
+ * From now on each writable resume is refused with -EBUSY, or (@refuse is false) none. One that
+ * was let through is seen by dm_remap_with_each_device: it is `starting`, or active.
+ */
+void dm_remap_refuse_resumes(bool refuse);
 
 /* ---- dm-remap-map.c ---- */
 

@@ -16,9 +16,8 @@
 #endif
 
 /*
- * Some kernels give a clone the blkg that it has on its new device, in the cgroup of the
- * original (Kbuild says which). Nothing else is left to do: it comes without the flags of
- * another device.
+ * If Kbuild has proved that, dm core gives a clone the blkg that it has on its new device, in the
+ * cgroup of the original. Nothing else is left to do: it comes without the flags of another device.
  */
 static inline void dm_remap_set_dev(struct bio *bio, struct block_device *bdev)
 {

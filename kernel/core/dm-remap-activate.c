@@ -212,6 +212,7 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 	whole = md->heal || md->doubt ||
 		dm_remap_mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
 	md->active = true;
+	WRITE_ONCE(md->closing, false);
 	md->main = main ? *main : md->sb.main;
 	WRITE_ONCE(md->mode, dm_remap_mode_of_copies(&md->sb));
 	dm_remap_claim_begin(md);
@@ -304,6 +305,10 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 
 	if (!md->active)
 		return 0;
+	/* A commit that is under way ends before. */
+	mutex_lock(&md->commit_lock);
+	WRITE_ONCE(md->closing, true);
+	mutex_unlock(&md->commit_lock);
 	if (md->taken)
 		ret = 0;
 	else if (table_current(md))

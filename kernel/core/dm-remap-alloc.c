@@ -2,11 +2,22 @@
 #include "dm-remap-alloc.h"
 
 #define PAGE_UNITS	32768u
+/* One array of all pages would be larger than the kernel allows, of a spare beyond 4 PiB. */
+#define GROUP_PAGES	512u
 
 struct dm_remap_alloc_page {
 	u32 used;			/* bits set */
 	unsigned long bits[PAGE_UNITS / BITS_PER_LONG];
 };
+
+struct dm_remap_alloc_group {
+	struct dm_remap_alloc_page *page[GROUP_PAGES];	/* NULL: all free */
+};
+
+static u64 nr_groups(const struct dm_remap_alloc *a)
+{
+	return (a->nr_pages + GROUP_PAGES - 1) / GROUP_PAGES;
+}
 
 int dm_remap_alloc_init(struct dm_remap_alloc *a, u64 start, u64 end, u32 granularity)
 {
@@ -16,23 +27,32 @@ int dm_remap_alloc_init(struct dm_remap_alloc *a, u64 start, u64 end, u32 granul
 	a->units = div_u64(end - start, granularity);
 	a->nr_pages = (a->units + PAGE_UNITS - 1) / PAGE_UNITS;
 	a->free = a->units;
-	a->page = dm_remap_zalloc(max_t(u64, a->nr_pages, 1) * sizeof(*a->page));
-	if (!a->page)
+	a->group = dm_remap_zalloc(max_t(u64, nr_groups(a), 1) * sizeof(*a->group));
+	if (!a->group)
 		return -ENOMEM;
 	mutex_init(&a->lock);
 	return 0;
+}
+
+static void group_free(struct dm_remap_alloc_group *group)
+{
+	u32 i;
+
+	for (i = 0; group && i < GROUP_PAGES; i++)
+		dm_remap_free(group->page[i]);
+	dm_remap_free(group);
 }
 
 void dm_remap_alloc_exit(struct dm_remap_alloc *a)
 {
 	u64 i;
 
-	if (!a->page)
+	if (!a->group)
 		return;
-	for (i = 0; i < a->nr_pages; i++)
-		dm_remap_free(a->page[i]);
-	dm_remap_free(a->page);
-	a->page = NULL;
+	for (i = 0; i < nr_groups(a); i++)
+		group_free(a->group[i]);
+	dm_remap_free(a->group);
+	a->group = NULL;
 	mutex_destroy(&a->lock);
 }
 
@@ -45,15 +65,32 @@ void dm_remap_alloc_swap(struct dm_remap_alloc *a, struct dm_remap_alloc *b)
 	swap(a->nr_pages, b->nr_pages);
 	swap(a->free, b->free);
 	swap(a->cursor, b->cursor);
-	swap(a->page, b->page);
+	swap(a->group, b->group);
 	mutex_unlock(&a->lock);
 }
 
+/* NULL: no page of its group was wanted yet. */
+static struct dm_remap_alloc_page **page_slot(const struct dm_remap_alloc *a, u64 index)
+{
+	struct dm_remap_alloc_group *group = a->group[index / GROUP_PAGES];
+
+	return group ? &group->page[index % GROUP_PAGES] : NULL;
+}
+
+/* NULL: no memory. */
 static struct dm_remap_alloc_page *page_want(struct dm_remap_alloc *a, u64 index)
 {
-	if (!a->page[index])
-		a->page[index] = dm_remap_zalloc(sizeof(struct dm_remap_alloc_page));
-	return a->page[index];
+	struct dm_remap_alloc_group **group = &a->group[index / GROUP_PAGES];
+	struct dm_remap_alloc_page **page;
+
+	if (!*group)
+		*group = dm_remap_zalloc(sizeof(**group));
+	if (!*group)
+		return NULL;
+	page = page_slot(a, index);
+	if (!*page)
+		*page = dm_remap_zalloc(sizeof(**page));
+	return *page;
 }
 
 static u32 page_units(const struct dm_remap_alloc *a, u64 index)
@@ -157,7 +194,7 @@ static int mark_locked(struct dm_remap_alloc *a, u64 first, u64 n)
 			cond_resched();
 	}
 	for (unit = first; unit < first + n; unit++) {
-		struct dm_remap_alloc_page *page = a->page[unit / PAGE_UNITS];
+		struct dm_remap_alloc_page *page = *page_slot(a, unit / PAGE_UNITS);
 
 		unit_flip(page, unit % PAGE_UNITS);
 		page->used++;
@@ -188,9 +225,9 @@ void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors)
 
 	mutex_lock(&a->lock);
 	for (; unit < end; unit++) {
-		struct dm_remap_alloc_page **page = &a->page[unit / PAGE_UNITS];
+		struct dm_remap_alloc_page **page = page_slot(a, unit / PAGE_UNITS);
 
-		if (!unit_taken(*page, unit % PAGE_UNITS))
+		if (!page || !unit_taken(*page, unit % PAGE_UNITS))
 			continue;
 		unit_flip(*page, unit % PAGE_UNITS);
 		a->free++;

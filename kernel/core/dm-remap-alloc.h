@@ -14,7 +14,7 @@
 
 #include "dm-remap-port.h"
 
-struct dm_remap_alloc_page;
+struct dm_remap_alloc_group;
 
 struct dm_remap_alloc {
 	u64 start;			/* first sector; the others count from here */
@@ -25,7 +25,7 @@ struct dm_remap_alloc {
 	struct mutex lock;		/* protects what follows */
 	u64 free;			/* logical blocks */
 	u64 cursor;			/* unit where the next search begins */
-	struct dm_remap_alloc_page **page;
+	struct dm_remap_alloc_group **group;	/* of pages; NULL: none of them was wanted yet */
 };
 
 /* All of [@start, @end) is free. 0 or -ENOMEM. */

@@ -350,6 +350,8 @@ static int checkpoint_begun(struct dm_remap_metadata *md, u32 state)
 	lockdep_assert_held(&md->checkpoint_lock);
 	if (!md->active || md->write_nothing)
 		return -EROFS;
+	if (READ_ONCE(md->closing) && state != DM_REMAP_STATE_CLEAN)
+		return -EAGAIN;
 	do {
 		ret = dm_remap_look_before_writing(md);
 		ret = ret ?: dm_remap_supers_equalise(md);

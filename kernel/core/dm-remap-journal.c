@@ -509,6 +509,8 @@ static int commit_begin(struct dm_remap_metadata *md)
 		if (!md->active || md->mode >= DM_REMAP_MODE_RO ||
 		    md->next_sequence >= DM_REMAP_MAX_NUMBER)
 			ret = -EROFS;
+		else if (md->closing)
+			ret = -EAGAIN;
 		else if (!md->burnt &&
 			 md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks)
 			return 0;
@@ -610,6 +612,8 @@ static int pending_begin(struct dm_remap_metadata *md)
 		mutex_lock(&md->commit_lock);
 		if (!md->active || md->mode >= DM_REMAP_MODE_RO)
 			ret = -EROFS;
+		else if (md->closing)
+			ret = -EAGAIN;
 		else if (md->soft_next - md->soft_first < DM_REMAP_SOFT_RANGES)
 			return 0;
 		mutex_unlock(&md->commit_lock);

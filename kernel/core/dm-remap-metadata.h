@@ -194,9 +194,10 @@ struct dm_remap_super_id {
 /* The volatile cache of one device: see dm-remap-cache.h. */
 struct dm_remap_cache {
 	/* Spare: writes that are not durable by themselves and have not ended; and those done. */
-	atomic_t underway;
+	atomic_t underway ____cacheline_aligned_in_smp;
 	atomic64_t written;
-	atomic64_t flushed;		/* how many of them a flush has covered */
+	/* By flushes. */
+	atomic64_t flushed ____cacheline_aligned_in_smp;	/* those that one has covered */
 	atomic_t losses;		/* how often it told of one, to whoever flushed */
 	atomic_t untold;		/* it told the core, and no flush from above yet */
 };
@@ -207,6 +208,7 @@ struct dm_remap_metadata {
 
 	struct dm_remap_policy policy;
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
+	enum dm_remap_mode mode;	/* commit_lock, to change */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
 
@@ -237,9 +239,9 @@ struct dm_remap_metadata {
 	int table_losses;		/* and so many losses the spare had told before */
 	struct dm_remap_disk_superblock *sb_buf;
 
-	struct mutex commit_lock;	/* one commit at a time; protects what follows */
-	enum dm_remap_mode mode;
+	struct mutex commit_lock;	/* one commit at a time; protects mode, and what follows */
 	bool taken;			/* by another system; never taken back */
+	bool closing;			/* from deactivate on nothing is written but CLEAN */
 	u64 main_sectors;		/* of the mapped device */
 	u64 next_sequence;
 	u32 chain;			/* chain value of the last commit that did not fail */
@@ -352,7 +354,10 @@ int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_i
  */
 int dm_remap_metadata_resize(struct dm_remap_metadata *md, u64 sectors);
 
-/* Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. */
+/*
+ * Orderly stop: checkpoint to CLEAN. The error of the checkpoint, or 0. A removal does not wait for
+ * a message: commits and checkpoints that begin meanwhile get -EAGAIN.
+ */
 int dm_remap_deactivate(struct dm_remap_metadata *md);
 
 /*
@@ -364,8 +369,8 @@ int dm_remap_deactivate(struct dm_remap_metadata *md);
  * -EUCLEAN: failed, and may yet be found on the disk. The ranges are in doubt
  *  (flag set, spare ranges kept) until a checkpoint succeeds.
  * Others (-EROFS, -ENOMEM, -ENOSPC: the table is full, -EINVAL: no such record can
- *  be, -EIO): not durable, never will be, nothing changed; the spare ranges are the
- *  caller's to give back.
+ *  be, -EIO, -EAGAIN: deactivate is at work): not durable, never will be, nothing changed; the
+ *  spare ranges are the caller's to give back.
  */
 int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
 		    unsigned int n);

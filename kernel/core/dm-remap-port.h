@@ -16,6 +16,7 @@
 #include <linux/bits.h>
 #include <linux/bug.h>
 #include <linux/build_bug.h>
+#include <linux/cache.h>
 #include <linux/crc32.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
@@ -60,7 +61,8 @@ static inline void *dm_remap_zalloc(size_t size)
 
 /*
  * Around the locks that the worker takes: who holds one must not wait for reclaim
- * either. Calls nest.
+ * either. Calls nest. It is for what the core allocates: ops->read, write and flush do without
+ * the reserves (dm-remap-io.c).
  */
 static inline unsigned int dm_remap_reclaim_off(void)
 {

@@ -65,7 +65,8 @@ struct dm_remap_totals {
 struct dm_remap_snapshot;
 
 struct dm_remap_table {
-	u64 sectors;			/* keys are 0 to sectors - 1 */
+	/* Read by each I/O. */
+	u64 sectors ____cacheline_aligned_in_smp;	/* keys are 0 to sectors - 1 */
 	u64 nr_chunks;
 	struct dm_remap_chunk __rcu **chunk;
 
@@ -74,7 +75,8 @@ struct dm_remap_table {
 	atomic_t watched;		/* 0 or 1; see dm_remap_table_watch */
 	atomic_t closed;		/* 0 or 1; see dm_remap_table_close */
 
-	struct mutex lock;		/* protects what follows, and publishing */
+	/* Protects what follows, and publishing. */
+	struct mutex lock ____cacheline_aligned_in_smp;
 	struct dm_remap_totals totals;
 	u32 epoch;
 	struct dm_remap_snapshot *snapshot;	/* NULL: none is being taken */

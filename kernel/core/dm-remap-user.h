@@ -35,6 +35,7 @@ typedef int64_t s64;
 #define __packed __attribute__((packed))
 #define __printf(a, b) __attribute__((format(printf, a, b)))
 #define __rcu
+#define ____cacheline_aligned_in_smp
 #define __must_check __attribute__((warn_unused_result))
 
 #define BIT(n) (1ul << (n))

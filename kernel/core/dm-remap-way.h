@@ -16,13 +16,14 @@ enum dm_remap_kind_of_io {
 	DM_REMAP_IO_READ,
 	DM_REMAP_IO_WRITE,
 	DM_REMAP_IO_ZEROES,		/* write zeroes */
-	DM_REMAP_IO_OTHER,		/* discards: changes data, and may change nothing */
+	DM_REMAP_IO_DISCARD,		/* advice: changes data, and may change nothing */
 };
 
 enum dm_remap_way {
 	DM_REMAP_WAY_MAIN,		/* at the same sector */
 	DM_REMAP_WAY_SPARE,		/* at the extent's spare sector */
 	DM_REMAP_WAY_WORKER,		/* it waits, and the worker redoes it */
+	DM_REMAP_WAY_ANSWERED,		/* with success, at once: no device gets it */
 	DM_REMAP_WAY_NOWHERE,		/* -EIO */
 };
 
@@ -53,6 +54,13 @@ static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
 	       !READ_ONCE(md->policy.no_auto_remap) && READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
 }
 
+/* A discard never goes to the spare, and waits for nobody. */
+static inline enum dm_remap_way dm_remap_way_of_discard(const struct dm_remap_extent *e)
+{
+	return e->kind == DM_REMAP_MAPPED || e->flags & (DM_REMAP_F_HELD | DM_REMAP_F_DOUBT) ?
+		       DM_REMAP_WAY_ANSWERED : DM_REMAP_WAY_MAIN;
+}
+
 /*
  * The way of the first @e->length sectors; the rest, if any, is asked for anew. Context as of
  * dm_remap_table_lookup, until dm_remap_way_counts has been acted on.
@@ -64,6 +72,8 @@ static inline enum dm_remap_way dm_remap_find_way(const struct dm_remap_metadata
 	dm_remap_table_lookup(&md->table, sector, sectors, e);
 	if (READ_ONCE(md->mode) == DM_REMAP_MODE_FAIL)
 		return DM_REMAP_WAY_NOWHERE;
+	if (kind == DM_REMAP_IO_DISCARD)
+		return dm_remap_way_of_discard(e);
 	if (e->flags & DM_REMAP_F_HELD)
 		return DM_REMAP_WAY_WORKER;
 	if (e->flags & DM_REMAP_F_DOUBT)
@@ -85,7 +95,7 @@ static inline bool dm_remap_way_counts(enum dm_remap_way way, enum dm_remap_kind
  */
 static inline bool dm_remap_fails_for_worker(enum dm_remap_kind_of_io kind, int error)
 {
-	return kind != DM_REMAP_IO_OTHER && dm_remap_may_be_media(error);
+	return kind != DM_REMAP_IO_DISCARD && dm_remap_may_be_media(error);
 }
 
 #endif /* DM_REMAP_WAY_H */

@@ -203,6 +203,7 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
                 trace("    %u+%u waits for the worker", piece.start, piece.length);
                 waiting_.push_back(piece);
                 break;
+            case DM_REMAP_WAY_ANSWERED:  // a discard: none comes here
             case DM_REMAP_WAY_NOWHERE:
                 done(piece, -EIO);
                 break;

@@ -133,6 +133,10 @@ TEST(Allocator, NoMemory) {
         EXPECT_EQ(a.take(1, &sector, &n), -ENOMEM);
     }
     {
+        FailAllocation fail(1);  // the first page, behind its group
+        EXPECT_EQ(a.take(1, &sector, &n), -ENOMEM);
+    }
+    {
         FailAllocation fail(1);  // the second page of two
         EXPECT_EQ(dm_remap_alloc_mark(a.get(), kStart + 32'760, 20), -ENOMEM);
     }
@@ -153,6 +157,22 @@ TEST(Allocator, HugeSpare) {
     ASSERT_EQ(dm_remap_alloc_mark(a.get(), kStart + 8 * ((1ULL << 32) - 1), 8), 0);
     ASSERT_EQ(a.take(8, &sector, &n), 0);
     EXPECT_EQ(sector, kStart);
+}
+
+// The kernel gives nobody more than INT_MAX bytes at once.
+TEST(Allocator, LargestSpareNeedsNoLargeAllocation) {
+    dm_remap_zalloc_hook = [](size_t size) { return size <= INT_MAX; };
+    {
+        Alloc a(DM_REMAP_MAX_SECTORS, 1);
+        std::uint64_t sector = 0;
+        std::uint32_t n = 0;
+        ASSERT_EQ(dm_remap_alloc_mark(a.get(), kStart + DM_REMAP_MAX_SECTORS - 1, 1), 0);
+        ASSERT_EQ(a.take(8, &sector, &n), 0);
+        EXPECT_EQ(sector, kStart);
+        dm_remap_alloc_release(a.get(), kStart + DM_REMAP_MAX_SECTORS - 1, 1);
+        EXPECT_EQ(a.free_sectors(), DM_REMAP_MAX_SECTORS - 8);
+    }
+    dm_remap_zalloc_hook = nullptr;
 }
 
 }  // namespace

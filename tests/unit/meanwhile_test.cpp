@@ -159,5 +159,56 @@ TEST_F(Meanwhile, SuperblockThatACommitFindsOldIsWrittenBeforeTheNext) {
     EXPECT_EQ(loaded.error, 0) << loaded.why;
 }
 
+// A removal does not wait for a message, which may ask for more when the spare is CLEAN already.
+// That is refused, and leaves no trace.
+class AfterClean : public Meanwhile {
+  protected:
+    void TearDown() override { dm_remap_lock_hook = nullptr; }
+
+    void deactivate_and_look() {
+        after_clean(md->get(), [&] {
+            clean_ = world->spare.image();
+            EXPECT_EQ(md->commit({pending(200, 1)}), -EAGAIN);
+            EXPECT_EQ(dm_remap_save(md->get()), -EAGAIN);
+            EXPECT_EQ(dm_remap_pending_add(md->get(), 300, 1, DM_REMAP_REASON_READ_ERROR), -EAGAIN);
+        });
+        ASSERT_EQ(md->deactivate(), 0);
+        ASSERT_FALSE(clean_.empty());
+        EXPECT_TRUE(world->spare.image() == clean_);
+        EXPECT_EQ(try_load(*world).report.replayed, 0U);
+        // The next activation takes all of that.
+        ASSERT_EQ(dm_remap_activate(md->get(), nullptr, nullptr), 0);
+        EXPECT_EQ(md->remap(200), 0);
+        EXPECT_EQ(dm_remap_save(md->get()), 0);
+    }
+
+  private:
+    // Calls @what once, between the superblocks that say CLEAN and the end of deactivate.
+    static void after_clean(dm_remap_metadata* md, std::function<void()> what) {
+        md_ = md;
+        what_ = std::move(what);
+        dm_remap_lock_hook = [](mutex* lock) {
+            if (lock == &md_->commit_lock && md_->sb.state == DM_REMAP_STATE_CLEAN &&
+                md_->checkpoint_lock.held == 0) {
+                dm_remap_lock_hook = nullptr;
+                what_();
+            }
+        };
+    }
+
+    static inline dm_remap_metadata* md_ = nullptr;
+    static inline std::function<void()> what_;
+    Image clean_;
+};
+
+TEST_F(AfterClean, NothingIsWrittenBehindACheckpoint) {
+    deactivate_and_look();
+}
+
+TEST_F(AfterClean, NothingIsWrittenBehindTheStateAlone) {
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    deactivate_and_look();
+}
+
 }  // namespace
 }  // namespace remap

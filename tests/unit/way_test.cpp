@@ -10,8 +10,9 @@
 namespace remap {
 namespace {
 
+constexpr std::array kNoAdvice = {DM_REMAP_IO_READ, DM_REMAP_IO_WRITE, DM_REMAP_IO_ZEROES};
 constexpr std::array kKinds = {DM_REMAP_IO_READ, DM_REMAP_IO_WRITE, DM_REMAP_IO_ZEROES,
-                               DM_REMAP_IO_OTHER};
+                               DM_REMAP_IO_DISCARD};
 
 // Sectors 100 + 8 live on the spare, 200 + 8 are pending.
 class Way : public testing::Test {
@@ -57,8 +58,29 @@ TEST_F(Way, EndsWhereTheAnswerChanges) {
 TEST_F(Way, OfARecordIsTheSpareButForZeros) {
     EXPECT_EQ(way(DM_REMAP_IO_READ, 100), DM_REMAP_WAY_SPARE);
     EXPECT_EQ(way(DM_REMAP_IO_WRITE, 100), DM_REMAP_WAY_SPARE);
-    EXPECT_EQ(way(DM_REMAP_IO_OTHER, 100), DM_REMAP_WAY_SPARE);
     EXPECT_EQ(way(DM_REMAP_IO_ZEROES, 100), DM_REMAP_WAY_WORKER);
+}
+
+// Held, in doubt, or on a spare that is not trusted. The rest of it, without a record, goes to
+// main.
+TEST_F(Way, OfADiscardIsNeverTheSpareNorTheWorker) {
+    const auto answered_at_once = [&](std::uint64_t sector) {
+        const bool answered = way(DM_REMAP_IO_DISCARD, sector) == DM_REMAP_WAY_ANSWERED;
+        return answered && !dm_remap_way_counts(DM_REMAP_WAY_ANSWERED, DM_REMAP_IO_DISCARD);
+    };
+    EXPECT_TRUE(answered_at_once(100));
+    (*md_)->policy.verify_spare_writes = true;
+    EXPECT_TRUE(answered_at_once(100));
+    EXPECT_EQ(way(DM_REMAP_IO_DISCARD, 96, 16), DM_REMAP_WAY_MAIN);
+    EXPECT_EQ(extent_.length, 4);
+    EXPECT_EQ(way(DM_REMAP_IO_DISCARD, 100, 16), DM_REMAP_WAY_ANSWERED);
+    EXPECT_EQ(extent_.length, 8);
+    mark(DM_REMAP_F_HELD, 100, 8);
+    mark(DM_REMAP_F_HELD, 300, 8);
+    mark(DM_REMAP_F_DOUBT, 400, 8);
+    EXPECT_TRUE(answered_at_once(100));
+    EXPECT_TRUE(answered_at_once(300));
+    EXPECT_TRUE(answered_at_once(400));
 }
 
 TEST_F(Way, OfWritesToASpareThatIsNotTrustedIsTheWorker) {
@@ -66,13 +88,12 @@ TEST_F(Way, OfWritesToASpareThatIsNotTrustedIsTheWorker) {
     EXPECT_EQ(way(DM_REMAP_IO_READ, 100), DM_REMAP_WAY_SPARE);
     EXPECT_EQ(way(DM_REMAP_IO_WRITE, 100), DM_REMAP_WAY_WORKER);
     EXPECT_EQ(way(DM_REMAP_IO_ZEROES, 100), DM_REMAP_WAY_WORKER);
-    EXPECT_EQ(way(DM_REMAP_IO_OTHER, 100), DM_REMAP_WAY_SPARE);
 }
 
 TEST_F(Way, OfWritesToAPendingRangeIsTheWorkerWhereThatCanSettleIt) {
     const auto ways = [&] {
         EXPECT_EQ(way(DM_REMAP_IO_READ, 200), DM_REMAP_WAY_MAIN);
-        EXPECT_EQ(way(DM_REMAP_IO_OTHER, 200), DM_REMAP_WAY_MAIN);
+        EXPECT_EQ(way(DM_REMAP_IO_DISCARD, 200), DM_REMAP_WAY_MAIN);
         EXPECT_EQ(way(DM_REMAP_IO_WRITE, 200), way(DM_REMAP_IO_ZEROES, 200));
         return way(DM_REMAP_IO_WRITE, 200);
     };
@@ -84,10 +105,10 @@ TEST_F(Way, OfWritesToAPendingRangeIsTheWorkerWhereThatCanSettleIt) {
     EXPECT_EQ(ways(), DM_REMAP_WAY_MAIN);
 }
 
-TEST_F(Way, OfAllIsTheWorkerWhileTheRangeIsHeld) {
+TEST_F(Way, OfWhatIsNoAdviceIsTheWorkerWhileTheRangeIsHeld) {
     mark(DM_REMAP_F_HELD, 100, 8);
     mark(DM_REMAP_F_HELD, 300, 8);
-    for (const auto kind : kKinds) {
+    for (const auto kind : kNoAdvice) {
         EXPECT_EQ(way(kind, 100), DM_REMAP_WAY_WORKER);
         EXPECT_EQ(way(kind, 300), DM_REMAP_WAY_WORKER);
     }
@@ -96,7 +117,7 @@ TEST_F(Way, OfAllIsTheWorkerWhileTheRangeIsHeld) {
 TEST_F(Way, IsNowhereInDoubt) {
     mark(DM_REMAP_F_DOUBT, 100, 8);
     mark(DM_REMAP_F_DOUBT, 300, 8);
-    for (const auto kind : kKinds) {
+    for (const auto kind : kNoAdvice) {
         EXPECT_EQ(way(kind, 100), DM_REMAP_WAY_NOWHERE);
         EXPECT_EQ(way(kind, 300), DM_REMAP_WAY_NOWHERE);
     }
@@ -139,7 +160,7 @@ TEST(WayOfFailedIo, IsTheWorkerWhereTheMediaMayBeAtFault) {
         EXPECT_TRUE(dm_remap_fails_for_worker(DM_REMAP_IO_WRITE, error));
         EXPECT_TRUE(dm_remap_fails_for_worker(DM_REMAP_IO_ZEROES, error));
         // Advice.
-        EXPECT_FALSE(dm_remap_fails_for_worker(DM_REMAP_IO_OTHER, error));
+        EXPECT_FALSE(dm_remap_fails_for_worker(DM_REMAP_IO_DISCARD, error));
     }
     for (const int error : {-ETIMEDOUT, -ENOLINK, -EAGAIN, -EREMOTEIO, -ENOSPC}) {
         EXPECT_FALSE(dm_remap_fails_for_worker(DM_REMAP_IO_WRITE, error)) << error;

@@ -69,7 +69,7 @@ vm_on_each() {
         mkdir -p "build/vm/$version" build/results
         exec 9>"build/vm/$version/lock${machine:+-$machine}"
         flock -n 9 || { echo "waiting for another run on $version" && flock 9; }
-        (flock 8 &&
+        (flock 8 && scripts/kernels.sh fetch "$version" >/dev/null &&
             make -s module KVER="$version" KDIR="$(scripts/kernels.sh headers "$version")" &&
             make -s vm-programs && tests/vm/initramfs.sh "$version") 8>build/lock >&2
         "$command" "$version" || status=1

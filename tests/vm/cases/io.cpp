@@ -173,7 +173,7 @@ TEST_F(Scattered, TwoDevicesInOneStack) {
 }
 
 // null_blk keeps what was discarded out of its memory, so a discard shows as zeros.
-TEST(Discard, FollowsTheMap) {
+TEST(Discard, NeverGoesToTheSpare) {
     NullBlk main({.size_mb = 64, .block_size = 512, .discard = true});
     NullBlk spare({.size_mb = 16, .block_size = 512, .discard = true});
     register_spare(spare.path());
@@ -183,10 +183,30 @@ TEST(Discard, FollowsTheMap) {
     device.message("remap 1000 100");
     write_pattern(mapped, 1000, 100, 2);
     ASSERT_EQ(mapped.discard(990, 20), 0);
-    EXPECT_TRUE(verify_zeroes(mapped, 990, 20));
-    EXPECT_TRUE(verify_pattern(mapped, 1010, 90, 2));
+    ASSERT_EQ(mapped.discard(1050, 100), 0);
     EXPECT_TRUE(verify_pattern(mapped, 0, 990, 1));
+    EXPECT_TRUE(verify_zeroes(mapped, 990, 10));
+    EXPECT_TRUE(verify_pattern(mapped, 1000, 100, 2));
+    EXPECT_TRUE(verify_zeroes(mapped, 1100, 50));
     EXPECT_TRUE(verify_pattern(BlockFile(main.path()), 1000, 100, 1)) << "main under the record";
+}
+
+// It is no write that the spare would have to be flushed for.
+TEST(Discard, OfAMappedRangeLeavesFsyncToMain) {
+    NullBlk main({.size_mb = 64, .block_size = 512, .discard = true});
+    const LoopDevice spare(16 * kMiB);
+    DmDevice under("under", {{0, 32768, "linear", spare.path() + " 0"}});
+    {
+        DmDevice device("remap", remap_table(main.path(), under.path(), {"format"}));
+        const BlockFile mapped(device.path());
+        device.message("remap 1000 100");
+        ASSERT_EQ(mapped.flush(), 0);
+        under.reload({{0, 32768, "flakey", spare.path() + " 0 0 60 1 error_writes"}});
+        EXPECT_EQ(mapped.discard(1000, 100), 0);
+        EXPECT_EQ(mapped.flush(), 0);
+        under.reload({{0, 32768, "linear", spare.path() + " 0"}});
+    }
+    register_spare(spare.path());
 }
 
 TEST(Discard, ASpareWithoutItDoesNotTakeItFromMain) {

@@ -1,6 +1,15 @@
 // Messages: what they do, what they say, what they refuse.
 
 #include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <thread>
 
 #include "backing.h"
 #include "block.h"
@@ -216,6 +225,51 @@ TEST(MessagesPending, ForgetDropsWithoutTouchingData) {
     EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 990, 30, 1));
     device.message("reset_stats");
     EXPECT_EQ(remap_status(device).number("read_errors"), 0U);
+}
+
+// State and flags of a thread of ours (man 5 proc).
+struct ThreadStat {
+    char state = 0;
+    unsigned flags = 0;
+};
+
+ThreadStat thread_stat(pid_t thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    const std::string line{std::istreambuf_iterator<char>(file), {}};
+    const size_t name = line.rfind(") ");
+    ThreadStat stat;
+    std::string skipped;
+    if (name != std::string::npos) {
+        std::istringstream words(line.substr(name + 2));
+        words >> stat.state >> skipped >> skipped >> skipped >> skipped >> skipped >> stat.flags;
+    }
+    return stat;
+}
+
+// Reclaim may wait for the locks of a message. So the module's own memory comes from the last
+// reserves, if need be. That of the drivers, for which the message waits meanwhile, does not.
+TEST(MessageToASlowDisk, LeavesTheReservesToOthers) {
+    using namespace std::chrono_literals;
+    constexpr unsigned kMemalloc = 0x800;  // PF_MEMALLOC
+    const NullBlk main({.size_mb = 16, .block_size = 512, .delay_ms = 500});
+    const LoopDevice spare(16 * kMiB);
+    register_spare(spare.path());
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    std::atomic<pid_t> thread = 0;
+    std::atomic<bool> done = false;
+    std::jthread sender([&] {
+        thread = gettid();
+        device.message("remap 1000 8");
+        done = true;
+    });
+    unsigned with = 0;
+    unsigned without = 0;
+    for (; !done; std::this_thread::sleep_for(5ms)) {
+        const ThreadStat stat = thread_stat(thread);
+        with += stat.state == 'D' && (stat.flags & kMemalloc) != 0;
+        without += stat.state == 'D' && (stat.flags & kMemalloc) == 0;
+    }
+    EXPECT_GT(without, 3 * with);  // the drain before is short
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Another system uses the spare: its superblocks say so, and a machine that would hibernate is
 // told to leave it.
 
+#include <fcntl.h>
+
 #include <filesystem>
 #include <system_error>
 
@@ -41,6 +43,24 @@ TEST(OtherSystem, HibernationIsRefusedWhileADeviceIsActive) {
         EXPECT_TRUE(stack.is_whole());
     }
     EXPECT_EQ(try_hibernation(), 0);
+}
+
+// /dev/snapshot begins hibernation when it is opened, and ends it when it is closed. Tasks run on.
+TEST(OtherSystem, NoDeviceIsResumedWhileTheMachineHibernates) {
+    if (!std::filesystem::exists("/dev/snapshot")) {
+        GTEST_SKIP() << "this kernel does not hibernate";
+    }
+    Stack stack;
+    stack.device().suspend();
+    {
+        const File snapshot("/dev/snapshot", O_RDONLY);
+        KernelLog log;
+        EXPECT_THROW(stack.device().resume(), DmError);
+        EXPECT_TRUE(log.contains("not resumed while the machine hibernates", 1000));
+    }
+    stack.device().resume();
+    EXPECT_EQ(stack.write(1000, 8, 2), 0);
+    EXPECT_TRUE(stack.is_whole());
 }
 
 // The superblock of an activation that came later, as another host would have written it.

@@ -170,6 +170,25 @@ TEST_F(TableLine, OneSpareServesOneDevice) {
     EXPECT_THAT(remap_list(again), SizeIs(1));
 }
 
+// A longer table keeps others off the rest of main, and no longer than it is there.
+TEST_F(TableLine, ATableThatIsGoneClaimsNothing) {
+    constexpr uint64_t kHalf = 65536;
+    const LoopDevice other_spare(16 * kMiB);
+    register_spare(spare.path());
+    register_spare(other_spare.path());
+    const Table first_half = remap_table(main.path(), spare.path(), {"format"}, kHalf);
+    const Table all = remap_table(main.path(), spare.path());
+    const Table second_half =
+        remap_table(main.path(), other_spare.path(), {"format"}, kHalf, kHalf);
+    DmDevice device("remap", first_half);
+    device.load(all);
+    EXPECT_EQ(create_error(second_half), EBUSY);
+    device.clear();
+    const DmDevice second("second", second_half);
+    EXPECT_EQ(remap_status(second).mode, "rw");
+    EXPECT_THROW(device.load(all), DmError);
+}
+
 // A table with another spare would do without the records of the live one, also of those that came
 // after it was loaded.
 TEST_F(TableLine, AnotherSpareIsRefusedWhileThereAreRecords) {
