@@ -291,17 +291,6 @@ TEST(GrowingReload, KeepsWhatCameMeanwhile) {
     EXPECT_TRUE(verify_pattern(mapped, kLong - 100, 100, 0));
 }
 
-// Disks of one size, told apart by the id that they give themselves.
-TEST(Identity, AnotherMainIsRefused) {
-    const ScsiDebug disks({"dev_size_mb=16"}, 2);
-    const LoopDevice spare(16 * kMiB);
-    register_spare(spare.path());
-    { const DmDevice device("remap", remap_table(disks.path(0), spare.path(), {"format"})); }
-    EXPECT_TRUE(refused(remap_table(disks.path(1), spare.path()), "another main device"));
-    const DmDevice device("remap", remap_table(disks.path(0), spare.path()));
-    EXPECT_EQ(remap_status(device).mode, "rw");
-}
-
 struct Mixture {
     unsigned main;
     unsigned spare;
