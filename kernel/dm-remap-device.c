@@ -80,6 +80,7 @@ static void read_main(const struct dm_remap_target *t, struct dm_remap_main *mai
 	main->id.start = t->device->main_start;
 	main->id.partition = get_start_sect(bdev);
 	main->granularity = bdev_logical_block_size(bdev) >> SECTOR_SHIFT;
+	main->rebind = t->features.rebind;
 	read_disk_id(bdev, main);
 	dm_remap_main_identify(main, read_dm_uuid(bdev, uuid) ? uuid : NULL);
 }
@@ -140,12 +141,27 @@ static void tell_wrong_main(const struct dm_remap_device *d, const struct dm_rem
 	      main->id.start, main->granularity << SECTOR_SHIFT);
 }
 
+/* Is main the one that the spare knows, or does the table line say that it is? */
+static int device_check_main(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_device *d = t->device;
+	struct dm_remap_report report;
+	struct dm_remap_main main;
+
+	read_main(t, &main);
+	if (!dm_remap_check_main(&d->metadata, &main, &report))
+		return 0;
+	tell_wrong_main(d, &main);
+	*error = (char *)report.refusal;
+	return -ENODEV;
+}
+
 /* Is the spare that was loaded the one for this table? */
 static int device_check_loaded(struct dm_remap_target *t, char **error)
 {
 	struct dm_remap_metadata *md = &t->device->metadata;
-	struct dm_remap_main main;
 	uuid_t uuid;
+	int ret;
 
 	import_uuid(&uuid, md->sb.uuid);
 	if (t->features.has_uuid && !uuid_equal(&uuid, &t->features.uuid)) {
@@ -154,13 +170,9 @@ static int device_check_loaded(struct dm_remap_target *t, char **error)
 		*error = "spare has another UUID than the table line says";
 		return -ENODEV;
 	}
-	read_main(t, &main);
-	if (dm_remap_check_main(md, &main, &t->device->report)) {
-		tell_wrong_main(t->device, &main);
-		*error = (char *)t->device->report.refusal;
-		return -ENODEV;
-	}
-	return device_check_witness(t, error);
+	ret = device_check_main(t, error);
+	t->device->rebinding = t->features.rebind;
+	return ret ?: device_check_witness(t, error);
 }
 
 static int device_load(struct dm_remap_target *t, char **error)
@@ -290,6 +302,7 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	struct dm_remap_metadata *md = &t->device->metadata;
 	struct dm_remap_record r;
 	uuid_t uuid;
+	int ret = 0;
 
 	if (t->features.format && !t->device->to_format) {
 		*error = "spare is formatted already, and in use: leave out the word format";
@@ -309,7 +322,10 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 		*error = "main would end before a record; unremap or forget it first";
 		return -EBUSY;
 	}
-	return device_check_witness(t, error);
+	/* A read-only table with the word rebind has proved nothing for those after it. */
+	if (READ_ONCE(t->device->rebinding))
+		ret = device_check_main(t, error);
+	return ret ?: device_check_witness(t, error);
 }
 
 /* The live device that serves @t, NULL if there is none, or an error: all are looked at. */
@@ -549,6 +565,8 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 		d->ti = NULL;
 		return ret;
 	}
+	if (md->numbered)
+		WRITE_ONCE(d->rebinding, false);
 	if (writable) {
 		d->report_due = false;
 		dm_remap_autosave_start(d);

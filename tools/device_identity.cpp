@@ -65,7 +65,9 @@ DeviceIdentity identify(const BlockDevice& device) {
     }
     identity.disk = udev_device_get_devnum(disk);
     if (!first_attribute(disk, {"dm/name"}).empty()) {
-        identity.dm_uuid = first_attribute(disk, {"dm/uuid"});
+        // As it is: the kernel hashes every space of it.
+        const char* uuid = udev_device_get_sysattr_value(disk, "dm/uuid");
+        identity.dm_uuid = uuid != nullptr ? uuid : "";
     }
     // From sysfs alone, and not from udev's database: what is stored at format is compared in an
     // initramfs too, where there may be none. NVMe, SCSI and ATA, virtio, MMC, device-mapper.

@@ -224,8 +224,8 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 	/* Once more: it is seldom, and without it no record can be made for some time. */
 	if (dm_remap_may_be_media(ret))
 		ret = take_spare(md, whole);
-	if (!ret)
-		dm_remap_main_tell(md, &before);
+	if (!ret && main)
+		dm_remap_main_tell(md, main, &before);
 	return activate_ended(md, report, ret, known);
 }
 

@@ -155,19 +155,25 @@ int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_rema
 		report->refusal = ANOTHER_BLOCK_SIZE;
 	else if (known->start != main->id.start)
 		report->refusal = "spare was made for another start sector on the main device";
-	else
+	else if (!main->rebind)
 		report->refusal = wrong_main(known, main);
 	return report->refusal ? -ENODEV : 0;
 }
 
 /* ---- what the spare is to know from now on ---- */
 
+/* Nothing but the word rebind says that @main is the one that the spare knows as @known. */
+static bool bound_anew(const struct dm_remap_main_id *known, const struct dm_remap_main *main)
+{
+	return main->rebind && wrong_main(known, main);
+}
+
 struct dm_remap_main_id dm_remap_main_to_record(const struct dm_remap_metadata *md,
 						const struct dm_remap_main *main)
 {
 	struct dm_remap_main_id id = main->id;
 
-	if (!id.name[0])
+	if (!id.name[0] && !bound_anew(&md->sb.main, main))
 		memcpy(id.name, md->sb.main.name, sizeof(id.name));
 	return id;
 }
@@ -181,11 +187,13 @@ static const char *known_by(const struct dm_remap_main_id *id)
 	return id->id_type ? "the id of its disk" : "its size";
 }
 
-void dm_remap_main_tell(struct dm_remap_metadata *md, const struct dm_remap_main_id *before)
+void dm_remap_main_tell(struct dm_remap_metadata *md, const struct dm_remap_main *main,
+			const struct dm_remap_main_id *before)
 {
 	const struct dm_remap_main_id *now = &md->sb.main;
 
-	if (now->id_type == before->id_type && !memcmp(now->id, before->id, sizeof(now->id)))
+	if (now->id_type == before->id_type && !memcmp(now->id, before->id, sizeof(now->id)) &&
+	    !bound_anew(before, main))
 		return;
 	dm_remap_log(md, DM_REMAP_LOG_INFO,
 		     "the spare knows main by %s from now on (%s), until now by %s (%s)",

@@ -308,6 +308,7 @@ struct dm_remap_main {
 	u8 disk_type;			/* DM_REMAP_MAIN_ID_T10, EUI64 or NAA */
 	u8 disk_id[DM_REMAP_MAIN_ID_SIZE];
 	bool mapped;			/* device-mapper made it */
+	bool rebind;			/* its owner says that it is the right one */
 };
 
 /*
@@ -322,7 +323,8 @@ size_t dm_remap_dm_uuid_length(const char *dm_uuid);
 /*
  * Is @main the device that the loaded spare was made for? An id or DM UUID may prove it. Then main
  * may have grown, or shrunk as far as table and records allow. Without a proof size and place must
- * be equal. 0, or -ENODEV and report->refusal.
+ * be equal. With main->rebind only its logical block and the start are compared. 0, or -ENODEV and
+ * report->refusal.
  */
 int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main *main,
 			struct dm_remap_report *report);

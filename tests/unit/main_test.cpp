@@ -257,6 +257,93 @@ TEST(MainIdentity, WhatItIsKnownByFromNowOnIsLogged) {
     }
 }
 
+// ---- rebind: its owner says that it is the right one ----
+
+TEST(Rebind, AcceptsAnyMainWithItsStartAndItsBlocks) {
+    const std::vector<std::pair<dm_remap_main, dm_remap_main>> pairs = {
+        {disk(kSize, 3, 1), disk(kSize, 3, 2)},
+        {disk(kSize, 3, 1), partition(disk(kSize, 3, 1), 2048)},
+        {disk(kSize), disk(kSize - 8)},
+        {disk(kSize), partition(disk(kSize), 63)},
+        {disk(kSize), disk(2 * kSize, 3, 1)},
+        {volume(kSize, kVolume), volume(kSize, kNeighbour)},
+        {volume(kSize, kVolume), disk(kSize)},
+    };
+    for (const auto& [known, found] : pairs) {
+        const auto world = made_for(known);
+        dm_remap_main main = found;
+        EXPECT_NE(refusal(*world, main), "");
+        main.rebind = true;
+        EXPECT_EQ(refusal(*world, main), "");
+        main.id.start = 8;
+        EXPECT_THAT(refusal(*world, main), HasSubstr("another start sector"));
+        main.id.start = 0;
+        main.granularity = 8;
+        EXPECT_THAT(refusal(*world, main), HasSubstr("another logical block size"));
+    }
+}
+
+TEST(Rebind, IsWrittenByAnActivationAndGoodFromThenOn) {
+    const dm_remap_main before = disk(kSize, 3, 1);
+    auto world = made_for(before);
+    dm_remap_main main = disk(kSize - 8, 3, 2);
+    main.rebind = true;
+    {
+        Metadata md(*world);
+        ASSERT_EQ(md.load(), 0);
+        ASSERT_EQ(dm_remap_activate(md.get(), &main, &md.report), 0);
+    }
+    EXPECT_THAT(world->log, Contains(HasSubstr("knows main by the id of its disk from now on "
+                                               "(no name), until now by the id of its disk "
+                                               "(wwn-0x5000c500)")));
+    // The old name would be that of another disk.
+    for (int replica : {0, 1}) {
+        EXPECT_STREQ(super_at(*world, replica).main.name, "");
+    }
+    main.rebind = false;
+    EXPECT_EQ(refusal(*world, main), "");
+    EXPECT_EQ(refusal(*world, before), kAnother);
+}
+
+TEST(Rebind, OfTheMainThatIsKnownChangesNothing) {
+    auto world = formatted();
+    dm_remap_main main = main_of(super_at(*world, 0));
+    std::memset(main.id.name, 0, sizeof(main.id.name));
+    main.rebind = true;
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    ASSERT_EQ(dm_remap_activate(md.get(), &main, &md.report), 0);
+    EXPECT_STREQ(super_at(*world, 0).main.name, "wwn-0x5000c500");
+    EXPECT_THAT(world->log, Not(Contains(HasSubstr("knows main by"))));
+}
+
+TEST(Rebind, OfAReadOnlyLoadWritesNothing) {
+    auto world = made_for(disk(kSize, 3, 1));
+    const Image image = world->spare.image();
+    dm_remap_main main = disk(kSize, 3, 2);
+    main.rebind = true;
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    md->write_nothing = true;
+    ASSERT_EQ(dm_remap_activate(md.get(), &main, &md.report), 0);
+    EXPECT_EQ(world->spare.image(), image);
+    EXPECT_FALSE(md->numbered);
+}
+
+// Another system has used the spare since it was loaded.
+TEST(Rebind, HoldsWhenTheSpareIsReadAgain) {
+    auto world = made_for(disk(kSize, 3, 1));
+    Metadata md(*world);
+    ASSERT_EQ(md.load(), 0);
+    { ASSERT_EQ(open(*world)->remap(100), 0); }
+    dm_remap_main main = disk(kSize, 3, 2);
+    EXPECT_EQ(dm_remap_activate(md.get(), &main, &md.report), -ENODEV);
+    main.rebind = true;
+    ASSERT_EQ(dm_remap_activate(md.get(), &main, &md.report), 0);
+    EXPECT_EQ(super_at(*world, 0).main.id[0], 2);
+    EXPECT_EQ(md.records().size(), 1U);
+}
+
 // ---- spares of the module of 556726f ----
 
 // tests/unit/fixtures: by size alone, or by the id of the disk below. One record: 1000, 8 sectors.

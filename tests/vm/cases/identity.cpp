@@ -1,7 +1,10 @@
-// Main devices that a spare accepts. It knows a disk by its id, a volume by its DM UUID, and any other
-// by its size.
+// Main devices that a spare accepts. It knows a disk by its id, a volume by its DM UUID, and any
+// other by its size.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+
+#include <cstring>
 
 #include "backing.h"
 #include "block.h"
@@ -149,6 +152,106 @@ TEST_F(Volume, ThatTheToolFormatsForIsTheOneThatTheKernelKnows) {
     run_ok({"dm-remapctl", "create", "disk", home.path(), spare.path()});
     EXPECT_FALSE(log.contains("the spare knows main by"));
     run_ok({"dm-remapctl", "remove", "disk"});
+}
+
+// ---- rebind ----
+
+// The disk behind another adapter: another id before the same sectors.
+class Rebind : public testing::Test {
+  protected:
+    void SetUp() override {
+        register_spare(spare.path());
+        DmDevice device("remap", remap_table(disks.path(0), spare.path(), {"format"}));
+        const BlockFile mapped(device.path());
+        write_pattern(mapped, 0, kSectors, 1);
+        device.message("remap 1000 8");
+        write_pattern(mapped, 1000, 8, 2);
+        const std::string text = device.table()[0].text;
+        const auto at = text.find("uuid ") + 5;
+        uuid = text.substr(at, text.find(' ', at) - at);
+        run_ok({"dd", "if=" + disks.path(0), "of=" + disks.path(1), "bs=1M", "iflag=direct",
+                "oflag=direct"});
+    }
+    Table plain() const { return remap_table(disks.path(1), spare.path(), {"uuid", uuid}); }
+    Table rebind() const {
+        return remap_table(disks.path(1), spare.path(), {"uuid", uuid, "rebind"});
+    }
+    static testing::AssertionResult is_whole(const BlockFile& mapped) {
+        return verify_pattern(mapped, 0, 1000, 1) && verify_pattern(mapped, 1000, 8, 2) &&
+                       verify_pattern(mapped, 1008, kSectors - 1008, 1)
+                   ? testing::AssertionSuccess()
+                   : testing::AssertionFailure();
+    }
+    std::string spare_now() const {
+        return run_ok(
+            {"sh", "-c", "dd if=" + spare.path() + " bs=1M iflag=direct 2>/dev/null | sha256sum"});
+    }
+
+    static constexpr uint64_t kSectors = 16 * kMiB / kSector;
+    ScsiDebug disks{{"dev_size_mb=16"}, 2};
+    LoopDevice spare{16 * kMiB};
+    std::string uuid;
+};
+
+TEST_F(Rebind, IsWrittenByTheFirstResumeAndNotPrinted) {
+    const dm_remap_main_id before = known_main(spare.path());
+    EXPECT_TRUE(refused(plain(), "another main device"));
+    {
+        const DmDevice device("remap", rebind());
+        EXPECT_EQ(remap_status(device).mode, "rw");
+        EXPECT_EQ(device.table()[0].text.find("rebind"), std::string::npos);
+        EXPECT_TRUE(is_whole(BlockFile(device.path())));
+    }
+    EXPECT_NE(std::memcmp(before.id, known_main(spare.path()).id, sizeof(before.id)), 0);
+    EXPECT_TRUE(refused(remap_table(disks.path(0), spare.path()), "another main device"));
+    const DmDevice device("remap", plain());
+    EXPECT_TRUE(is_whole(BlockFile(device.path())));
+}
+
+TEST_F(Rebind, OnlyLooksIfReadOnly) {
+    const std::string before = spare_now();
+    run_ok({"dmsetup", "create", "--readonly", "remap", "--table",
+            "0 " + std::to_string(kSectors) + " remap " + rebind()[0].text});
+    EXPECT_TRUE(is_whole(BlockFile("/dev/mapper/remap", O_RDONLY | O_DIRECT)));
+    EXPECT_EQ(spare_now(), before);
+    // That it was looked at has proved nothing.
+    const auto load = [](const Table& table) {
+        return run({"dmsetup", "reload", "remap", "--table",
+                    "0 " + std::to_string(kSectors) + " remap " + table[0].text})
+            .status;
+    };
+    EXPECT_NE(load(plain()), 0);
+    EXPECT_EQ(load(rebind()), 0);
+    EXPECT_EQ(spare_now(), before);
+    run_ok({"dmsetup", "resume", "remap"});
+    EXPECT_EQ(load(plain()), 0);
+    dm_remove("remap");
+    EXPECT_NE(spare_now(), before);
+    const DmDevice device("remap", plain());
+    EXPECT_EQ(remap_status(device).mode, "rw");
+}
+
+TEST_F(Rebind, WithOtherBlocksIsRefused) {
+    const LoopDevice large(16 * kMiB, 4096);
+    KernelLog log;
+    EXPECT_TRUE(
+        refused(remap_table(large.path(), spare.path(), {"uuid", uuid, "rebind"}),
+                "another logical block size of main: use the adapter from before, or one that"));
+    EXPECT_TRUE(log.contains("start 0, blocks of 512 bytes"));
+    EXPECT_TRUE(log.contains("start 0, blocks of 4096 bytes"));
+}
+
+TEST_F(Rebind, ByTheTool) {
+    const std::vector<std::string> create = {"dm-remapctl", "create", "remap", disks.path(1),
+                                             spare.path()};
+    EXPECT_NE(run(create).status, 0);
+    std::vector<std::string> words = create;
+    words.emplace_back("--rebind");
+    run_ok(words);
+    EXPECT_TRUE(is_whole(BlockFile("/dev/mapper/remap")));
+    run_ok({"dm-remapctl", "remove", "remap"});
+    run_ok(create);
+    run_ok({"dm-remapctl", "remove", "remap"});
 }
 
 // The mapped device is main, so it has no id where main has none, and not the spare's.
