@@ -53,8 +53,12 @@ void dm_remap_refuse_resumes(bool refuse)
 
 /* ---- who main is ---- */
 
+static_assert(DM_REMAP_MAIN_ID_T10 == (int)BLK_UID_T10);
+static_assert(DM_REMAP_MAIN_ID_EUI64 == (int)BLK_UID_EUI64);
+static_assert(DM_REMAP_MAIN_ID_NAA == (int)BLK_UID_NAA);
+
 /* An id that the disk itself gives, where it has one. */
-static void read_disk_id(struct block_device *bdev, struct dm_remap_main_id *id)
+static void read_disk_id(struct block_device *bdev, struct dm_remap_main *main)
 {
 	static const enum blk_unique_id types[] = { BLK_UID_NAA, BLK_UID_EUI64, BLK_UID_T10 };
 	struct gendisk *disk = bdev->bd_disk;
@@ -67,21 +71,39 @@ static void read_disk_id(struct block_device *bdev, struct dm_remap_main_id *id)
 
 		if (disk->fops->get_unique_id(disk, bytes, types[i]) <= 0)
 			continue;
-		id->id_type = types[i];
-		memcpy(id->id, bytes, sizeof(id->id));
+		main->disk_type = types[i];
+		memcpy(main->disk_id, bytes, sizeof(main->disk_id));
 		return;
 	}
 }
 
-static void read_main_id(const struct dm_remap_target *t, struct dm_remap_main_id *id)
+/* The DM UUID, which may be empty; false: device-mapper did not make the device. */
+static bool read_dm_uuid(struct block_device *bdev, char uuid[DM_UUID_LEN])
+{
+	struct mapped_device *md = dm_get_md(bdev->bd_dev);
+
+	if (!md)
+		return false;
+	/* One that is being removed has lost it; but we hold it open. */
+	if (dm_copy_name_and_uuid(md, NULL, uuid))
+		uuid[0] = '\0';
+	dm_put(md);
+	return true;
+}
+
+static void read_main(const struct dm_remap_target *t, struct dm_remap_main *main)
 {
 	struct block_device *bdev = t->main->bdev;
+	char uuid[DM_UUID_LEN];
 
-	memset(id, 0, sizeof(*id));
-	id->sectors = bdev_nr_sectors(bdev);
-	id->start = t->device->main_start;
-	id->partition = get_start_sect(bdev);
-	read_disk_id(bdev, id);
+	memset(main, 0, sizeof(*main));
+	main->id.sectors = bdev_nr_sectors(bdev);
+	main->id.start = t->device->main_start;
+	main->id.partition = get_start_sect(bdev);
+	main->granularity = bdev_logical_block_size(bdev) >> SECTOR_SHIFT;
+	main->rebind = t->features.rebind;
+	read_disk_id(bdev, main);
+	dm_remap_main_identify(main, read_dm_uuid(bdev, uuid) ? uuid : NULL);
 }
 
 /* ---- making one ---- */
@@ -90,6 +112,7 @@ static int device_prepare_format(struct dm_remap_target *t, char **error)
 {
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_format_params *p = &d->format;
+	struct dm_remap_main main;
 	int ret;
 
 	d->to_format = true;
@@ -100,7 +123,8 @@ static int device_prepare_format(struct dm_remap_target *t, char **error)
 		export_uuid(p->uuid, &t->features.uuid);
 	else
 		generate_random_uuid(p->uuid);
-	read_main_id(t, &p->main);
+	read_main(t, &main);
+	p->main = main.id;
 	ret = dm_remap_format_check(&dm_remap_kernel_ops, d, p, &d->report);
 	if (ret && d->report.refusal)
 		*error = (char *)d->report.refusal;
@@ -126,12 +150,39 @@ static int device_check_witness(const struct dm_remap_target *t, char **error)
 	return -ESTALE;
 }
 
+static void tell_wrong_main(const struct dm_remap_device *d, const struct dm_remap_main *main)
+{
+	const struct dm_remap_super *sb = &d->metadata.sb;
+
+	DMERR("spare %pg belongs to %s, %llu sectors, start %llu, blocks of %u bytes",
+	      d->spare_bdev, sb->main.name[0] ? sb->main.name : "a device without a name",
+	      sb->main.sectors, sb->main.start, sb->layout.granularity << SECTOR_SHIFT);
+	DMERR("main %pg is %s, %llu sectors, start %llu, blocks of %u bytes", d->main_bdev,
+	      main->id.name[0] ? main->id.name : "a device without a name", main->id.sectors,
+	      main->id.start, main->granularity << SECTOR_SHIFT);
+}
+
+/* Is main the one that the spare knows, or does the table line say that it is? */
+static int device_check_main(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_device *d = t->device;
+	struct dm_remap_report report;
+	struct dm_remap_main main;
+
+	read_main(t, &main);
+	if (!dm_remap_check_main(&d->metadata, &main, &report))
+		return 0;
+	tell_wrong_main(d, &main);
+	*error = (char *)report.refusal;
+	return -ENODEV;
+}
+
 /* Is the spare that was loaded the one for this table? */
 static int device_check_loaded(struct dm_remap_target *t, char **error)
 {
 	struct dm_remap_metadata *md = &t->device->metadata;
-	struct dm_remap_main_id main;
 	uuid_t uuid;
+	int ret;
 
 	import_uuid(&uuid, md->sb.uuid);
 	if (t->features.has_uuid && !uuid_equal(&uuid, &t->features.uuid)) {
@@ -140,22 +191,9 @@ static int device_check_loaded(struct dm_remap_target *t, char **error)
 		*error = "spare has another UUID than the table line says";
 		return -ENODEV;
 	}
-	if (md->sb.layout.granularity << SECTOR_SHIFT !=
-	    bdev_logical_block_size(t->device->main_bdev)) {
-		*error = "spare was formatted for a main device with another logical block size";
-		return -ENODEV;
-	}
-	read_main_id(t, &main);
-	if (dm_remap_check_main(md, &main, &t->device->report)) {
-		DMERR("spare %pg belongs to %s, %llu sectors, start %llu; %pg has %llu, start %llu",
-		      t->device->spare_bdev,
-		      md->sb.main.name[0] ? md->sb.main.name : "a device without a name",
-		      md->sb.main.sectors, md->sb.main.start, t->device->main_bdev, main.sectors,
-		      main.start);
-		*error = (char *)t->device->report.refusal;
-		return -ENODEV;
-	}
-	return device_check_witness(t, error);
+	ret = device_check_main(t, error);
+	t->device->rebinding = t->features.rebind;
+	return ret ?: device_check_witness(t, error);
 }
 
 static int device_load(struct dm_remap_target *t, char **error)
@@ -285,6 +323,7 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	struct dm_remap_metadata *md = &t->device->metadata;
 	struct dm_remap_record r;
 	uuid_t uuid;
+	int ret = 0;
 
 	if (t->features.format && !t->device->to_format) {
 		*error = "spare is formatted already, and in use: leave out the word format";
@@ -304,7 +343,10 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 		*error = "main would end before a record; unremap or forget it first";
 		return -EBUSY;
 	}
-	return device_check_witness(t, error);
+	/* A read-only table with the word rebind has proved nothing for those after it. */
+	if (READ_ONCE(t->device->rebinding))
+		ret = device_check_main(t, error);
+	return ret ?: device_check_witness(t, error);
 }
 
 /* The live device that serves @t, NULL if there is none, or an error: all are looked at. */
@@ -530,7 +572,8 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 {
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_metadata *md = &d->metadata;
-	struct dm_remap_main_id main;
+	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
+	struct dm_remap_main main;
 	int ret = 0;
 
 	if (device_superseded(d))
@@ -549,8 +592,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 		return ret;
 	}
 	event_baseline(d);
-	read_main_id(t, &main);
-	memcpy(main.name, md->sb.main.name, sizeof(main.name));
+	read_main(t, &main);
 	dm_remap_breaker_reset(md);
 	md->write_nothing = md->sb.compat_ro || !writable;
 	ret = dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
@@ -558,6 +600,8 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 		d->ti = NULL;
 		return ret;
 	}
+	if (md->numbered)
+		WRITE_ONCE(d->rebinding, false);
 	if (writable) {
 		d->report_due = false;
 		dm_remap_autosave_start(d);

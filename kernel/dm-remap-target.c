@@ -58,6 +58,10 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		t->features.format = true;
 		return 0;
 	}
+	if (!strcmp(word, "rebind")) {
+		t->features.rebind = true;
+		return 0;
+	}
 	if (!strcmp(word, "no_auto_remap")) {
 		t->features.policy.no_auto_remap = true;
 		return 0;
@@ -72,26 +76,32 @@ static int parse_feature(struct dm_remap_target *t, struct dm_arg_set *as)
 		return parse_witness(t, as);
 	if (!strcmp(word, "read_retries"))
 		return parse_read_retries(t, as);
-	DMERR("unknown feature argument \"%s\"; there are format, uuid, witness, %s", word,
-	      "read_retries, no_auto_remap, verify_spare_writes");
+	DMERR("unknown feature argument \"%s\"; there are format, uuid, witness, rebind, %s",
+	      word, "read_retries, no_auto_remap, verify_spare_writes");
 	t->ti->error = "unknown feature; the line before has those that there are";
 	return -EINVAL;
 }
 
-/* The numbers of one spare say nothing about another, nor about one that is yet to be made. */
-static int check_witness_words(struct dm_remap_target *t)
+/*
+ * The numbers of one spare say nothing about another, nor about one that is yet to be made. Nor may
+ * main be bound to whatever spare there is.
+ */
+static int check_words_of_one_spare(struct dm_remap_target *t)
 {
-	if (!dm_remap_has_witness(t))
+	bool witness = dm_remap_has_witness(t);
+
+	if (!witness && !t->features.rebind)
 		return 0;
 	if (t->features.has_uuid && !t->features.format)
 		return 0;
-	t->ti->error = "witness needs the uuid of its spare beside it, and no format";
+	t->ti->error = witness ? "witness needs the uuid of its spare beside it, and no format" :
+				 "rebind needs the uuid of its spare beside it, and no format";
 	return -EINVAL;
 }
 
 static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 {
-	static const struct dm_arg group = { 0, 9, "number of feature arguments must be 0 to 9" };
+	static const struct dm_arg group = { 0, 10, "number of feature arguments must be 0 to 10" };
 	struct dm_arg_set features;
 	unsigned int n;
 	int ret;
@@ -109,7 +119,7 @@ static int parse_features(struct dm_remap_target *t, struct dm_arg_set *as)
 	features = *as;
 	while (!ret && features.argc)
 		ret = parse_feature(t, &features);
-	return ret ?: check_witness_words(t);
+	return ret ?: check_words_of_one_spare(t);
 }
 
 /* ---- the two devices ---- */

@@ -42,6 +42,7 @@ struct dm_remap_features {
 	bool has_uuid;
 	uuid_t uuid;			/* refuse any other spare */
 	struct dm_remap_witness witness; /* refuse that spare where it is older */
+	bool rebind;			/* main is the right one, though the spare knows another */
 	struct dm_remap_policy policy;
 };
 
@@ -62,6 +63,7 @@ struct dm_remap_device {
 	struct dm_remap_report report;	/* of the load */
 	bool report_due;		/* no activation has acted on it yet */
 	bool to_format;			/* at the first resume */
+	bool rebinding;			/* the spare may know another main, until a resume writes */
 	bool superseded;		/* never to be resumed; registry_lock */
 	struct dm_remap_format_params format;
 

@@ -104,8 +104,12 @@ void add_create(CLI::App& app, Action& action) {
                    "Read back each write to the spare: slower, for a card or a stick");
     CLI::Option* read_only = verb->add_flag("--readonly", options->read_only,
                                             "Map read-only; nothing is written anywhere");
-    verb->add_flag("--format", options->format, "Format the spare first, if it is blank")
-        ->excludes(read_only);
+    CLI::Option* format =
+        verb->add_flag("--format", options->format, "Format the spare first, if it is blank");
+    format->excludes(read_only);
+    verb->add_flag("--rebind", options->rebind,
+                   "MAIN is the right one, though SPARE knows another: see recovery.md")
+        ->excludes(format);
     add_witness(verb, options->witness,
                 "Refuse a spare that is older than FILE says, if there is one; then write FILE");
     verb->callback([options, &action] {

@@ -45,30 +45,30 @@ Result<void> format_blank(const BlockDevice& main, const BlockDevice& spare, std
 // The spare's own idea of main against what is there. The kernel compares the id of the disk where
 // it knows one; the tool has the name for a spare that was never activated.
 Result<void> check_main(const OfflineSpare& offline, const BlockDevice& main,
-                        const BlockDevice& spare, std::uint64_t start) {
+                        const BlockDevice& spare, std::uint64_t start, bool rebind) {
     const dm_remap_main_id& known = offline.super().main;
-    dm_remap_main_id found = describe_main(main, start);
-    // With what the spare holds main is whole; a new format would throw that away.
-    constexpr const char* do_not_format =
-        "Name the right main device. Do not format the spare: what was remapped is there alone.";
-    if (known.id_type != 0) {
-        found.sectors = known.sectors;  // a disk that is known by its id may have grown
-    } else if (!same_name(known.name, found.name)) {
+    dm_remap_main found = describe_main(main, start);
+    found.rebind = rebind;
+    if (known.id_type != DM_REMAP_MAIN_ID_NONE && !found.mapped) {
+        found.id.sectors = known.sectors;  // a disk that is known by its id may have grown
+    }
+    if (const std::string name = identify(main).unique_name;
+        !rebind && known.id_type == DM_REMAP_MAIN_ID_NONE && !same_name(known.name, name)) {
+        // With what the spare holds main is whole; a new format would throw that away.
         return fail(Error(fmt::format("{}: was formatted for the disk {}, but {} is {}",
-                                      spare.path(), known.name, main.path(), found.name))
-                        .advise(do_not_format));
-    } else if (known.partition != found.partition) {
-        return fail(Error(fmt::format("{}: was formatted for what begins at sector {} of its disk, "
-                                      "but {} begins at sector {}",
-                                      spare.path(), known.partition, main.path(), found.partition))
-                        .advise(do_not_format));
+                                      spare.path(), known.name, main.path(), name))
+                        .advise("Name the right main device. Do not format the spare: what was "
+                                "remapped is there alone."));
     }
     if (const std::string wrong = offline.wrong_main(found); !wrong.empty()) {
         return fail(Error(fmt::format("{}: {}", spare.path(), wrong))
                         .advise(fmt::format(
-                            "It was made for {}, {} sectors from sector {} on; {} has {} sectors.",
+                            "It was made for {}, {} sectors from sector {} on, which begins at "
+                            "sector {} of its disk; {} has {} sectors, and begins at {}. Do not "
+                            "format it: what was remapped is there alone.",
                             known.name[0] != '\0' ? known.name : "a main device", known.sectors,
-                            known.start, main.path(), main.sectors())));
+                            known.start, known.partition, main.path(), main.sectors(),
+                            found.id.partition)));
     }
     return {};
 }
@@ -138,7 +138,7 @@ Result<NewDevice> prepare(const CreateOptions& options) {
         return fail(fmt::format("{}: {}", spare->path(), offline.refusal()));
     }
     const std::uint64_t start = options.start.value_or(offline.super().main.start);
-    if (Result<void> right = check_main(offline, *main, *spare, start); !right) {
+    if (Result<void> right = check_main(offline, *main, *spare, start, options.rebind); !right) {
         return pass_on(right);
     }
     if (*witness) {
@@ -156,6 +156,7 @@ Result<NewDevice> prepare(const CreateOptions& options) {
                              .spare = spare->number_text(),
                              .uuid = uuid,
                              .witness = *witness ? std::optional((*witness)->least) : std::nullopt,
+                             .rebind = options.rebind,
                              .no_auto_remap = options.no_auto_remap,
                              .verify_spare_writes = options.verify_spare_writes,
                              .read_retries = options.read_retries};

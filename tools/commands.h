@@ -40,6 +40,7 @@ struct CreateOptions {
     bool verify_spare_writes = false;
     bool read_only = false;
     bool format = false;
+    bool rebind = false;
     std::string witness = {};  // a file; empty: none
 };
 Result<ExitCode> cmd_create(DmClient& dm, const CreateOptions& options);

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <memory>
 
+#include "core.h"
 #include "text.h"
 
 namespace remap {
@@ -25,21 +26,10 @@ std::string trimmed(const char* text) {
     return result;
 }
 
-// An encrypted device is called CRYPT-<type>-<UUID>-<name>, and the name is new each time it is
-// opened. Types without a UUID (PLAIN, INTEGRITY) have nothing but the name.
-std::string_view without_mapped_name(std::string_view name) {
-    constexpr std::size_t uuid_digits = 32;
-    constexpr std::string_view crypt = "CRYPT-";
-    const std::size_t type_end = name.starts_with(crypt) ? name.find('-', crypt.size()) : name.npos;
-    if (type_end == name.npos) {
-        return name;
-    }
-    const std::string_view uuid = name.substr(type_end + 1, uuid_digits);
-    const std::size_t uuid_end = type_end + 1 + uuid_digits;
-    const bool is_uuid = uuid.size() == uuid_digits &&
-                         uuid.find_first_not_of("0123456789abcdefABCDEF") == uuid.npos &&
-                         name.substr(uuid_end, 1) == "-";
-    return is_uuid ? name.substr(0, uuid_end) : name;
+// The part of a name that stays the same each time the device is set up.
+std::string_view lasting(std::string_view name) {
+    const std::size_t length = dm_remap_dm_uuid_length(std::string(name).c_str());
+    return length != 0 ? name.substr(0, length) : name;
 }
 
 std::string first_attribute(udev_device* device, std::initializer_list<const char*> names) {
@@ -74,6 +64,11 @@ DeviceIdentity identify(const BlockDevice& device) {
         disk = node.get();
     }
     identity.disk = udev_device_get_devnum(disk);
+    if (!first_attribute(disk, {"dm/name"}).empty()) {
+        // As it is: the kernel hashes every space of it.
+        const char* uuid = udev_device_get_sysattr_value(disk, "dm/uuid");
+        identity.dm_uuid = uuid != nullptr ? uuid : "";
+    }
     // From sysfs alone, and not from udev's database: what is stored at format is compared in an
     // initramfs too, where there may be none. NVMe, SCSI and ATA, virtio, MMC, device-mapper.
     identity.unique_name =
@@ -97,8 +92,12 @@ bool overlap(const BlockDevice& a, const BlockDevice& b) {
            id_b.partition_start < id_a.partition_start + a.sectors();
 }
 
-bool same_name(std::string_view a, std::string_view b) {
-    return a.empty() || b.empty() || without_mapped_name(a) == without_mapped_name(b);
+bool same_name(std::string_view known, std::string_view found) {
+    constexpr std::size_t room = DM_REMAP_MAIN_NAME_SIZE - 1;
+    if (known.empty() || found.empty() || lasting(known) == lasting(found)) {
+        return true;
+    }
+    return known.size() == room && (found.starts_with(known) || found.ends_with(known));
 }
 
 std::string identity_text(const DeviceIdentity& identity) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,8 @@ struct DeviceIdentity {
     std::string unique_name;
     std::string model;
     std::string serial;
+    // Set if device-mapper made it; empty if it gave none.
+    std::optional<std::string> dm_uuid = {};
     dev_t disk = 0;                     // the whole disk; 0: unknown, as of an image
     std::uint64_t partition_start = 0;  // sectors; 0 for a whole disk
 };
@@ -24,8 +27,9 @@ DeviceIdentity identify(const BlockDevice& device);
 // Do @a and @b share sectors: the same device, or a disk and its partition?
 bool overlap(const BlockDevice& a, const BlockDevice& b);
 
-// May two unique names be those of one disk? One that is not known may be any.
-bool same_name(std::string_view a, std::string_view b);
+// May @known, which a spare keeps, be the unique name @found of a disk? One that is not known may
+// be any. A spare has room for the head of a name, or for the tail of a DM UUID.
+bool same_name(std::string_view known, std::string_view found);
 
 // "model X, serial Y", or "no model or serial known".
 std::string identity_text(const DeviceIdentity& identity);

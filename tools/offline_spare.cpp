@@ -77,7 +77,7 @@ std::string OfflineSpare::refusal() const {
     return error_ == -ENOMEM ? "to hold what it claims takes more than half of all memory" : "";
 }
 
-std::string OfflineSpare::wrong_main(const dm_remap_main_id& main) const {
+std::string OfflineSpare::wrong_main(const dm_remap_main& main) const {
     dm_remap_report report{};
     dm_remap_check_main(&metadata_, &main, &report);
     return report.refusal != nullptr ? report.refusal : "";

@@ -42,7 +42,7 @@ class OfflineSpare {
     // Empty if it did not.
     std::string refusal() const;
     // Is it the device that this spare was made for? Empty, or why not.
-    std::string wrong_main(const dm_remap_main_id& main) const;
+    std::string wrong_main(const dm_remap_main& main) const;
 
     const dm_remap_report& report() const { return report_; }
     // Is there anything of dm-remap on it, whole or not? After load().

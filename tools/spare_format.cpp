@@ -39,16 +39,20 @@ Error refused(const BlockDevice& spare, const dm_remap_report& report, int error
 
 }  // namespace
 
-dm_remap_main_id describe_main(const BlockDevice& main, std::uint64_t start) {
+dm_remap_main describe_main(const BlockDevice& main, std::uint64_t start) {
     const DeviceIdentity identity = identify(main);
-    dm_remap_main_id id{};
-    id.sectors = main.sectors();
-    id.start = start;
-    id.partition = identity.partition_start;
-    // id and id_type are left out: only the kernel has them in the form it compares, and it adds
-    // them when the device is first activated.
-    identity.unique_name.copy(id.name, sizeof(id.name) - 1);
-    return id;
+    dm_remap_main found{};
+    found.id.sectors = main.sectors();
+    found.id.start = start;
+    found.id.partition = identity.partition_start;
+    found.granularity = main.logical_block_bytes() / DM_REMAP_SECTOR_SIZE;
+    dm_remap_main_identify(&found, identity.dm_uuid ? identity.dm_uuid->c_str() : nullptr);
+    if (!found.mapped) {
+        // disk_id is left out: only the kernel has it in the form that it compares, and adds it
+        // when the device is first activated.
+        identity.unique_name.copy(found.id.name, sizeof(found.id.name) - 1);
+    }
+    return found;
 }
 
 Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockDevice& spare,
@@ -82,7 +86,7 @@ Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockD
     params.granularity = main.logical_block_bytes() / DM_REMAP_SECTOR_SIZE;
     params.journal_blocks = static_cast<u32>(request.journal_blocks);
     params.max_records = request.records;
-    params.main = describe_main(main, request.start);
+    params.main = describe_main(main, request.start).id;
     uuid_generate(params.uuid);
 
     CoreIo io(spare);

@@ -18,8 +18,8 @@ struct FormatRequest {
     std::uint64_t journal_blocks = 0;  // 0: chosen
 };
 
-// What the spare will know of @main.
-dm_remap_main_id describe_main(const BlockDevice& main, std::uint64_t start);
+// @main as far as it is known here: of a disk only the kernel knows the id.
+dm_remap_main describe_main(const BlockDevice& main, std::uint64_t start);
 
 // Can @spare serve @main at all, and with these numbers? Draws its UUID. Writes nothing.
 Result<dm_remap_format_params> plan_format(const BlockDevice& main, const BlockDevice& spare,

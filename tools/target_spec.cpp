@@ -34,6 +34,10 @@ Error malformed(std::string_view what, std::string_view text, std::string_view w
 Result<void> take_feature(std::vector<std::string_view>& words, TableParams& params) {
     const std::string_view word = words.front();
     words.erase(words.begin());
+    if (word == "rebind") {
+        params.rebind = true;
+        return {};
+    }
     if (word == "no_auto_remap") {
         params.no_auto_remap = true;
         return {};
@@ -93,6 +97,9 @@ std::string write_table_params(const TableParams& params) {
     }
     if (params.witness) {
         features.insert(features.end(), {"witness", witness_text(*params.witness)});
+    }
+    if (params.rebind) {
+        features.emplace_back("rebind");
     }
     if (params.no_auto_remap) {
         features.emplace_back("no_auto_remap");

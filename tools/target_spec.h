@@ -34,6 +34,7 @@ struct TableParams {
     std::string spare;
     std::string uuid = {};  // of the spare; empty: any
     std::optional<Witness> witness = {};
+    bool rebind = false;  // never in a line that the kernel prints
     bool no_auto_remap = false;
     bool verify_spare_writes = false;
     std::optional<std::uint64_t> read_retries = {};

@@ -97,7 +97,7 @@ static void adopt(struct dm_remap_metadata *md, struct dm_remap_metadata *disk)
  * Another system has used the spare since it was loaded, and nothing of it was served yet: it is
  * loaded again. 0 or a negative errno, and the reason in the log; then nothing has changed.
  */
-static int load_anew(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+static int load_anew(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 		     struct dm_remap_report *report)
 {
 	struct dm_remap_metadata *disk = beside(md);
@@ -200,9 +200,10 @@ static int activate_ended(struct dm_remap_metadata *md, const struct dm_remap_re
 }
 
 /* As dm_remap_activate, or an error that load_again() knows. */
-static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 			 const struct dm_remap_report *report)
 {
+	const struct dm_remap_main_id before = md->sb.main;
 	bool whole, known;
 	int ret;
 
@@ -213,7 +214,7 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 		dm_remap_mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
 	md->active = true;
 	WRITE_ONCE(md->closing, false);
-	md->main = main ? *main : md->sb.main;
+	md->main = main ? dm_remap_main_to_record(md, main) : before;
 	WRITE_ONCE(md->mode, dm_remap_mode_of_copies(&md->sb));
 	dm_remap_claim_begin(md);
 	ret = md->write_nothing ? 0 : dm_remap_look_at_supers(md);
@@ -224,13 +225,15 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 	/* Once more: it is seldom, and without it no record can be made for some time. */
 	if (dm_remap_may_be_media(ret))
 		ret = take_spare(md, whole);
+	if (!ret && main)
+		dm_remap_main_tell(md, main, &before);
 	return activate_ended(md, report, ret, known);
 }
 
 /* Others are at it, too. One of us gives up, or both. */
 #define ACTIVATE_TRIES 3
 
-int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 		      const struct dm_remap_report *report)
 {
 	struct dm_remap_report again;

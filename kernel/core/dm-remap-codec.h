@@ -33,12 +33,12 @@ struct dm_remap_layout {
 	u32 granularity;	/* sectors: 1 to 8, a power of two */
 };
 
-/* What main looks like, so that another one can be refused. */
+/* A main device as a spare knows it, so that another one can be refused. */
 struct dm_remap_main_id {
 	u64 sectors;		/* its size */
 	u64 start;		/* where the mapped device begins on it, sectors */
 	u64 partition;		/* where it begins on its disk, sectors */
-	u8 id_type;		/* as enum blk_unique_id; 0: none known */
+	u8 id_type;		/* enum dm_remap_main_id_type */
 	u8 id[DM_REMAP_MAIN_ID_SIZE];
 	char name[DM_REMAP_MAIN_NAME_SIZE];	/* terminated; for people */
 };

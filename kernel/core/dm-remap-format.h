@@ -132,7 +132,17 @@ enum dm_remap_disk_state {
 	DM_REMAP_STATE_ERROR		= 4,
 };
 
-/* dm_remap_disk_superblock.main_id_type: as enum blk_unique_id; 0: none known */
+/* dm_remap_disk_superblock.main_id_type; 1 to 3, of a disk, as enum blk_unique_id */
+enum dm_remap_main_id_type {
+	DM_REMAP_MAIN_ID_NONE		= 0,	/* none known */
+	DM_REMAP_MAIN_ID_T10		= 1,
+	DM_REMAP_MAIN_ID_EUI64		= 2,
+	DM_REMAP_MAIN_ID_NAA		= 3,
+	/* With one of these three: of the disk below a main that device-mapper made. */
+	DM_REMAP_MAIN_ID_BELOW		= 0x40,
+	DM_REMAP_MAIN_ID_DM_UUID	= 0x80,	/* hash of a DM UUID, see on-disk-format.md */
+};
+
 #define DM_REMAP_MAIN_ID_SIZE		16
 #define DM_REMAP_MAIN_NAME_SIZE		64
 
@@ -162,7 +172,7 @@ struct dm_remap_disk_superblock {
 	u8 main_id_type;			/* 144 */
 	u8 pad1[7];				/* 145: 0 */
 	u8 main_id[DM_REMAP_MAIN_ID_SIZE];	/* 152: zero padded */
-	char main_name[DM_REMAP_MAIN_NAME_SIZE]; /* 168: WWN or serial, for people */
+	char main_name[DM_REMAP_MAIN_NAME_SIZE]; /* 168: WWN, serial, tail of DM UUID: for people */
 
 	__le64 formatted_time;			/* 232: seconds since 1970 UTC */
 	__le64 written_time;			/* 240 */

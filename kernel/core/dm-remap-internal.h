@@ -27,6 +27,13 @@ struct dm_remap_doubt {
 	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
 };
 
+/* @main as the next activation writes it: a name that is not known now stays as it was. */
+struct dm_remap_main_id dm_remap_main_to_record(const struct dm_remap_metadata *md,
+						const struct dm_remap_main *main);
+/* The spare knows @main now: the log says so, if it knew another or by something else @before. */
+void dm_remap_main_tell(struct dm_remap_metadata *md, const struct dm_remap_main *main,
+			const struct dm_remap_main_id *before);
+
 /* There was no memory, or somebody interrupted it: that says nothing about the spare. */
 static inline bool dm_remap_may_try_again(int error)
 {

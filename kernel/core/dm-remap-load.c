@@ -956,26 +956,6 @@ int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
 	return load_spare(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
 }
 
-/* ---- main's identity ---- */
-
-int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
-			struct dm_remap_report *report)
-{
-	const struct dm_remap_main_id *known = &md->sb.main;
-
-	report->refusal = NULL;
-	if (known->start != main->start)
-		report->refusal = "spare was made for another start sector on the main device";
-	else if (known->id_type && main->id_type &&
-		 (known->id_type != main->id_type || known->partition != main->partition ||
-		  memcmp(known->id, main->id, sizeof(known->id))))
-		report->refusal = "spare belongs to another main device";
-	else if (!(known->id_type && main->id_type) && known->sectors != main->sectors)
-		report->refusal =
-			"spare was made for a main device of another size; is it the right one?";
-	return report->refusal ? -ENODEV : 0;
-}
-
 /* ---- is it older than somebody remembers? ---- */
 
 int dm_remap_check_witness(const struct dm_remap_metadata *md,

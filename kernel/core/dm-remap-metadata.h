@@ -313,11 +313,33 @@ int dm_remap_format_check(const struct dm_remap_ops *ops, void *ctx,
 int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
 		  struct dm_remap_report *report);
 
+/* A main device as it is now. */
+struct dm_remap_main {
+	struct dm_remap_main_id id;	/* what a spare is to know of it */
+	u32 granularity;		/* its logical block, in sectors */
+	/* The id of the disk; of the one disk below, if device-mapper made main. 0: none known. */
+	u8 disk_type;			/* DM_REMAP_MAIN_ID_T10, EUI64 or NAA */
+	u8 disk_id[DM_REMAP_MAIN_ID_SIZE];
+	bool mapped;			/* device-mapper made it */
+	bool rebind;			/* its owner says that it is the right one */
+};
+
 /*
- * Is @main the device that the loaded spare was made for? Size counts only where
- * one of the two has no id to go by. 0, or -ENODEV and report->refusal.
+ * Fills in main->mapped, and id_type, id and name of main->id; the disk's id is there already.
+ * @dm_uuid: NULL: device-mapper did not make main; "": it did, and gave no UUID.
  */
-int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+void dm_remap_main_identify(struct dm_remap_main *main, const char *dm_uuid);
+
+/* How much of a DM UUID stays the same each time the device is set up; 0: it tells nothing. */
+size_t dm_remap_dm_uuid_length(const char *dm_uuid);
+
+/*
+ * Is @main the device that the loaded spare was made for? An id or DM UUID may prove it. Then main
+ * may have grown, or shrunk as far as table and records allow. Without a proof size and place must
+ * be equal. With main->rebind only its logical block and the start are compared. 0, or -ENODEV and
+ * report->refusal.
+ */
+int dm_remap_check_main(const struct dm_remap_metadata *md, const struct dm_remap_main *main,
 			struct dm_remap_report *report);
 
 /*
@@ -330,8 +352,8 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
 /*
  * Takes the spare into use. It claims the spare (dm-remap-owner.c) and heals the damage that
  * @report tells of. Then it makes a new activation number durable on both superblocks, and records
- * @main as main's identity; NULL leaves that unchanged. If another system has used the spare
- * since it was loaded, it is loaded again. Also after deactivate, without another load; then
+ * how @main is known from now on; NULL leaves that unchanged. If another system has used the
+ * spare since it was loaded, it is loaded again. Also after deactivate, without another load; then
  * @report is NULL. A table that was in use, even read-only, has left data in caches above. Then
  * mode becomes FAIL if another system has used the spare. If the spare cannot be written, mode
  * becomes RO and existing records are served: that is no failure.
@@ -345,7 +367,7 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  *
  * or any error of load.
  */
-int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main_id *main,
+int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 		      const struct dm_remap_report *report);
 
 /*

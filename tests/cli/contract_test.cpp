@@ -123,6 +123,11 @@ TEST(Usage, AnEmptyNameIsNone) {
     }
 }
 
+// A blank spare knows no main yet.
+TEST(Usage, NothingIsFormattedForAnotherMain) {
+    EXPECT_EQ(run_tool({"create", "disk", "/main", "/spare", "--format", "--rebind"}).exit_code, 2);
+}
+
 TEST(Usage, NothingIsFormattedReadOnly) {
     EXPECT_EQ(run_tool({"create", "disk", "/main", "/spare", "--format", "--readonly"}).exit_code,
               2);

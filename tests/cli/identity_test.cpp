@@ -28,5 +28,18 @@ TEST(Identity, AnEncryptedDeviceKeepsItsUuid) {
     EXPECT_FALSE(same_name("LVM-abc-def", "LVM-abc-deg"));
 }
 
+// A DM UUID of a logical volume does not fit: the tool kept its head, now its tail is kept.
+TEST(Identity, ALongNameIsKnownByItsHeadOrItsTail) {
+    const std::string volume =
+        "LVM-nXk2b7bK1mJ0rQx3pVt5wZy8aBc4dEf6gHi9jKl2mNo7pQr1sTu5vWx3yZa0bCd";
+    EXPECT_TRUE(same_name(volume.substr(0, 63), volume));
+    EXPECT_TRUE(same_name(volume.substr(volume.size() - 63), volume));
+    EXPECT_FALSE(same_name(volume.substr(1, 63), volume));
+    EXPECT_FALSE(same_name(volume.substr(0, 62), volume));
+    const std::string crypt = "CRYPT-LUKS2-0123456789abcdef0123456789abcdef-";
+    const std::string under_a_long_name = crypt + std::string(40, 'a');
+    EXPECT_TRUE(same_name(under_a_long_name.substr(0, 63), crypt + "home"));
+}
+
 }  // namespace
 }  // namespace remap

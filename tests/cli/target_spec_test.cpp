@@ -45,6 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "8:0 0 8:16 2 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7",
                     "8:0 0 8:16 4 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 witness "
                     "0:18446744073709551615",
+                    "8:0 0 8:16 3 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 rebind",
                     "8:0 0 8:16 1 no_auto_remap", "8:0 0 8:16 1 verify_spare_writes",
                     "8:0 0 8:16 5 uuid f28f3435-da42-4d3f-9bfd-9cb7a12f41e7 no_auto_remap "
                     "read_retries 7",

@@ -912,48 +912,6 @@ TEST(Restore, BothReplicasLostIsPutRightBySave) {
     EXPECT_EQ(try_load(*world).records, md->records());
 }
 
-// ---- identity of main ----
-
-TEST(MainIdentity, IsKeptAndCompared) {
-    auto world = formatted();
-    Metadata md(*world);
-    ASSERT_EQ(md.load(), 0);
-    const dm_remap_main_id own = md->sb.main;
-    dm_remap_report report{};
-    EXPECT_EQ(dm_remap_check_main(md.get(), &own, &report), 0);
-
-    auto verdict = [&](auto change) {
-        dm_remap_main_id id = own;
-        change(id);
-        return dm_remap_check_main(md.get(), &id, &report);
-    };
-    EXPECT_EQ(verdict([](auto& id) { id.sectors *= 2; }), 0);  // grown, and known by its id
-    EXPECT_EQ(verdict([](auto& id) { id.start = 8; }), -ENODEV);
-    EXPECT_EQ(verdict([](auto& id) { id.id[3] ^= 1; }), -ENODEV);
-    EXPECT_EQ(verdict([](auto& id) { id.partition = 63; }), -ENODEV);
-    EXPECT_EQ(verdict([](auto& id) { id.id_type++; }), -ENODEV);
-    EXPECT_EQ(verdict([](auto& id) { id.id_type = 0; }), 0);
-    EXPECT_EQ(verdict([](auto& id) { id.id_type = 0, id.sectors++; }), -ENODEV);
-    // Made for a main whose id nobody could tell: then its size is all there is to go by.
-    md->sb.main.id_type = 0;
-    EXPECT_EQ(verdict([](auto&) {}), 0);
-    EXPECT_EQ(verdict([](auto& id) { id.sectors++; }), -ENODEV);
-    md->sb.main.id_type = own.id_type;
-
-    dm_remap_main_id grown = own;
-    grown.sectors += 8;
-    ASSERT_EQ(dm_remap_activate(md.get(), &grown, &md.report), 0);
-    EXPECT_EQ(super_at(*world, 0).main.sectors, grown.sectors);
-    EXPECT_EQ(super_at(*world, 1).main.sectors, grown.sectors);
-}
-
-TEST(MainIdentity, MainThatShrankBelowARecordIsRefused) {
-    auto world = formatted();
-    { ASSERT_EQ(open(*world)->remap(60'000), 0); }
-    world->main.resize(50'000);
-    EXPECT_EQ(try_load(*world).error, -EUCLEAN);
-}
-
 // ---- memory ----
 
 // Each allocation in turn fails once. Nothing leaks (the sanitizer looks), what was reported as

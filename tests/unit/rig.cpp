@@ -214,6 +214,15 @@ static dm_remap_super find_super(World& world, int replica) {
     return sb;
 }
 
+dm_remap_main main_of(const dm_remap_super& sb) {
+    dm_remap_main main{};
+    main.id = sb.main;
+    main.granularity = sb.layout.granularity;
+    main.disk_type = sb.main.id_type;
+    std::memcpy(main.disk_id, sb.main.id, sizeof(main.disk_id));
+    return main;
+}
+
 dm_remap_super super_at(World& world, int replica) {
     return find_super(world, replica);
 }

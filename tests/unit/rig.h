@@ -137,6 +137,9 @@ struct Loaded {
 };
 Loaded try_load(World& world);
 
+// The main device that @sb knows: a disk, and no device of device-mapper.
+dm_remap_main main_of(const dm_remap_super& sb);
+
 // Superblock @replica as it is on the spare. Fails the test if it is not valid.
 dm_remap_super super_at(World& world, int replica);
 void put_super(World& world, const dm_remap_super& sb, int replica);

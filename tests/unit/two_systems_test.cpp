@@ -540,15 +540,15 @@ TEST(TwoSystems, ActivationThatStartsOverChecksMainAgain) {
         auto world = formatted();
         Metadata a(*world);
         ASSERT_EQ(a.load(), 0);
-        dm_remap_main_id main = a->sb.main;
-        main.start = 8;
+        dm_remap_main main = main_of(a->sb);
+        main.id.start = 8;
         {
             Metadata b(*world);
             ASSERT_EQ(b.load(), 0);
             ASSERT_EQ(dm_remap_activate(b.get(), &main, &b.report), 0);
             ASSERT_EQ(b.remap(100), 0);
         }
-        main.start = same ? 8 : 16;
+        main.id.start = same ? 8 : 16;
         EXPECT_EQ(dm_remap_activate(a.get(), &main, &a.report), same ? 0 : -ENODEV);
         EXPECT_EQ(has(a.records(), 100), same);
     }

@@ -101,17 +101,15 @@ class UserSpace {
         if (md_.load(main.mapped) != 0) {
             return md_.report.refusal;
         }
-        if (md_->sb.layout.granularity != main.granularity) {
-            return "another logical block size";
-        }
-        dm_remap_main_id id = md_->sb.main;
-        id.sectors = main.sectors;
-        id.start = 0;
-        id.id_type = 0;
-        if (dm_remap_check_main(md_.get(), &id, &md_.report) != 0) {
+        // A loop device: it has no id, and is no partition.
+        dm_remap_main found{};
+        found.id.sectors = main.sectors;
+        found.granularity = main.granularity;
+        dm_remap_main_identify(&found, nullptr);
+        if (dm_remap_check_main(md_.get(), &found, &md_.report) != 0) {
             return md_.report.refusal;
         }
-        if (dm_remap_activate(md_.get(), &id, &md_.report) != 0) {
+        if (dm_remap_activate(md_.get(), &found, &md_.report) != 0) {
             return md_.disk().log.back();
         }
         return "";

@@ -89,7 +89,7 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(m + " -1 " + s), "start sector of main is not a number"));
     EXPECT_TRUE(refused(with_text(devices + " 1"), "feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 format format"), "feature arguments is wrong"));
-    EXPECT_TRUE(refused(with_text(devices + " 10 a b c d e f g h i j"), "must be 0 to 9"));
+    EXPECT_TRUE(refused(with_text(devices + " 11 a b c d e f g h i j k"), "must be 0 to 10"));
     EXPECT_TRUE(refused(with_text(devices + " 1 formatt"), "unknown feature argument"));
     EXPECT_TRUE(refused(with_text(devices + " 1 uuid"), "followed by the UUID"));
     EXPECT_TRUE(refused(with_text(devices + " 2 uuid 1234"), "followed by the UUID"));
@@ -106,6 +106,8 @@ TEST_F(TableLine, WrongWordsAreRefused) {
     EXPECT_TRUE(refused(with_text(devices + " 2 witness 7:40"), "witness needs the uuid"));
     EXPECT_TRUE(
         refused(with_text(devices + " 5" + uuid + " witness 7:40 format"), "and no format"));
+    EXPECT_TRUE(refused(with_text(devices + " 1 rebind"), "rebind needs the uuid"));
+    EXPECT_TRUE(refused(with_text(devices + " 4" + uuid + " rebind format"), "and no format"));
     EXPECT_TRUE(refused(with_text("/dev/none 0 " + s), "main device cannot be opened"));
     EXPECT_TRUE(refused(with_text(m + " 0 /dev/none"), "spare device cannot be opened"));
 }
@@ -308,17 +310,6 @@ TEST(GrowingReload, KeepsWhatCameMeanwhile) {
     EXPECT_TRUE(verify_pattern(mapped, 900, 300, 0));
     EXPECT_TRUE(verify_pattern(mapped, kShort - 100, 200, 0));
     EXPECT_TRUE(verify_pattern(mapped, kLong - 100, 100, 0));
-}
-
-// Disks of one size, told apart by the id that they give themselves.
-TEST(Identity, AnotherMainIsRefused) {
-    const ScsiDebug disks({"dev_size_mb=16"}, 2);
-    const LoopDevice spare(16 * kMiB);
-    register_spare(spare.path());
-    { const DmDevice device("remap", remap_table(disks.path(0), spare.path(), {"format"})); }
-    EXPECT_TRUE(refused(remap_table(disks.path(1), spare.path()), "another main device"));
-    const DmDevice device("remap", remap_table(disks.path(0), spare.path()));
-    EXPECT_EQ(remap_status(device).mode, "rw");
 }
 
 struct Mixture {

@@ -22,4 +22,11 @@ testing::AssertionResult is_sound(const std::string& spare) {
     return failure;
 }
 
+dm_remap_main_id known_main(const std::string& spare) {
+    const BlockDevice device = BlockDevice::open(spare, Access::read, Sharing::shared).value();
+    OfflineSpare offline(device);
+    EXPECT_TRUE(offline.load()) << offline.refusal();
+    return offline.super().main;
+}
+
 }  // namespace remap::vm
