@@ -163,6 +163,8 @@ void Layer::submit(bool is_write, Range range, bool fua) {
     request->length = range.length;
     request->data.resize(std::size_t{range.length} * kSector);
     request->durable.resize(range.length);
+    const auto known = known_unreadable.begin() + range.start;
+    request->known.assign(known, known + range.length);
     if (is_write) {
         request->id = model_.begin(range.start, range.length);
         for (std::uint32_t i = 0; i < range.length; i++) {
@@ -306,8 +308,31 @@ void Layer::verify(const Piece& piece, std::uint32_t start, std::uint32_t length
     }
 }
 
+// A write over sectors that were known to be unreadable, and still are, has been done: who reads
+// them now must get it.
+void Layer::check_readable(const Piece& piece) {
+    for (std::uint32_t s = piece.start; s < piece.start + piece.length; s++) {
+        if (!piece.request->known[s - piece.request->start] || !known_unreadable[s]) {
+            continue;
+        }
+        const dm_remap_extent e = lookup(s, 1);
+        const bool doubt = (e.flags & DM_REMAP_F_DOUBT) != 0;
+        if (e.kind == DM_REMAP_MAPPED && !doubt && !machine_.spare_faults.readable(e.spare)) {
+            violated(kNothingLost,
+                     "a write of sector %u succeeds at %lu of the spare, which was known to be "
+                     "unreadable, and is",
+                     s, e.spare);
+        }
+        known_unreadable[s] = false;
+        stats_[kWrittenOver]++;
+    }
+}
+
 void Layer::done(const Piece& piece, int error) {
     Request& request = *piece.request;
+    if (request.is_write && error == 0) {
+        check_readable(piece);
+    }
     request.error = request.error != 0 ? request.error : error;
     if (--request.open == 0) {
         complete(request);

@@ -33,6 +33,7 @@ struct Request {
     int error = 0;
     std::vector<std::uint8_t> data;
     std::vector<bool> durable;  // sectors that the worker wrote
+    std::vector<bool> known;    // that were known to be unreadable when it began
 };
 
 // The part of a request that maps to one place, as a bio that was split.
@@ -124,6 +125,8 @@ class Layer {
     bool mode_changed = false;
     // Another system uses the spare: nothing has to succeed.
     bool other_present = false;
+    // Sectors of main that live on the spare, and could not be read there: the core has said so.
+    std::vector<bool> known_unreadable;
 
   private:
     friend class Batch;
@@ -138,6 +141,7 @@ class Layer {
     void drain();
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
+    void check_readable(const Piece& piece);
     void complete(const Request& request);
     void meanwhile();
     bool may_lose(dm_remap_dev dev, std::uint64_t sector);
