@@ -185,6 +185,12 @@ void History::spoil_place(std::uint64_t place, std::uint32_t block) {
         layer_.run();
         layer_.redo();
     }
+    // Another one: the superblocks know of marks by now.
+    dm_remap_record r{};
+    if (machine_.on() && random_.coin() &&
+        dm_remap_table_next(&layer_.md()->table, any_block(), &r) && r.kind == DM_REMAP_MAPPED) {
+        spoil_place(r.spare, static_cast<std::uint32_t>(r.main));
+    }
 }
 
 void History::step_spare_fault() {
