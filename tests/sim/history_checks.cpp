@@ -50,17 +50,13 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
             return;
         case DM_REMAP_NOTE_UNREADABLE:
             stats_[kUnreadable]++;
-            for (std::uint64_t s = sector; s < sector + sectors; s++) {
-                // It may have been readable for a while since the last save.
-                saved_unreadable_[s] = saved_unreadable_[s] && layer_.known_unreadable[s];
-                layer_.known_unreadable[s] = true;
-            }
+            std::fill_n(layer_.known_unreadable.begin() + static_cast<std::ptrdiff_t>(sector),
+                        sectors, stats_[kUnreadable]);
             return;
         default:
             return;
     }
-    std::fill_n(layer_.known_unreadable.begin() + static_cast<std::ptrdiff_t>(sector), sectors,
-                false);
+    std::fill_n(layer_.known_unreadable.begin() + static_cast<std::ptrdiff_t>(sector), sectors, 0);
     // A durable pending record may have gone, or has become another one.
     for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
         saved_pending_[s / g_] = false;
@@ -141,7 +137,8 @@ void History::check_published() {
 void History::check_marks() {
     for (std::uint64_t s = 0; s < geometry_.main_sectors; s++) {
         const Known& before = published_[s / g_];
-        const bool known = layer_.known_unreadable[s] && saved_unreadable_[s] &&
+        const std::uint64_t number = layer_.known_unreadable[s];
+        const bool known = number != 0 && saved_unreadable_[s] == number &&
                            before.kind == DM_REMAP_MAPPED && (before.flags & DM_REMAP_F_DOUBT) == 0;
         const bool marked = (layer_.lookup(s, 1).flags & DM_REMAP_F_UNREADABLE) != 0;
         if (known && !marked) {
@@ -150,7 +147,7 @@ void History::check_marks() {
                      "more",
                      s);
         }
-        layer_.known_unreadable[s] = saved_unreadable_[s] = known;
+        layer_.known_unreadable[s] = saved_unreadable_[s] = known ? number : 0;
         stats_[kStillMarked] += known;
     }
 }

@@ -308,11 +308,16 @@ void Layer::verify(const Piece& piece, std::uint32_t start, std::uint32_t length
     }
 }
 
-// A write over sectors that were known to be unreadable, and still are, has been done: who reads
-// them now must get it.
+// A write over sectors that were known to be unreadable when it began, and that nothing has changed
+// about, has been done: it can be read now.
 void Layer::check_readable(const Piece& piece) {
     for (std::uint32_t s = piece.start; s < piece.start + piece.length; s++) {
-        if (!piece.request->known[s - piece.request->start] || !known_unreadable[s]) {
+        const std::uint64_t known = known_unreadable[s];
+        if (known == 0) {
+            continue;
+        }
+        known_unreadable[s] = 0;
+        if (known != piece.request->known[s - piece.request->start]) {
             continue;
         }
         const dm_remap_extent e = lookup(s, 1);
@@ -323,7 +328,6 @@ void Layer::check_readable(const Piece& piece) {
                      "unreadable, and is",
                      s, e.spare);
         }
-        known_unreadable[s] = false;
         stats_[kWrittenOver]++;
     }
 }

@@ -32,8 +32,8 @@ struct Request {
     unsigned open = 0;        // pieces that have not completed
     int error = 0;
     std::vector<std::uint8_t> data;
-    std::vector<bool> durable;  // sectors that the worker wrote
-    std::vector<bool> known;    // that were known to be unreadable when it began
+    std::vector<bool> durable;         // sectors that the worker wrote
+    std::vector<std::uint64_t> known;  // of known_unreadable, when it began
 };
 
 // The part of a request that maps to one place, as a bio that was split.
@@ -125,8 +125,9 @@ class Layer {
     bool mode_changed = false;
     // Another system uses the spare: nothing has to succeed.
     bool other_present = false;
-    // Sectors of main that live on the spare, and could not be read there: the core has said so.
-    std::vector<bool> known_unreadable;
+    // Sectors of main that live on the spare, and could not be read there: the number of what the
+    // core said of it, counted from 1. 0: it has said nothing, or that is over.
+    std::vector<std::uint64_t> known_unreadable;
 
   private:
     friend class Batch;
