@@ -308,8 +308,8 @@ void Layer::verify(const Piece& piece, std::uint32_t start, std::uint32_t length
     }
 }
 
-// A write over sectors that were known to be unreadable when it began, and that nothing has changed
-// about, has been done: it can be read now.
+// A write is done over sectors that were known to be unreadable when it began. Unless that has
+// changed meanwhile, the write can be read now.
 void Layer::check_readable(const Piece& piece) {
     for (std::uint32_t s = piece.start; s < piece.start + piece.length; s++) {
         const std::uint64_t known = known_unreadable[s];

@@ -125,8 +125,8 @@ class Layer {
     bool mode_changed = false;
     // Another system uses the spare: nothing has to succeed.
     bool other_present = false;
-    // Sectors of main that live on the spare, and could not be read there: the number of what the
-    // core said of it, counted from 1. 0: it has said nothing, or that is over.
+    // Of each sector of main: the core has said that the spare cannot read it. Each time has a
+    // number. 0: it has not, or that is over.
     std::vector<std::uint64_t> known_unreadable;
 
   private:

@@ -73,7 +73,7 @@ class Mark : public testing::Test {
         dm_remap_table_totals(&(*md_)->table, &totals);
         return totals.unreadable;
     }
-    // What a load finds now.
+    // As a load finds them now.
     std::vector<bool> marks_on_disk() {
         Metadata md(*world_);
         EXPECT_EQ(md.load(), 0) << (md.report.refusal ? md.report.refusal : "");
@@ -282,8 +282,8 @@ TEST_F(Mark, DuringTheCheckpointThatEndsTheAnnouncementBeginsItAnew) {
     EXPECT_EQ(marks_on_disk(), one(kAt + 4));
 }
 
-// A commit in a thread of its own that begins in the midst of a checkpoint, and that has to wait
-// for it: that goes on when the thread has come so far.
+// A commit in a thread of its own, begun in the midst of a checkpoint. It has to wait for that. The
+// checkpoint goes on when the commit has come so far.
 class Waiting {
   public:
     Waiting(World& world, Metadata& md, std::uint64_t main) : world_(world), md_(md) {

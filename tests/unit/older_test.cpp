@@ -1,4 +1,4 @@
-// What a module of an earlier day makes of a spare: the core of commit 556726f (tests/older).
+// Spares for a module of an earlier day: the core of commit 556726f (tests/older) loads them.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
