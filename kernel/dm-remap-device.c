@@ -476,10 +476,12 @@ static bool event_note(struct dm_remap_device *d)
 	lockdep_assert_held(&d->event_lock);
 	dm_remap_table_totals(&md->table, &totals);
 	news = d->event_mode != md->mode || totals.records > d->event_records ||
+	       totals.unreadable > d->event_unreadable ||
 	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
 	       dm_remap_breaker_open(md) != d->event_breaker;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
+	d->event_unreadable = totals.unreadable;
 	d->event_percent = percent;
 	d->event_save_failed = md->save_failed;
 	d->event_breaker = dm_remap_breaker_open(md);

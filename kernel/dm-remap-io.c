@@ -375,6 +375,9 @@ static void op_note(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors,
 	case DM_REMAP_NOTE_BREAKER:
 		trace_dm_remap_breaker(dev, value);
 		break;
+	case DM_REMAP_NOTE_UNREADABLE:
+		trace_dm_remap_unreadable(dev, sector, sectors, value);
+		break;
 	}
 }
 

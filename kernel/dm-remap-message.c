@@ -203,9 +203,9 @@ static unsigned int list_line(char *to, unsigned int room, const struct dm_remap
 
 	if (r->kind == DM_REMAP_MAPPED)
 		snprintf(spare, sizeof(spare), "%llu", r->spare);
-	n = snprintf(to, room, "%llu %u %s %s %s %u\n", r->main, r->length,
+	n = snprintf(to, room, "%llu %u %s %s %s %u%s\n", r->main, r->length,
 		     dm_remap_kind_name(r->kind), spare, dm_remap_reason_name(r->reason),
-		     r->first_time);
+		     r->first_time, r->flags & DM_REMAP_F_UNREADABLE ? " unreadable" : "");
 	return n < room ? n : 0;
 }
 
@@ -381,6 +381,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 	DMEMIT(" breaker=%s", dm_remap_breaker_open(md) ? "open" : "closed");
 	DMEMIT(" witness=%llu:%llu", READ_ONCE(md->witness.generation),
 	       READ_ONCE(md->witness.sequence));
+	DMEMIT(" unreadable=%llu", records.unreadable);
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)

@@ -92,6 +92,12 @@ DEFINE_EVENT(dm_remap_moved, dm_remap_cleared,
 	TP_ARGS(dev, sector, sectors, spare)
 );
 
+/* The place on the spare could not be read: what is written there is read back. */
+DEFINE_EVENT(dm_remap_moved, dm_remap_unreadable,
+	TP_PROTO(dev_t dev, u64 sector, u64 sectors, u64 spare),
+	TP_ARGS(dev, sector, sectors, spare)
+);
+
 DECLARE_EVENT_CLASS(dm_remap_range,
 	TP_PROTO(dev_t dev, u64 sector, u64 sectors),
 	TP_ARGS(dev, sector, sectors),

@@ -94,6 +94,7 @@ struct dm_remap_device {
 	struct mutex event_lock;
 	enum dm_remap_mode event_mode;
 	u64 event_records;
+	u64 event_unreadable;
 	unsigned int event_percent;
 	bool event_save_failed;
 	bool event_breaker;

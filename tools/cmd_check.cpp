@@ -41,6 +41,9 @@ void print_summary(OfflineSpare& spare) {
     table.add_row({"records", fmt::format("{} of at most {}", totals.records,
                                           dm_remap_max_records(&super.layout))});
     table.add_row({"remapped", size_text(totals.mapped)});
+    if (totals.unreadable != 0) {
+        table.add_row({"unreadable", size_text(totals.unreadable)});
+    }
     table.add_row({"pending", size_text(totals.pending)});
     table.add_row({"spare space",
                    fmt::format("{} free of {}, {} retired", size_text(spare.spare_free_sectors()),

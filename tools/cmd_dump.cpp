@@ -23,7 +23,8 @@ std::vector<std::string> record_cells(const dm_remap_record& record) {
             record.kind == DM_REMAP_RETIRED ? "-" : std::to_string(record.main),
             std::to_string(record.length),
             record.spare == 0 ? "-" : std::to_string(record.spare),
-            dm_remap_reason_name(record.reason),
+            std::string(dm_remap_reason_name(record.reason)) +
+                ((record.flags & DM_REMAP_F_UNREADABLE) != 0 ? ", unreadable" : ""),
             time_text(record.first_time),
             time_text(record.last_time)};
 }

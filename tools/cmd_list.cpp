@@ -46,7 +46,8 @@ void print_table(const std::vector<ListedRecord>& records) {
     for (const ListedRecord& record : records) {
         table.add_row({std::to_string(record.sector), std::to_string(record.count),
                        std::string(record_kind_name(record.kind)),
-                       record.spare ? std::to_string(*record.spare) : "-", record.reason,
+                       record.spare ? std::to_string(*record.spare) : "-",
+                       record.unreadable ? record.reason + ", unreadable" : record.reason,
                        time_text(record.time)});
     }
     table.print();

@@ -62,6 +62,9 @@ void print_details(const RemapDevice& device) {
     table.add_row(
         {"records", fmt::format("{}, room for {} more", status.records, status.records_free)});
     table.add_row({"remapped", size_text(status.remapped)});
+    if (status.unreadable != 0) {
+        table.add_row({"unreadable", size_text(status.unreadable)});
+    }
     table.add_row({"pending", size_text(status.pending)});
     table.add_row(
         {"spare space", fmt::format("{} free of {}, {} retired", size_text(status.spare_free),

@@ -116,6 +116,7 @@ Json to_json(const RemapDevice& device) {
     for (const StatusNumber& number : status_numbers()) {
         json[std::string(number.key)] = device.status.*number.member;
     }
+    json["unreadable"] = device.status.unreadable;
     json["last_save"] = null_if_zero(device.status.last_save);
     json["autosave"] = null_if_empty(device.status.autosave);
     json["breaker"] = null_if_empty(device.status.breaker);
@@ -134,7 +135,8 @@ Json to_json(const ListedRecord& record) {
             {"kind", record_kind_name(record.kind)},
             {"spare", record.spare ? Json(*record.spare) : Json()},
             {"reason", record.reason},
-            {"first_time", null_if_zero(record.time)}};
+            {"first_time", null_if_zero(record.time)},
+            {"unreadable", record.unreadable}};
 }
 
 Json to_json(const SpareHealth& health) {
@@ -174,7 +176,8 @@ Json to_json(const dm_remap_record& record) {
             {"spare", is_on_spare(record) ? Json(record.spare) : Json()},
             {"reason", dm_remap_reason_name(record.reason)},
             {"first_time", null_if_zero(record.first_time)},
-            {"last_time", null_if_zero(record.last_time)}};
+            {"last_time", null_if_zero(record.last_time)},
+            {"unreadable", (record.flags & DM_REMAP_F_UNREADABLE) != 0}};
 }
 
 Json to_json(const JournalSlot& slot) {
@@ -208,6 +211,7 @@ Json summary_json(OfflineSpare& spare) {
             {"records", totals.records},
             {"max_records", dm_remap_max_records(&super.layout)},
             {"remapped", totals.mapped},
+            {"unreadable", totals.unreadable},
             {"pending", totals.pending},
             {"retired", totals.retired},
             {"spare_free", spare.spare_free_sectors()},

@@ -126,6 +126,9 @@ std::vector<std::string> needs_attention(const RemapDevice& device) {
     if (status.pending != 0) {
         reasons.push_back(fmt::format("{} sectors cannot be read", status.pending));
     }
+    if (status.unreadable != 0) {
+        reasons.push_back(fmt::format("{} sectors cannot be read on the spare", status.unreadable));
+    }
     if (status.mode == Mode::fail) {
         return reasons;
     }

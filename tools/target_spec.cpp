@@ -259,6 +259,12 @@ Result<TargetStatus> parse_status(std::string_view text) {
             if (!status.witness) {
                 return fail(malformed("status", text, "the witness is no pair of numbers"));
             }
+        } else if (key == "unreadable") {
+            Result<std::uint64_t> unreadable = parsed->number(key);
+            if (!unreadable) {
+                return fail(malformed("status", text, unreadable.error().what()));
+            }
+            status.unreadable = *unreadable;
         } else if (std::none_of(status_numbers().begin(), status_numbers().end(),
                                 [&key = key](const auto& number) { return number.key == key; })) {
             status.other.emplace_back(key, value);
@@ -291,7 +297,8 @@ Result<ListedRecord> parse_list_line(std::string_view line) {
                         .kind = *kind,
                         .spare = spare,
                         .reason = std::string(words[4]),
-                        .time = *time};
+                        .time = *time,
+                        .unreadable = words.size() > 6 && words[6] == "unreadable"};
 }
 
 Result<std::vector<ListedRecord>> parse_list(std::string_view reply) {

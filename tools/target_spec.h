@@ -90,6 +90,7 @@ struct TargetStatus {
     std::string autosave;
     std::string breaker;
     std::optional<Witness> witness = {};
+    std::uint64_t unreadable = 0;  // of those remapped; older modules do not say
     std::vector<std::pair<std::string, std::string>> other = {};  // keys of newer modules
 
     bool operator==(const TargetStatus&) const = default;
@@ -116,6 +117,7 @@ struct ListedRecord {
     std::optional<std::uint64_t> spare;  // none for pending
     std::string reason;
     std::uint64_t time = 0;  // seconds since 1970 UTC
+    bool unreadable = false;
 
     bool operator==(const ListedRecord&) const = default;
 };

@@ -143,9 +143,13 @@ static int take_spare(struct dm_remap_metadata *md, bool whole)
 	if (whole)
 		return dm_remap_checkpoint_as(md, &next);
 	ret = dm_remap_supers_advance(md, &next);
-	if (!ret)
-		WRITE_ONCE(md->oldest_start, md->sb.journal_start);
-	return ret;
+	if (ret)
+		return ret;
+	mutex_lock(&md->commit_lock);
+	WRITE_ONCE(md->oldest_start, md->sb.journal_start);
+	md->flags_announced = md->sb.incompat & DM_REMAP_INCOMPAT_UNREADABLE;
+	mutex_unlock(&md->commit_lock);
+	return 0;
 }
 
 /*

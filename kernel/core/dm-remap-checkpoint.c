@@ -232,9 +232,23 @@ static int table_write(struct dm_remap_metadata *md, struct dm_remap_super *next
 
 /* ---- checkpoint ---- */
 
-static int snapshots_begin(struct dm_remap_metadata *md)
+/*
+ * The superblocks announce the flags in the table that they name. Without one there no commit may
+ * bring one, until other superblocks announce it.
+ */
+static void announce_flags(struct dm_remap_metadata *md, struct dm_remap_super *next,
+			   const struct dm_remap_totals *totals)
 {
-	struct dm_remap_totals totals;
+	next->incompat &= ~DM_REMAP_INCOMPAT_UNREADABLE;
+	if (totals->unreadable)
+		next->incompat |= DM_REMAP_INCOMPAT_UNREADABLE;
+	else
+		md->flags_announced = false;
+}
+
+static int snapshots_begin(struct dm_remap_metadata *md, struct dm_remap_super *next)
+{
+	struct dm_remap_totals totals, retired;
 	int ret;
 
 	/* Commits leave room. A table without it would be one that nobody can load. */
@@ -243,9 +257,11 @@ static int snapshots_begin(struct dm_remap_metadata *md)
 	ret = dm_remap_snapshot_begin(&md->table, &totals);
 	if (ret)
 		return ret;
-	ret = dm_remap_snapshot_begin(&md->retired, &totals);
+	ret = dm_remap_snapshot_begin(&md->retired, &retired);
 	if (ret)
 		dm_remap_snapshot_end(&md->table);
+	else
+		announce_flags(md, next, &totals);
 	return ret;
 }
 
@@ -268,7 +284,7 @@ static int snapshot_locked(struct dm_remap_metadata *md, struct dm_remap_super *
 	md->soft_saved = md->soft_next;
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)
 		next->counter[i] = atomic64_read(&md->counter[i]);
-	return snapshots_begin(md);
+	return snapshots_begin(md, next);
 }
 
 /*
@@ -301,6 +317,7 @@ static void checkpoint_done(struct dm_remap_metadata *md)
 	if (md->next_sequence == md->sb.journal_start)
 		md->burnt = false;
 	md->heal = false;
+	md->flags_announced = md->sb.incompat & DM_REMAP_INCOMPAT_UNREADABLE;
 	dm_remap_doubts_settle(md, md->sb.journal_start);
 	WRITE_ONCE(md->soft_first, max_t(u64, md->soft_first, md->soft_saved));
 	for (i = 0; i < DM_REMAP_NR_COUNTERS; i++)

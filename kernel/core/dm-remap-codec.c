@@ -313,7 +313,7 @@ enum dm_remap_verdict dm_remap_super_decode(struct dm_remap_super *sb, const voi
 		sb->counter[i] = le64_to_cpu(d->counter[i]);
 
 	/* Whoever understands the flag understands the fields; the caller refuses. */
-	if (sb->incompat)
+	if (sb->incompat & ~DM_REMAP_INCOMPAT_KNOWN)
 		return DM_REMAP_VALID;
 	return super_plausible(sb) ? DM_REMAP_VALID : DM_REMAP_DAMAGED;
 }
@@ -327,7 +327,7 @@ void dm_remap_entry_encode(struct dm_remap_disk_entry *d, const struct dm_remap_
 	d->length = cpu_to_le32(r->length);
 	d->kind = r->kind;
 	d->reason = r->reason;
-	d->flags = 0;
+	d->flags = cpu_to_le16(r->flags & DM_REMAP_F_DURABLE);
 	d->first_time = cpu_to_le32(r->first_time);
 	d->last_time = cpu_to_le32(r->last_time);
 }
@@ -362,7 +362,7 @@ const char *dm_remap_record_wrong(const struct dm_remap_record *r,
 
 	if (!set && !(journal && (r->kind == DM_REMAP_CLEAR || r->kind == DM_REMAP_COUNTER)))
 		return "unknown kind";
-	if (r->flags)
+	if (r->flags & ~(r->kind == DM_REMAP_MAPPED ? DM_REMAP_F_UNREADABLE : 0))
 		return "unknown flags";
 	if (set ? !r->reason || r->reason > DM_REMAP_REASON_MAX : r->reason)
 		return "unknown reason";

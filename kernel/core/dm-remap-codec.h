@@ -15,15 +15,19 @@ struct dm_remap_record {
 	u32 length;
 	u8 kind;
 	u8 reason;
-	u16 flags;	/* DM_REMAP_F_*, in memory alone */
+	u16 flags;	/* DM_REMAP_F_*; on the disk DM_REMAP_F_DURABLE of them */
 	u32 first_time;
 	u32 last_time;
 };
 
+/* The low byte goes to the disk as it is; the rest is known in memory alone. */
+#define DM_REMAP_F_DURABLE	0xff
+/* MAPPED: the place on the spare could not be read. A write to it is read back. */
+#define DM_REMAP_F_UNREADABLE	DM_REMAP_ENTRY_UNREADABLE
 /* I/O to the range waits until the flag goes (dm-remap-relocate.h). */
-#define DM_REMAP_F_HELD		0x1
+#define DM_REMAP_F_HELD		0x100
 /* A failed commit may yet be on the disk: I/O to the range fails. */
-#define DM_REMAP_F_DOUBT	0x2
+#define DM_REMAP_F_DOUBT	0x200
 
 /* Where things are on a spare: all of it follows from these four numbers. */
 struct dm_remap_layout {
@@ -125,11 +129,18 @@ void dm_remap_entry_decode(struct dm_remap_record *r, const struct dm_remap_disk
 /*
  * Is @r a record that a spare laid out as @l may hold for a mapped device of
  * @main_sectors? @journal admits CLEAR and COUNTER too. Returns NULL, or what is
- * wrong with it.
+ * wrong with it. dm_remap_flags_announced() looks at the superblock.
  */
 const char *dm_remap_record_wrong(const struct dm_remap_record *r,
 				  const struct dm_remap_layout *l, u64 main_sectors,
 				  bool journal);
+
+/* Does the superblock announce the flags of @r, so that an older module refuses the spare? */
+static inline bool dm_remap_flags_announced(const struct dm_remap_super *sb,
+					    const struct dm_remap_record *r)
+{
+	return !(r->flags & DM_REMAP_F_UNREADABLE) || sb->incompat & DM_REMAP_INCOMPAT_UNREADABLE;
+}
 
 /* Fills in everything of @block's header but the CRC. */
 void dm_remap_header_fill(struct dm_remap_disk_header *h, enum dm_remap_block_type type,

@@ -84,6 +84,13 @@ enum dm_remap_reason {
 	DM_REMAP_REASON_MAX		= DM_REMAP_REASON_PENDING_WRITE,
 };
 
+/* dm_remap_disk_entry.flags, only while dm_remap_disk_superblock.incompat announces it. */
+#define DM_REMAP_ENTRY_UNREADABLE	0x1	/* MAPPED: the spare could not read the range */
+
+/* dm_remap_disk_superblock.incompat */
+#define DM_REMAP_INCOMPAT_UNREADABLE	0x1	/* entries may have DM_REMAP_ENTRY_UNREADABLE */
+#define DM_REMAP_INCOMPAT_KNOWN		DM_REMAP_INCOMPAT_UNREADABLE
+
 /*
  * A record or a journal entry. Sectors of `main` count from the start of the
  * mapped device, those of `spare` from the start of the spare device. All are
@@ -102,7 +109,7 @@ struct dm_remap_disk_entry {
 	__le32 length;			/* 16 */
 	u8 kind;			/* 20: enum dm_remap_kind */
 	u8 reason;			/* 21: enum dm_remap_reason; 0 for CLEAR, COUNTER */
-	__le16 flags;			/* 22: 0 */
+	__le16 flags;			/* 22: DM_REMAP_ENTRY_*; all others 0 */
 	__le32 first_time;		/* 24: seconds since 1970 UTC, unsigned */
 	__le32 last_time;		/* 28 */
 } __packed;				/* 32 bytes */
@@ -151,7 +158,7 @@ struct dm_remap_disk_superblock {
 	struct dm_remap_disk_header header;	/*   0: chain: of the last commit in the table */
 	__le32 compat;				/*  64: unknown bits: go on */
 	__le32 compat_ro;			/*  68: unknown bits: write nothing */
-	__le32 incompat;			/*  72: unknown bits: refuse */
+	__le32 incompat;			/*  72: unknown bits: refuse; DM_REMAP_INCOMPAT_* */
 	__le32 state;				/*  76: enum dm_remap_disk_state */
 
 	__le32 journal_blocks;			/*  80: ring size of one replica */

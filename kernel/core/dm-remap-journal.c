@@ -232,6 +232,22 @@ static int commit_prepare(struct dm_remap_metadata *md, struct commit *c,
 	return ret;
 }
 
+/*
+ * The part of a soft record in [@start, @end). The record around a marked block is no part of the
+ * change, and must not be in doubt with it.
+ */
+static struct dm_remap_record soft_cut(const struct dm_remap_record *r, u64 start, u64 end)
+{
+	struct dm_remap_record part = *r;
+
+	if (r->kind != DM_REMAP_MAPPED)
+		return part;
+	part.main = max_t(u64, r->main, start);
+	part.length = min_t(u64, r->main + r->length, end) - part.main;
+	part.spare += part.main - r->main;
+	return part;
+}
+
 /* How far into the soft ranges a commit got. */
 struct soft_mark {
 	u64 index;
@@ -239,7 +255,7 @@ struct soft_mark {
 };
 
 /*
- * Soft pending records, as far as they still are that and there is room beside the
+ * Soft records, as far as they still are of that kind and there is room beside the
  * @n entries of a commit. They come first: what those entries say holds. Returns
  * their number.
  */
@@ -252,16 +268,17 @@ static unsigned int soft_encode(struct dm_remap_metadata *md, struct dm_remap_di
 	for (mark->index = md->soft_first; mark->index < md->soft_next; mark->index++) {
 		const struct dm_remap_soft *soft = &md->soft[mark->index % DM_REMAP_SOFT_RANGES];
 		u64 end = soft->start + soft->length;
-		struct dm_remap_record r;
+		struct dm_remap_record r, soft_part;
 
 		for (mark->start = soft->start;
 		     dm_remap_table_next(&md->table, mark->start, &r) && r.main < end;
 		     mark->start = r.main + r.length) {
-			if (r.kind != DM_REMAP_PENDING)
+			if (r.kind != soft->kind)
 				continue;
 			if (used + n == DM_REMAP_ENTRIES_PER_BLOCK)
 				return used;
-			dm_remap_entry_encode(&to[used++], &r);
+			soft_part = soft_cut(&r, mark->start, end);
+			dm_remap_entry_encode(&to[used++], &soft_part);
 		}
 	}
 	return used;
@@ -450,7 +467,7 @@ static bool table_has_room(struct dm_remap_metadata *md, u64 want)
 	return !want || dm_remap_records(md) + want <= dm_remap_table_capacity(&md->sb.layout);
 }
 
-/* What load would refuse must not get on the disk. */
+/* No entry gets on the disk that load would refuse; flags do by dm_remap_mark() alone. */
 static bool entries_valid(struct dm_remap_metadata *md, const struct dm_remap_record *entry,
 			  unsigned int n)
 {
@@ -459,7 +476,8 @@ static bool entries_valid(struct dm_remap_metadata *md, const struct dm_remap_re
 	if (!n || n > DM_REMAP_ENTRIES_PER_BLOCK)
 		return false;
 	for (i = 0; i < n; i++)
-		if (dm_remap_record_wrong(&entry[i], &md->sb.layout, md->table.sectors, true))
+		if (entry[i].flags ||
+		    dm_remap_record_wrong(&entry[i], &md->sb.layout, md->table.sectors, true))
 			return false;
 	return true;
 }
@@ -499,6 +517,18 @@ static int commit_locked(struct dm_remap_metadata *md, const struct dm_remap_rec
 	return 0;
 }
 
+/*
+ * There are flags that no superblock announces. An older module must refuse the spare as one that
+ * is newer than itself, and not take a flag for damage.
+ */
+static bool flags_unannounced(struct dm_remap_metadata *md)
+{
+	struct dm_remap_totals totals;
+
+	dm_remap_table_totals(&md->table, &totals);
+	return totals.unreadable && !md->flags_announced;
+}
+
 /* Takes commit_lock with room in the journal for one more block; or fails, without it. */
 static int commit_begin(struct dm_remap_metadata *md)
 {
@@ -511,7 +541,7 @@ static int commit_begin(struct dm_remap_metadata *md)
 			ret = -EROFS;
 		else if (md->closing)
 			ret = -EAGAIN;
-		else if (!md->burnt &&
+		else if (!md->burnt && !flags_unannounced(md) &&
 			 md->next_sequence - md->oldest_start < md->sb.layout.journal_blocks)
 			return 0;
 		mutex_unlock(&md->commit_lock);
@@ -603,14 +633,17 @@ int dm_remap_soft_commit(struct dm_remap_metadata *md)
 	return ret;
 }
 
-/* Room in the ring for one more soft range. Takes commit_lock, or fails without it. */
-static int pending_begin(struct dm_remap_metadata *md)
+/*
+ * Room in the ring for one more soft range, in no mode beyond @most. Takes commit_lock, or fails
+ * without it.
+ */
+static int soft_begin(struct dm_remap_metadata *md, enum dm_remap_mode most)
 {
 	for (;;) {
 		int ret = 0;
 
 		mutex_lock(&md->commit_lock);
-		if (!md->active || md->mode >= DM_REMAP_MODE_RO)
+		if (!md->active || md->mode > most)
 			ret = -EROFS;
 		else if (md->closing)
 			ret = -EAGAIN;
@@ -621,6 +654,14 @@ static int pending_begin(struct dm_remap_metadata *md)
 		if (ret)
 			return ret;
 	}
+}
+
+static void soft_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 kind)
+{
+	struct dm_remap_soft soft = { .start = start, .length = length, .kind = kind };
+
+	md->soft[md->soft_next % DM_REMAP_SOFT_RANGES] = soft;
+	WRITE_ONCE(md->soft_next, md->soft_next + 1);
 }
 
 static int pending_prepare(struct dm_remap_metadata *md, struct dm_remap_update *u,
@@ -654,7 +695,7 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
 
 	if (r.length != length || !entries_valid(md, &r, 1))
 		return -EINVAL;
-	ret = pending_begin(md);
+	ret = soft_begin(md, DM_REMAP_MODE_DEGRADED);
 	if (ret)
 		return ret;
 	dm_remap_update_init(&u);
@@ -662,14 +703,52 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
 	if (ret) {
 		dm_remap_update_abandon(&u);
 	} else if (u.first) {
-		struct dm_remap_soft soft = { .start = start, .length = length };
-
 		dm_remap_update_publish(&md->table, &u);
-		md->soft[md->soft_next % DM_REMAP_SOFT_RANGES] = soft;
-		WRITE_ONCE(md->soft_next, md->soft_next + 1);
+		soft_add(md, start, length, DM_REMAP_PENDING);
 		dm_remap_note(md, DM_REMAP_NOTE_PENDING, start, length, 0);
 	}
 	mutex_unlock(&md->commit_lock);
+	return ret;
+}
+
+static int mark_prepare(struct dm_remap_metadata *md, struct dm_remap_update *u, u64 start,
+			u64 end, bool unreadable)
+{
+	u16 on = unreadable ? DM_REMAP_F_UNREADABLE : 0, off = on ^ DM_REMAP_F_UNREADABLE;
+	struct dm_remap_extent e;
+	unsigned int pieces = 0;
+	int ret = 0;
+
+	for (; !ret && start < end; start += e.length) {
+		dm_remap_look(md, start, end - start, &e);
+		if (e.kind != DM_REMAP_MAPPED || (e.flags & DM_REMAP_F_UNREADABLE) == on)
+			continue;
+		/* As room_wanted: each may split a record. */
+		ret = table_has_room(md, 2 * ++pieces + CLEAR_RESERVE) ?
+		      dm_remap_update_flags(&md->table, u, start, e.length, on, off) : -ENOSPC;
+	}
+	return ret;
+}
+
+int dm_remap_mark(struct dm_remap_metadata *md, u64 start, u64 length, bool unreadable)
+{
+	unsigned int reclaim = dm_remap_reclaim_off();
+	struct dm_remap_update u;
+	int ret = soft_begin(md, DM_REMAP_MODE_RO);
+
+	if (ret)
+		goto out;
+	dm_remap_update_init(&u);
+	ret = mark_prepare(md, &u, start, start + length, unreadable);
+	if (ret) {
+		dm_remap_update_abandon(&u);
+	} else if (u.first) {
+		dm_remap_update_publish(&md->table, &u);
+		soft_add(md, start, length, DM_REMAP_MAPPED);
+	}
+	mutex_unlock(&md->commit_lock);
+out:
+	dm_remap_reclaim_restore(reclaim);
 	return ret;
 }
 

@@ -194,7 +194,8 @@ static int choose_super(struct loader *l)
 
 	if (!head && !tail)
 		return refuse_supers(l);
-	if ((head && l->sb[0].incompat) || (tail && l->sb[1].incompat))
+	if ((head && l->sb[0].incompat & ~DM_REMAP_INCOMPAT_KNOWN) ||
+	    (tail && l->sb[1].incompat & ~DM_REMAP_INCOMPAT_KNOWN))
 		return refuse(l, -EPROTONOSUPPORT,
 			      "spare uses metadata features unknown to this version; update dm-remap");
 	if (l->report->replica[0].superblock == DM_REMAP_NEWER ||
@@ -221,6 +222,20 @@ static int choose_super(struct loader *l)
 		return refuse(l, -EUCLEAN,
 			      "spare is smaller than when it was formatted: part of it is missing");
 	return 0;
+}
+
+/*
+ * As dm_remap_record_wrong. Flags that the superblock does not announce are nobody's: both
+ * superblocks do, before the first commit or table that has one.
+ */
+static const char *entry_wrong(const struct loader *l, const struct dm_remap_record *r,
+			       bool journal)
+{
+	const struct dm_remap_metadata *md = l->md;
+
+	if (!dm_remap_flags_announced(&md->sb, r))
+		return "unknown flags";
+	return dm_remap_record_wrong(r, &md->sb.layout, md->main_sectors, journal);
 }
 
 /* ---- table ---- */
@@ -270,7 +285,7 @@ static int load_record(struct loader *l, struct builds *b, const struct dm_remap
 	int ret;
 
 	dm_remap_entry_decode(&r, entry);
-	wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, false);
+	wrong = entry_wrong(l, &r, false);
 	if (wrong) {
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
 			     "record at main sector %llu, spare sector %llu: %s",
@@ -531,7 +546,7 @@ static int replay_block(struct loader *l, const struct dm_remap_disk_block *bloc
 		if (ret)
 			return ret;
 		dm_remap_entry_decode(&r, &block->entry[k]);
-		wrong = dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true);
+		wrong = entry_wrong(l, &r, true);
 		if (wrong) {
 			dm_remap_log(md, DM_REMAP_LOG_ERR, "journal sequence %llu, entry %u: %s",
 				     (unsigned long long)le64_to_cpu(block->header.sequence), k,
@@ -664,7 +679,7 @@ static int withdrawn_entries(struct loader *l, const struct dm_remap_disk_block 
 		struct dm_remap_record r;
 
 		dm_remap_entry_decode(&r, &block->entry[n]);
-		if (!behind && dm_remap_record_wrong(&r, &md->sb.layout, md->main_sectors, true))
+		if (!behind && entry_wrong(l, &r, true))
 			return refuse(l, -EUCLEAN, ENTRY_IMPOSSIBLE);
 	}
 	return n;

@@ -212,6 +212,7 @@ static int block_home(struct dm_remap_mover *m, u64 main, u64 spare)
 
 	if (dm_remap_dev_read(md, DM_REMAP_SPARE, spare, g, m->buf)) {
 		dm_remap_count(md, DM_REMAP_READ_ERRORS, 1);
+		dm_remap_place_failed(m, main, spare, g);
 		m->moved.why = "the spare cannot read some of the data; those records stay";
 	} else if (prove_home(m, main, g)) {
 		dm_remap_count(md, DM_REMAP_WRITE_ERRORS, 1);

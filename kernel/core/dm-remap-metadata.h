@@ -51,6 +51,7 @@ enum dm_remap_note {
 	DM_REMAP_NOTE_RETIRED,		/* sector: of the spare */
 	DM_REMAP_NOTE_MODE,		/* value: enum dm_remap_mode */
 	DM_REMAP_NOTE_BREAKER,		/* of one direction; value: 1 open, 0 closed */
+	DM_REMAP_NOTE_UNREADABLE,	/* the place on the spare; value: its first sector there */
 };
 
 /* How does a device make a write durable by itself? */
@@ -167,10 +168,11 @@ struct dm_remap_evidence {
 
 #define DM_REMAP_SOFT_RANGES 64
 
-/* A range in which there are pending records that no commit has carried yet. */
+/* A range in which there are records that no commit has carried yet, as they are now. */
 struct dm_remap_soft {
 	u64 start;
 	u64 length;
+	u8 kind;			/* PENDING, or MAPPED: marked, or not any more */
 };
 
 /*
@@ -247,6 +249,7 @@ struct dm_remap_metadata {
 	u32 chain;			/* chain value of the last commit that did not fail */
 	u64 oldest_start;		/* smallest journal_start that a superblock may hold */
 	bool burnt;			/* next_sequence - 1 failed: a checkpoint comes next */
+	bool flags_announced;		/* superblocks do so: commits may carry flags of records */
 	struct dm_remap_doubt *doubt;	/* failed commits that may yet be on the disk */
 	struct dm_remap_doubt *doubt_reserve;
 	struct dm_remap_disk_block *journal_buf;
@@ -404,7 +407,15 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
  */
 int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason);
 
-/* Makes soft state durable: counters and pending records. As dm_remap_commit. */
+/*
+ * Mapped sectors of the range are marked as @unreadable on the spare, or not any more, as soft
+ * state. A write to a marked place is read back. In mode `ro`, too: the save that ends it
+ * makes the marks durable. 0; or -ENOSPC, -ENOMEM, -EROFS (mode `fail`), or the error of a commit
+ * that a full ring of ranges asked for: nothing was done.
+ */
+int dm_remap_mark(struct dm_remap_metadata *md, u64 start, u64 length, bool unreadable);
+
+/* Makes soft state durable: counters, pending records and marks. As dm_remap_commit. */
 int dm_remap_soft_commit(struct dm_remap_metadata *md);
 
 /*

@@ -349,3 +349,33 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 		dm_remap_alloc_release(alloc, p.failed[--p.failures], dm_remap_granularity(m->md));
 	return ret;
 }
+
+/* Does the spare read at all? A superblock may be bad as well: two tries, far apart. */
+static bool spare_reads(struct dm_remap_mover *m)
+{
+	struct dm_remap_metadata *md = m->md;
+	int r;
+
+	for (r = 0; r < DM_REMAP_REPLICAS; r++)
+		if (!dm_remap_blocks_read(md, dm_remap_superblock_at(&md->sb.layout, r), 1,
+					  m->control))
+			return true;
+	return false;
+}
+
+void dm_remap_place_failed(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors)
+{
+	struct dm_remap_metadata *md = m->md;
+	int ret;
+
+	if (!spare_reads(m) ||
+	    !dm_remap_may_be_media(dm_remap_dev_read(md, DM_REMAP_SPARE, spare, sectors, m->check)))
+		return;
+	ret = dm_remap_mark(md, main, sectors, true);
+	if (!ret)
+		dm_remap_note(md, DM_REMAP_NOTE_UNREADABLE, main, sectors, spare);
+	else
+		dm_remap_log(md, DM_REMAP_LOG_WARN,
+			     "sectors %llu + %u: the spare cannot read them, and no record says so (%d)",
+			     (unsigned long long)main, sectors, ret);
+}

@@ -90,6 +90,12 @@ int dm_remap_unreadable_add(struct dm_remap_mover *m, u64 main, u32 sectors);
 /* The place where a record was, which has just got another by dm_remap_put. May commit. */
 int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
 
+/*
+ * The place @spare, where the range lives, could not be read in all its tries. It is marked, if the
+ * spare reads something else now and the place fails again.
+ */
+void dm_remap_place_failed(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors);
+
 /* Commits what was collected. An error stays in m->error, too. */
 int dm_remap_mover_commit(struct dm_remap_mover *m);
 /* Does what was collected touch the range? */

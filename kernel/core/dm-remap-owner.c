@@ -43,7 +43,8 @@ static enum found whose(const struct dm_remap_metadata *md, const struct dm_rema
 	const struct dm_remap_super_id *held = &md->held[replica];
 	bool holder = md->sb_holders & (1 << replica);
 
-	if (memcmp(found->uuid, md->sb.uuid, sizeof(md->sb.uuid)) || found->incompat)
+	if (memcmp(found->uuid, md->sb.uuid, sizeof(md->sb.uuid)) ||
+	    found->incompat & ~DM_REMAP_INCOMPAT_KNOWN)
 		return FOUND_OTHER;
 	if (!holder && has_landed(md, found))
 		return FOUND_OURS;

@@ -139,31 +139,52 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 }
 
 /*
+ * Blocks that their place on the spare does not hold, each to another one. By blocks: of a run
+ * only a part may find another place, and only that is retired.
+ */
+static int replace(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, const u8 *data)
+{
+	u32 g = dm_remap_granularity(m->md), i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < length; i += g) {
+		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i, g,
+				   data + dm_remap_bytes(i));
+		if (ret)
+			return dm_remap_refused(m->md, start + i, g, ret);
+		ret = dm_remap_retire_add(m, spare + i, g);
+	}
+	return ret;
+}
+
+/*
  * A range that lives on the spare. A block that fails there goes to another place, and so does one
  * that is read back and differs. The old place is retired: the write that worked elsewhere
- * is the control.
+ * is the control. A marked place that reads back loses its mark. If that fails the mark stays, and
+ * costs the next write a read.
  */
-static int write_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data)
+static int write_spare(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
+		       u8 *data)
 {
-	bool verify = READ_ONCE(m->md->policy.verify_spare_writes);
+	bool marked = e->flags & DM_REMAP_F_UNREADABLE;
 	struct dm_remap_transfer t = {
-		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = spare,
-		.sectors = length, .data = data, .flags = DM_REMAP_FUA, .fate = m->fate[0],
+		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_WRITE, .sector = e->spare,
+		.sectors = e->length, .data = data, .flags = DM_REMAP_FUA, .fate = m->fate[0],
 	};
-	u32 g = dm_remap_granularity(m->md), n = length / g, i;
+	u32 g = dm_remap_granularity(m->md), n = t.sectors / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
-	if (!ret && verify)
+	if (!ret && (marked || READ_ONCE(m->md->policy.verify_spare_writes)))
 		ret = read_back(m, &t);
-	/* By blocks: of a run only a part may find another place, and only that is retired. */
-	for (i = 0; !ret && i < n; i++) {
-		if (t.fate[i] != DM_REMAP_BAD && t.fate[i] != DM_REMAP_BAD_BACK)
-			continue;
-		ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, start + i * g, g,
-				   data + dm_remap_bytes(i * g));
-		if (ret)
-			return dm_remap_refused(m->md, start + i * g, g, ret);
-		ret = dm_remap_retire_add(m, spare + i * g, g);
+	for (i = 0; !ret && i < n; i += run) {
+		u32 at = i * g;
+
+		run = dm_remap_fate_run(t.fate, i, n);
+		if (t.fate[i] == DM_REMAP_BAD || t.fate[i] == DM_REMAP_BAD_BACK)
+			ret = replace(m, start + at, e->spare + at, run * g,
+				      data + dm_remap_bytes(at));
+		else if (marked)
+			dm_remap_mark(m->md, start + at, run * g, false);
 	}
 	return ret;
 }
@@ -174,7 +195,7 @@ static int write_extent(struct dm_remap_mover *m, u64 start, const struct dm_rem
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
-		return write_spare(m, start, e->spare, e->length, data);
+		return write_spare(m, start, e, data);
 	return write_main(m, start, e->length, data, tried, e->kind == DM_REMAP_PENDING);
 }
 
@@ -275,17 +296,24 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 }
 
 /* A record whose place cannot be read keeps it: the next write goes there, then elsewhere. */
-static int read_spare(struct dm_remap_mover *m, u64 spare, u32 length, u8 *data)
+static int read_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length, u8 *data)
 {
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_SPARE, .direction = DM_REMAP_READ, .sector = spare,
 		.sectors = length, .data = data, .fate = m->fate[0],
 		.retries = READ_ONCE(m->md->policy.read_retries),
 	};
-	u32 n = length / dm_remap_granularity(m->md);
-	int ret = dm_remap_transfer(m, &t);
+	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
+	int ret = dm_remap_transfer(m, &t), error = 0;
 
-	return ret ?: memchr(t.fate, DM_REMAP_BAD, n) ? -EIO : 0;
+	for (i = 0; !ret && i < n; i += run) {
+		run = dm_remap_fate_run(t.fate, i, n);
+		if (t.fate[i] != DM_REMAP_BAD)
+			continue;
+		error = -EIO;
+		dm_remap_place_failed(m, start + i * g, spare + i * g, run * g);
+	}
+	return ret ?: error;
 }
 
 static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
@@ -294,7 +322,7 @@ static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_rema
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
-		return read_spare(m, e->spare, e->length, data);
+		return read_spare(m, start, e->spare, e->length, data);
 	return read_main(m, start, e->length, data, tried);
 }
 

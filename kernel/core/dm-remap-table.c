@@ -44,6 +44,8 @@ bool dm_remap_record_joins(const struct dm_remap_record *a, const struct dm_rema
 {
 	if (a->kind != b->kind || a->kind == DM_REMAP_NONE || a->reason != b->reason)
 		return false;
+	if ((a->flags ^ b->flags) & DM_REMAP_F_DURABLE)
+		return false;
 	if (record_end(a) != b->main || !(b->main & (JOIN_LIMIT_SECTORS - 1)))
 		return false;
 	return a->kind != DM_REMAP_MAPPED || a->spare + a->length == b->spare;
@@ -373,7 +375,7 @@ static bool walk_one(struct span all, u32 i, struct dm_remap_record *r)
 			if (next.kind == DM_REMAP_NONE)
 				continue;
 			*r = next;
-			r->flags = 0;
+			r->flags &= DM_REMAP_F_DURABLE;
 		} else if (dm_remap_record_joins(r, &next)) {
 			dm_remap_record_join(r, &next);
 		} else {
@@ -453,7 +455,9 @@ static void totals_add(struct dm_remap_totals *totals, const struct dm_remap_rec
 
 	if (r->kind == DM_REMAP_MAPPED)
 		totals->mapped += sectors;
-	else if (r->kind == DM_REMAP_PENDING)
+	if (r->kind == DM_REMAP_MAPPED && r->flags & DM_REMAP_F_UNREADABLE)
+		totals->unreadable += sectors;
+	if (r->kind == DM_REMAP_PENDING)
 		totals->pending += sectors;
 	else if (r->kind == DM_REMAP_RETIRED)
 		totals->retired += sectors;

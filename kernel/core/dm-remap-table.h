@@ -13,7 +13,8 @@
  * DM_REMAP_F_DOUBT, on records or, with kind DM_REMAP_NONE, on plain ranges.
  *
  * "Canonical" records are those that go to the disk and that people see: flags
- * left out, pieces that continue one another joined across region edges.
+ * left out but for DM_REMAP_F_DURABLE, pieces that continue one another, with the
+ * same of these flags, joined across region edges.
  *
  * Locking. One writer at a time prepares and publishes: the caller sees to that
  * (metadata: commit_lock). table->lock is taken inside, for short, by publish and
@@ -58,6 +59,7 @@ struct dm_remap_chunk {
 struct dm_remap_totals {
 	u64 records;			/* canonical, of any kind */
 	u64 mapped;			/* sectors */
+	u64 unreadable;			/* sectors of them: DM_REMAP_F_UNREADABLE */
 	u64 pending;			/* sectors */
 	u64 retired;			/* sectors */
 };

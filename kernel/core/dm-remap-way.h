@@ -40,7 +40,8 @@ static inline bool dm_remap_way_is_plain(const struct dm_remap_metadata *md, u64
 
 /*
  * Zeros for the spare are written out: it may have no command for them. A write to a pending range
- * settles that, and what goes to a spare that is not trusted is read back.
+ * settles that. A write to a place that could not be read, or to a spare that is not trusted, is
+ * read back.
  */
 static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
 					 enum dm_remap_kind_of_io kind,
@@ -48,7 +49,8 @@ static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
 {
 	if (e->kind == DM_REMAP_MAPPED)
 		return kind == DM_REMAP_IO_ZEROES ||
-		       (kind == DM_REMAP_IO_WRITE && READ_ONCE(md->policy.verify_spare_writes));
+		       (kind == DM_REMAP_IO_WRITE && (e->flags & DM_REMAP_F_UNREADABLE ||
+						      READ_ONCE(md->policy.verify_spare_writes)));
 	return e->kind == DM_REMAP_PENDING &&
 	       (kind == DM_REMAP_IO_WRITE || kind == DM_REMAP_IO_ZEROES) &&
 	       !READ_ONCE(md->policy.no_auto_remap) && READ_ONCE(md->mode) < DM_REMAP_MODE_RO;

@@ -76,6 +76,20 @@ TEST_F(DamageTest, AfterACrashItIsSound) {
     EXPECT_EQ(check(true).json()["report"]["replayed"], SpareImage::journal_records);
 }
 
+TEST_F(DamageTest, WhatTheSpareCouldNotReadIsShown) {
+    image_.mark(4);
+    const auto checked = check(true);
+    EXPECT_EQ(checked.exit_code, 0);
+    EXPECT_EQ(checked.json()["summary"]["unreadable"], 1);
+    EXPECT_THAT(check().out, HasSubstr("unreadable"));
+    const auto dumped = dump().json();
+    EXPECT_EQ(dumped["superblocks"][0]["incompat"], 1);
+    EXPECT_EQ(dumped["records"][0]["unreadable"], false);
+    EXPECT_EQ(dumped["records"][1]["sector"], 4);
+    EXPECT_EQ(dumped["records"][1]["unreadable"], true);
+    EXPECT_THAT(run_tool({"dump", image_.spare()}).out, HasSubstr("manual, unreadable"));
+}
+
 TEST_F(DamageTest, CheckAndDumpChangeNothing) {
     const auto before = image_.read(0, image_.spare_bytes());
     check();

@@ -84,6 +84,10 @@ TEST_F(StatusTest, WhatNeedsAttentionExitsWithThree) {
         EXPECT_THAT(outcome.out, HasSubstr("home: attention: "));
     }
     EXPECT_EQ(status_of(status_line("rw DIRTY", 0, 101)).code, ExitCode::done);
+    const Outcome unreadable = status_of(status_line("rw CLEAN", 0, 1000) + " unreadable=3");
+    EXPECT_EQ(unreadable.code, ExitCode::attention);
+    EXPECT_THAT(unreadable.out, HasSubstr("3 sectors cannot be read on the spare"));
+    EXPECT_EQ(status_of(status_line("rw CLEAN", 0, 1000) + " unreadable=0").code, ExitCode::done);
     std::string open = status_line("rw CLEAN", 0, 1000);
     open.replace(open.find("closed"), 6, "open");
     EXPECT_EQ(status_of(open).code, ExitCode::attention);
@@ -210,7 +214,7 @@ class ListTest : public testing::Test {
 
 TEST_F(ListTest, FollowsThePages) {
     expect_page("list 0", "8 16 mapped 4096 manual 1700000000\n32 8 pending - read_error 0\n");
-    expect_page("list 40", "64 8 mapped 4112 write_error 1700000000\n");
+    expect_page("list 40", "64 8 mapped 4112 write_error 1700000000 unreadable\n");
     expect_page("list 72", "");
     const Outcome outcome = capture([&] { return cmd_list(dm_, {.name = "home", .json = true}); });
     EXPECT_EQ(outcome.code, ExitCode::done);
@@ -221,6 +225,8 @@ TEST_F(ListTest, FollowsThePages) {
     EXPECT_EQ(json["records"][1]["spare"], nullptr);
     EXPECT_EQ(json["records"][1]["kind"], "pending");
     EXPECT_EQ(json["records"][2]["sector"], 64);
+    EXPECT_EQ(json["records"][2]["unreadable"], true);
+    EXPECT_EQ(json["records"][0]["unreadable"], false);
 }
 
 TEST_F(ListTest, APageThatGoesBackEndsWithAnError) {

@@ -88,6 +88,19 @@ void SpareImage::add_records() const {
     dm_remap_metadata_exit(&metadata);
 }
 
+void SpareImage::mark(std::uint64_t sector) const {
+    const BlockDevice device = open_image(spare(), Access::write);
+    CoreIo io(device);
+    dm_remap_metadata metadata{};
+    dm_remap_report report{};
+    require(dm_remap_metadata_init(&metadata, &CoreIo::ops(), &io) == 0, "init");
+    require(dm_remap_load(&metadata, device.sectors(), 0, &report) == 0, "load");
+    require(dm_remap_activate(&metadata, nullptr, &report) == 0, "activate");
+    require(dm_remap_mark(&metadata, sector, 1, true) == 0, "mark");
+    require(dm_remap_soft_commit(&metadata) == 0, "commit");
+    dm_remap_metadata_exit(&metadata);
+}
+
 void SpareImage::read_layout() {
     const BlockDevice device = open_image(spare(), Access::read);
     OfflineSpare loaded(device);

@@ -31,6 +31,8 @@ class SpareImage {
     // One block of 4 KiB.
     void zero_block(std::uint64_t block) const;
     void resize(std::uint64_t bytes) const;
+    // The record that begins at a sector lives where the spare could not read it, says a commit.
+    void mark(std::uint64_t sector) const;
 
     static constexpr std::uint64_t table_records = 200;  // two blocks
     static constexpr std::uint64_t journal_records = 3;  // one commit each

@@ -129,6 +129,13 @@ TEST(Status, ReadsEachKey) {
                                      .other = {}}));
 }
 
+// Older modules do not give it.
+TEST(Status, MayTellWhatIsUnreadable) {
+    EXPECT_EQ(parse_status(std::string(status_line) + " unreadable=3")->unreadable, 3U);
+    EXPECT_FALSE(parse_status(std::string(status_line) + " unreadable=few"));
+    EXPECT_TRUE(parse_status(std::string(status_line) + " unreadable=3")->other.empty());
+}
+
 TEST(Status, KeepsKeysOfNewerModules) {
     const Result<TargetStatus> status =
         parse_status(std::string(status_line) + " temperature=40 colour=blue");
@@ -187,6 +194,12 @@ TEST(List, ReadsMappedAndPending) {
                                                    .spare = std::nullopt,
                                                    .reason = "read_error",
                                                    .time = 1700000001}));
+}
+
+TEST(List, TellsWhatIsUnreadable) {
+    EXPECT_TRUE(parse_list_line("8 16 mapped 4096 manual 1700000000 unreadable")->unreadable);
+    EXPECT_FALSE(parse_list_line("8 16 mapped 4096 manual 1700000000")->unreadable);
+    EXPECT_FALSE(parse_list_line("8 16 mapped 4096 manual 1700000000 extra")->unreadable);
 }
 
 TEST(List, EmptyReplyHasNoRecords) {

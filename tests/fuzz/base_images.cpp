@@ -66,7 +66,33 @@ class Life {
         return std::move(images_);
     }
 
+    // Marks of places that could not be read: in the table, in the journal, and none left.
+    std::vector<BaseImage> moments_of_marks() {
+        Metadata md(disk_);
+        open(md);
+        add(md, DM_REMAP_MAPPED, 10, 6);
+        mark(md, 11, 2, true);
+        add(md, DM_REMAP_PENDING, 900, 4);
+        keep();
+        mark(md, 14, 1, true);
+        mark(md, 11, 1, false);
+        add(md, DM_REMAP_CLEAR, 901, 1);
+        keep();
+        mark(md, 10, 6, false);
+        add(md, DM_REMAP_CLEAR, 902, 1);
+        keep();
+        checkpoint(md);
+        keep();
+        return std::move(images_);
+    }
+
   private:
+    void mark(Metadata& md, std::uint64_t main, std::uint64_t length, bool unreadable) {
+        require(
+            dm_remap_mark(md.get(), main * granularity_, length * granularity_, unreadable) == 0,
+            "mark");
+    }
+
     void keep() { images_.push_back({disk_.bytes, kMainSectors}); }
 
     void open(Metadata& md) {
@@ -137,6 +163,11 @@ const std::vector<BaseImage>& base_images() {
         std::vector<BaseImage> all = Life(1, 0x11).moments();
         for (BaseImage& image : Life(DM_REMAP_BLOCK_SECTORS, 0x22).moments()) {
             all.push_back(std::move(image));
+        }
+        for (const std::uint32_t granularity : {1U, std::uint32_t{DM_REMAP_BLOCK_SECTORS}}) {
+            for (BaseImage& image : Life(granularity, 0x33).moments_of_marks()) {
+                all.push_back(std::move(image));
+            }
         }
         return all;
     }();

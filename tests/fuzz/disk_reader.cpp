@@ -20,11 +20,11 @@ void Pieces::clear(std::uint64_t start, std::uint64_t end) {
         }
         it = at_.erase(it);
         if (first < start) {
-            at_[first] = {start, piece.kind, piece.reason, piece.spare};
+            at_[first] = {start, piece.kind, piece.reason, piece.spare, piece.flags};
         }
         if (piece.end > end) {
             const std::uint64_t moved = piece.kind == DM_REMAP_MAPPED ? end - first : 0;
-            at_[end] = {piece.end, piece.kind, piece.reason, piece.spare + moved};
+            at_[end] = {piece.end, piece.kind, piece.reason, piece.spare + moved, piece.flags};
         }
     }
 }
@@ -43,7 +43,7 @@ std::map<std::uint64_t, Piece> Pieces::records() const {
             const bool follows =
                 piece.kind != DM_REMAP_MAPPED || last.spare + (last.end - from) == piece.spare;
             if (last.end == start && last.kind == piece.kind && last.reason == piece.reason &&
-                follows && start % kTebibyte != 0) {
+                last.flags == piece.flags && follows && start % kTebibyte != 0) {
                 last.end = piece.end;
                 continue;
             }
@@ -214,7 +214,7 @@ class Reader {
             return std::nullopt;
         }
         const Super super(*raw);
-        if (raw->field(72, 4) != 0) {
+        if (raw->field(72, 4) > 1) {
             refuse("unknown features");
         }
         return super.plausible() ? std::optional(super) : std::nullopt;
@@ -381,7 +381,9 @@ class Reader {
         const std::uint8_t kind = entry[20];
         const std::uint8_t reason = entry[21];
         const bool sets = kind >= kMapped && kind <= kRetired;
-        if ((!sets && kind != kClear && kind != kCounter) || number(entry + 22, 2) != 0 ||
+        const bool may_be_unreadable = kind == kMapped && (super.raw.field(72, 4) & 1) != 0;
+        if ((!sets && kind != kClear && kind != kCounter) ||
+            number(entry + 22, 2) > (may_be_unreadable ? 1 : 0) ||
             (sets ? reason < 1 || reason > 5 : reason != 0)) {
             refuse("no entry");
         }
@@ -402,7 +404,7 @@ class Reader {
         switch (entry[20]) {
             case kMapped:
             case kPending:
-                out_.main.set(main, {main + length, entry[20], entry[21], spare});
+                out_.main.set(main, {main + length, entry[20], entry[21], spare, entry[22]});
                 break;
             case kRetired:
                 out_.retired.set(spare, {spare + length, entry[20], entry[21], 0});

@@ -18,6 +18,7 @@ struct Piece {
     std::uint8_t kind;
     std::uint8_t reason;
     std::uint64_t spare;
+    std::uint8_t flags = 0;
 
     bool operator==(const Piece&) const = default;
 };

@@ -14,7 +14,8 @@ PieceMap records_of(dm_remap_table& table) {
     for (u64 from = 0; dm_remap_table_next(&table, from, &r); from = end) {
         require(r.length != 0 && r.main >= end && r.main >= from, "records out of order");
         end = r.main + r.length;
-        all[r.main] = {end, r.kind, r.reason, r.spare};
+        require(r.flags < 256, "flags of a record");
+        all[r.main] = {end, r.kind, r.reason, r.spare, static_cast<std::uint8_t>(r.flags)};
     }
     return all;
 }
@@ -27,12 +28,21 @@ std::uint64_t sum(const PieceMap& pieces, std::uint8_t kind) {
     return n;
 }
 
+std::uint64_t sum_unreadable(const PieceMap& pieces) {
+    std::uint64_t n = 0;
+    for (const auto& [start, piece] : pieces) {
+        n += (piece.flags & DM_REMAP_F_UNREADABLE) != 0 ? piece.end - start : 0;
+    }
+    return n;
+}
+
 void check_totals(Metadata& md, const PieceMap& records, const PieceMap& retired) {
     dm_remap_totals totals{};
     dm_remap_table_totals(&md->table, &totals);
     require(totals.records == records.size(), "count of records");
     require(totals.mapped == sum(records, DM_REMAP_MAPPED), "sectors mapped");
     require(totals.pending == sum(records, DM_REMAP_PENDING), "sectors pending");
+    require(totals.unreadable == sum_unreadable(records), "sectors that cannot be read");
     require(totals.retired == 0, "retired sectors of main");
     dm_remap_table_totals(&md->retired, &totals);
     require(totals.records == retired.size(), "count of retired ranges");
@@ -58,7 +68,7 @@ void check_lookup(Metadata& md, const PieceMap& records, std::uint64_t sector, s
     dm_remap_extent e{};
     dm_remap_table_lookup(&md->table, sector, n, &e);
     require(e.length >= 1 && e.length <= n, "length of an answer");
-    require((e.flags & ~DM_REMAP_F_DOUBT) == 0, "flags");
+    require((e.flags & ~(DM_REMAP_F_DOUBT | DM_REMAP_F_UNREADABLE)) == 0, "flags");
     auto next = records.upper_bound(sector);
     const bool inside = next != records.begin() && std::prev(next)->second.end > sector;
     if (!inside) {
@@ -68,9 +78,11 @@ void check_lookup(Metadata& md, const PieceMap& records, std::uint64_t sector, s
     }
     const auto& [start, piece] = *std::prev(next);
     require(e.kind == piece.kind, "kind of an answer");
+    require((e.flags & DM_REMAP_F_UNREADABLE) == piece.flags, "flag of an answer");
     // Records of other reasons that continue this one are of no interest to who asks.
     std::uint64_t end = piece.end;
     for (; next != records.end() && next->first == end && next->second.kind == piece.kind &&
+           next->second.flags == piece.flags &&
            (piece.kind != DM_REMAP_MAPPED || next->second.spare == piece.spare + (end - start));
          ++next) {
         end = next->second.end;

@@ -172,6 +172,7 @@ class Editor {
         r.spare = spare ? data + get(edit.value + 2, 2) * g : 0;
         r.length = static_cast<std::uint32_t>((get(edit.value + 4, 2) + 1) * g);
         r.reason = set ? 1 + edit.value[6] % DM_REMAP_REASON_MAX : 0;
+        r.flags = r.kind == DM_REMAP_MAPPED && edit.value[6] >= 128 ? DM_REMAP_F_UNREADABLE : 0;
         r.first_time = set ? edit.value[7] : 0;
         r.last_time = r.first_time;
         if (r.kind == DM_REMAP_RETIRED) {

@@ -111,7 +111,7 @@ bool Batch::spare_is_healthy() {
         if (faults.writes_to_fail(s) != 0 && !faults.by_media(s)) {
             return false;
         }
-        bad += faults.writes_to_fail(s) != 0;
+        bad += faults.writes_to_fail(s) != 0 || faults.spoils(s);
     }
     // Some more for what is read and rescued, and for controls that fail.
     return faults.outage() == Outage::none && bad <= 3 && md_->mode < DM_REMAP_MODE_RO &&
@@ -121,7 +121,7 @@ bool Batch::spare_is_healthy() {
 
 bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
     const dm_remap_extent e = l_.lookup(sector, g_);
-    if (e.flags != 0) {
+    if ((e.flags & ~DM_REMAP_F_UNREADABLE) != 0) {
         return false;
     }
     if (piece.request->is_write) {

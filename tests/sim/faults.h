@@ -40,6 +40,7 @@ class Faults {
     int other_error();
     // It takes each write, but cannot be read then.
     void spoil(std::uint64_t sector) { at(sector).spoils = true; }
+    bool spoils(std::uint64_t sector) const { return sectors_[sector].spoils; }
     void heal(std::uint64_t sector, std::uint64_t sectors);
 
     // The whole disk fails with @error, from the @in-th I/O from now on.

@@ -45,9 +45,11 @@ History::History(const Plan& plan, Stats& stats)
       machine_(geometry_.main_sectors, geometry_.params.spare_sectors, random_, stats),
       layer_(machine_, model_, random_, stats),
       saved_pending_(blocks_),
+      saved_unreadable_(geometry_.main_sectors),
       retired_(geometry_.params.spare_sectors) {
     machine_.without = plan.without;
     layer_.media_block = geometry_.media_block;
+    layer_.known_unreadable.resize(geometry_.main_sectors);
     layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);

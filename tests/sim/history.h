@@ -68,6 +68,7 @@ class History {
     bool table_is_full();
     void scatter_faults();
     void step_spare_fault();
+    void spoil_place(std::uint64_t place, std::uint32_t block);
     void spoil_next_commit();
     void step_metadata_fault();
     void step_flush_fault();
@@ -149,6 +150,7 @@ class History {
     void check_data(bool after_cut);
     void check_records();
     void check_published();
+    void check_marks();
     std::vector<Known> published();
     std::vector<bool> retired_sectors();
 
@@ -167,11 +169,12 @@ class History {
     Machine machine_;
     Layer layer_;
 
-    unsigned metadata_side_ = 0;       // the replica that may have faults
-    bool damaged_ = false;             // it was spoiled, and perhaps not mended since
-    std::vector<bool> saved_pending_;  // blocks whose pending record is durable
-    std::vector<bool> retired_;        // sectors of the spare that are, durably
-    std::vector<Known> published_;     // when it was stopped
+    unsigned metadata_side_ = 0;                   // the replica that may have faults
+    bool damaged_ = false;                         // it was spoiled, and perhaps not mended since
+    std::vector<bool> saved_pending_;              // blocks whose pending record is durable
+    std::vector<std::uint64_t> saved_unreadable_;  // of layer_.known_unreadable, what is durable
+    std::vector<bool> retired_;                    // sectors of the spare that are, durably
+    std::vector<Known> published_;                 // when it was stopped
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
     std::uint64_t good_retired_ = kNone;  // a sector of the spare, though its media had not failed

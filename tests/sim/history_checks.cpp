@@ -10,8 +10,9 @@ namespace remap::sim {
 
 void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t sectors,
                    std::int64_t value) {
-    static constexpr const char* kNames[] = {"bad",     "relocated", "rescued", "pending",
-                                             "cleared", "retired",   "mode",    "breaker"};
+    static constexpr const char* kNames[] = {"bad",     "relocated", "rescued",
+                                             "pending", "cleared",   "retired",
+                                             "mode",    "breaker",   "unreadable"};
     trace("      note %s %lu+%lu %ld", kNames[what], sector, sectors, value);
     switch (what) {
         case DM_REMAP_NOTE_RELOCATED:
@@ -47,9 +48,15 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
             stats_[kBreakerOpened] += value != 0;
             stats_[kBreakerClosed] += value == 0;
             return;
+        case DM_REMAP_NOTE_UNREADABLE:
+            stats_[kUnreadable]++;
+            std::fill_n(layer_.known_unreadable.begin() + static_cast<std::ptrdiff_t>(sector),
+                        sectors, stats_[kUnreadable]);
+            return;
         default:
             return;
     }
+    std::fill_n(layer_.known_unreadable.begin() + static_cast<std::ptrdiff_t>(sector), sectors, 0);
     // A durable pending record may have gone, or has become another one.
     for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
         saved_pending_[s / g_] = false;
@@ -107,6 +114,7 @@ void History::check_published() {
                      "sector %lu was pending, which had been saved, and is not any more", b * g_);
         }
     }
+    check_marks();
     // What was loaded is on the spare; on both its ends, if they could be written.
     const bool safe = layer_.activated() && layer_.md()->mode < DM_REMAP_MODE_RO;
     for (std::uint64_t b = 0; b < blocks_; b++) {
@@ -122,6 +130,25 @@ void History::check_published() {
     }
     if (safe) {
         retired_ = now;
+    }
+}
+
+// A mark that was saved is there. Others may have been forgotten.
+void History::check_marks() {
+    for (std::uint64_t s = 0; s < geometry_.main_sectors; s++) {
+        const Known& before = published_[s / g_];
+        const std::uint64_t number = layer_.known_unreadable[s];
+        const bool known = number != 0 && saved_unreadable_[s] == number &&
+                           before.kind == DM_REMAP_MAPPED && (before.flags & DM_REMAP_F_DOUBT) == 0;
+        const bool marked = (layer_.lookup(s, 1).flags & DM_REMAP_F_UNREADABLE) != 0;
+        if (known && !marked) {
+            violated(kTableWhole,
+                     "sector %lu was known to be unreadable, which had been saved, and is not any "
+                     "more",
+                     s);
+        }
+        layer_.known_unreadable[s] = saved_unreadable_[s] = known ? number : 0;
+        stats_[kStillMarked] += known;
     }
 }
 

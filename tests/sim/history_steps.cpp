@@ -160,6 +160,39 @@ void History::scatter_faults() {
     }
 }
 
+// It cannot be read any more, whatever is written there; or only until then. Somebody reads it, and
+// somebody writes over it, now or later.
+void History::spoil_place(std::uint64_t place, std::uint32_t block) {
+    Faults& faults = machine_.spare_faults;
+    const bool for_good = !random_.one_in(3);
+    trace("  it cannot be read%s", for_good ? ", whatever is written there" : "");
+    faults.fail_reads(place, kForGood);
+    if (for_good) {
+        faults.spoil(place);
+    }
+    layer_.submit(false, {block, g_}, false);
+    layer_.finish();
+    if (!machine_.on()) {
+        return;
+    }
+    if (random_.coin()) {
+        step_autosave();
+    } else if (random_.one_in(3)) {
+        step_save();
+    }
+    if (machine_.on() && random_.coin()) {
+        layer_.submit(true, {block, g_}, random_.one_in(6));
+        layer_.run();
+        layer_.redo();
+    }
+    // Another one: the superblocks know of marks by now.
+    dm_remap_record r{};
+    if (machine_.on() && random_.coin() &&
+        dm_remap_table_next(&layer_.md()->table, any_block(), &r) && r.kind == DM_REMAP_MAPPED) {
+        spoil_place(r.spare, static_cast<std::uint32_t>(r.main));
+    }
+}
+
 void History::step_spare_fault() {
     Faults& faults = machine_.spare_faults;
     const dm_remap_layout& layout = layer_.md()->sb.layout;
@@ -178,6 +211,10 @@ void History::step_spare_fault() {
         s = r.spare + random_.below(r.length);
         const auto block = static_cast<std::uint32_t>((r.main + s - r.spare) / g_ * g_);
         trace("  step spare fault where sector %u lives", block);
+        if (random_.one_in(3)) {
+            spoil_place(s, block);
+            return;
+        }
         layer_.submit(true, {block, g_}, random_.one_in(6));
         if (random_.one_in(3)) {
             faults.set_outage(Outage::write_protected, -EIO,
@@ -364,6 +401,10 @@ void History::saved() {
     stats_[kSaves]++;
     for (std::uint64_t b = 0; b < blocks_; b++) {
         saved_pending_[b] = layer_.lookup(b * g_, g_).kind == DM_REMAP_PENDING;
+    }
+    // As far as one block had room for.
+    if (!dm_remap_dirty(layer_.md())) {
+        saved_unreadable_ = layer_.known_unreadable;
     }
 }
 

@@ -165,6 +165,8 @@ void Layer::submit(bool is_write, Range range, bool fua) {
     request->length = range.length;
     request->data.resize(std::size_t{range.length} * kSector);
     request->durable.resize(range.length);
+    const auto known = known_unreadable.begin() + range.start;
+    request->known.assign(known, known + range.length);
     if (is_write) {
         request->id = model_.begin(range.start, range.length);
         for (std::uint32_t i = 0; i < range.length; i++) {
@@ -339,8 +341,35 @@ void Layer::verify(const Piece& piece, std::uint32_t start, std::uint32_t length
     }
 }
 
+// A write is done over sectors that were known to be unreadable when it began. Unless that has
+// changed meanwhile, the write can be read now.
+void Layer::check_readable(const Piece& piece) {
+    for (std::uint32_t s = piece.start; s < piece.start + piece.length; s++) {
+        const std::uint64_t known = known_unreadable[s];
+        if (known == 0) {
+            continue;
+        }
+        known_unreadable[s] = 0;
+        if (known != piece.request->known[s - piece.request->start]) {
+            continue;
+        }
+        const dm_remap_extent e = lookup(s, 1);
+        const bool doubt = (e.flags & DM_REMAP_F_DOUBT) != 0;
+        if (e.kind == DM_REMAP_MAPPED && !doubt && !machine_.spare_faults.readable(e.spare)) {
+            violated(kNothingLost,
+                     "a write of sector %u succeeds at %lu of the spare, which was known to be "
+                     "unreadable, and is",
+                     s, e.spare);
+        }
+        stats_[kWrittenOver]++;
+    }
+}
+
 void Layer::done(const Piece& piece, int error) {
     Request& request = *piece.request;
+    if (request.is_write && error == 0) {
+        check_readable(piece);
+    }
     request.error = request.error != 0 ? request.error : error;
     if (--request.open == 0) {
         complete(request);

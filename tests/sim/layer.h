@@ -32,7 +32,8 @@ struct Request {
     unsigned open = 0;        // pieces that have not completed
     int error = 0;
     std::vector<std::uint8_t> data;
-    std::vector<bool> durable;  // sectors that the worker wrote
+    std::vector<bool> durable;         // sectors that the worker wrote
+    std::vector<std::uint64_t> known;  // of known_unreadable, when it began
 };
 
 // The part of a request that maps to one place, as a bio that was split.
@@ -130,6 +131,9 @@ class Layer {
     bool mode_changed = false;
     // Another system uses the spare: nothing has to succeed.
     bool other_present = false;
+    // Of each sector of main: the core has said that the spare cannot read it. Each time has a
+    // number. 0: it has not, or that is over.
+    std::vector<std::uint64_t> known_unreadable;
 
   private:
     friend class Batch;
@@ -146,6 +150,7 @@ class Layer {
     void worked(const Piece& piece);
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
+    void check_readable(const Piece& piece);
     void complete(const Request& request);
     void meanwhile();
     bool may_lose(dm_remap_dev dev, std::uint64_t sector);

@@ -329,6 +329,17 @@ TEST(Superblock, UnknownIncompatFlagIsLeftToTheCaller) {
     EXPECT_EQ(block.out.incompat, 0x80U);
 }
 
+// A flag that this version knows is no excuse for the other fields.
+TEST(Superblock, KnownIncompatFlagExcusesNothing) {
+    dm_remap_super sb = sample_super();
+    sb.incompat = DM_REMAP_INCOMPAT_KNOWN;
+    SuperBlock block(sb);
+    EXPECT_EQ(block.verdict(), DM_REMAP_VALID);
+    block.disk().granularity = 3;
+    block.reseal();
+    EXPECT_EQ(block.verdict(), DM_REMAP_DAMAGED);
+}
+
 TEST(Superblock, NameIsAlwaysTerminated) {
     SuperBlock block(sample_super());
     std::memset(block.disk().main_name, 'x', sizeof(block.disk().main_name));
@@ -358,6 +369,11 @@ RC_GTEST_PROP(Entry, RoundTrip, (std::uint64_t main, std::uint64_t spare, std::u
     r.flags = DM_REMAP_F_HELD;
     dm_remap_entry_encode(&disk, &r);
     RC_ASSERT(disk.flags == 0);
+    r.flags = DM_REMAP_F_HELD | DM_REMAP_F_DOUBT | DM_REMAP_F_UNREADABLE;
+    dm_remap_entry_encode(&disk, &r);
+    RC_ASSERT(disk.flags == cpu_to_le16(DM_REMAP_ENTRY_UNREADABLE));
+    dm_remap_entry_decode(&back, &disk);
+    RC_ASSERT(back.flags == DM_REMAP_F_UNREADABLE);
 }
 
 class RecordWrong : public ::testing::Test {
@@ -415,7 +431,13 @@ TEST_F(RecordWrong, FieldsThatMustBeSomethingElse) {
     };
     EXPECT_TRUE(wrong(changed(pending(8, 8), [](auto& r) { r.spare = 8; })));
     EXPECT_TRUE(wrong(changed(retired(data, 8), [](auto& r) { r.main = 8; })));
-    EXPECT_TRUE(wrong(changed(mapped(0, data, 8), [](auto& r) { r.flags = 1; })));
+    for (unsigned bit = 0; bit < 16; bit++) {
+        const auto flagged = [bit](auto& r) { r.flags = static_cast<u16>(1U << bit); };
+        EXPECT_EQ(wrong(changed(mapped(0, data, 8), flagged)), bit != 0) << bit;
+        EXPECT_TRUE(wrong(changed(pending(8, 8), flagged))) << bit;
+        EXPECT_TRUE(wrong(changed(retired(data, 8), flagged))) << bit;
+        EXPECT_TRUE(wrong(changed(clear(8, 8), flagged), true)) << bit;
+    }
     EXPECT_TRUE(wrong(changed(mapped(0, data, 8), [](auto& r) { r.reason = 0; })));
     EXPECT_TRUE(wrong(changed(mapped(0, data, 8), [](auto& r) { r.reason = 200; })));
     EXPECT_TRUE(wrong(changed(mapped(0, data, 8), [](auto& r) { r.kind = DM_REMAP_NONE; })));

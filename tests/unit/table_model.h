@@ -45,6 +45,14 @@ class TableModel {
         return it == state_.end() ? SectorState{} : it->second;
     }
     bool empty() const { return state_.empty(); }
+    // Mapped sectors that are marked.
+    std::uint64_t unreadable() const {
+        std::uint64_t n = 0;
+        for (const auto& [sector, s] : state_) {
+            n += s.kind == DM_REMAP_MAPPED && (s.flags & DM_REMAP_F_UNREADABLE) != 0;
+        }
+        return n;
+    }
 
     // The canonical records.
     Records records() const {
@@ -56,6 +64,7 @@ class TableModel {
             }
             bool joins = !all.empty() && all.back().main + all.back().length == sector &&
                          last.kind == s.kind && last.reason == s.reason &&
+                         ((last.flags ^ s.flags) & DM_REMAP_F_DURABLE) == 0 &&
                          (s.kind != DM_REMAP_MAPPED || last.spare + 1 == s.spare) &&
                          sector % (1ULL << 31) != 0;
             if (joins) {

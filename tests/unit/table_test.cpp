@@ -213,6 +213,24 @@ TEST(Table, FlagsDoNotCutRecords) {
     EXPECT_EQ(t.lookup(100, 100).length, 100U);
 }
 
+// The flag that goes to the disk does.
+TEST(Table, MarksCutRecords) {
+    Table t(kChunk);
+    t.set(mapped(kRegion - 10, 5000, 100));
+    t.flags(kRegion - 5, 10, DM_REMAP_F_UNREADABLE, 0);
+    EXPECT_EQ(t.records().size(), 3U);
+    EXPECT_EQ(t.totals().records, 3U);
+    EXPECT_EQ(t.totals().mapped, 100U);
+    EXPECT_EQ(t.totals().unreadable, 10U);
+    dm_remap_record r{};
+    ASSERT_TRUE(dm_remap_table_next(t.get(), kRegion + 2, &r));
+    EXPECT_EQ(plain(r), (Record{DM_REMAP_MAPPED, kRegion - 5, 5005, 10}));
+    EXPECT_EQ(r.flags, DM_REMAP_F_UNREADABLE);
+    t.flags(kRegion - 10, 100, 0, DM_REMAP_F_UNREADABLE);
+    EXPECT_EQ(t.records().size(), 1U);
+    EXPECT_EQ(t.totals().unreadable, 0U);
+}
+
 TEST(Table, FlagsOnPlainRangesCountAsSomething) {
     Table t(kChunk);
     t.flags(kRegion - 1, 2, DM_REMAP_F_HELD, 0);
@@ -390,6 +408,12 @@ dm_remap_record any_record(std::uint64_t start, std::uint64_t length) {
     return r;
 }
 
+unsigned any_flags() {
+    const auto bits = *rc::gen::inRange<unsigned>(0, 8);
+    return ((bits & 1) != 0 ? DM_REMAP_F_UNREADABLE : 0) | ((bits & 2) != 0 ? DM_REMAP_F_HELD : 0) |
+           ((bits & 4) != 0 ? DM_REMAP_F_DOUBT : 0);
+}
+
 void any_edit(dm_remap_table* t, dm_remap_update* u, TableModel& model) {
     const auto [start, length] = any_range(t->sectors);
     switch (*rc::gen::inRange(0, 4)) {
@@ -405,8 +429,8 @@ void any_edit(dm_remap_table* t, dm_remap_update* u, TableModel& model) {
             model.clear(start, length);
             break;
         default: {
-            const auto on = *rc::gen::inRange<unsigned>(0, 4);
-            const auto off = *rc::gen::inRange<unsigned>(0, 4) & ~on;
+            const unsigned on = any_flags();
+            const unsigned off = any_flags() & ~on;
             RC_ASSERT(dm_remap_update_flags(t, u, start, length, on, off) == 0);
             model.flags(start, length, on, off);
         }
@@ -426,6 +450,7 @@ void expect_same(Table& t, const TableModel& model) {
     RC_ASSERT(totals.mapped == sum.mapped);
     RC_ASSERT(totals.pending == sum.pending);
     RC_ASSERT(totals.retired == 0U);
+    RC_ASSERT(totals.unreadable == model.unreadable());
 }
 
 void expect_same_lookups(Table& t, const TableModel& model, std::uint64_t from, std::uint64_t to) {

@@ -597,7 +597,7 @@ void beside_each(const Changes& changes, const std::function<void(World&, Metada
 TEST(TwoSystems, SuperblockOfAnotherSystemIsTold) {
     const Changes changes = {
         [](dm_remap_super& sb) { sb.uuid[0] ^= 1; },
-        [](dm_remap_super& sb) { sb.incompat = 1; },  // of a newer module
+        [](dm_remap_super& sb) { sb.incompat = 1U << 31; },  // of a newer module
         [](dm_remap_super& sb) { sb.activation++; },
         [](dm_remap_super& sb) { sb.nonce++; },
         [](dm_remap_super& sb) { sb.generation++; },

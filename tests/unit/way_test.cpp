@@ -90,6 +90,20 @@ TEST_F(Way, OfWritesToASpareThatIsNotTrustedIsTheWorker) {
     EXPECT_EQ(way(DM_REMAP_IO_ZEROES, 100), DM_REMAP_WAY_WORKER);
 }
 
+// In mode `ro`, too: a write that does not hold is an error then.
+TEST_F(Way, OfWritesToAPlaceThatCouldNotBeReadIsTheWorker) {
+    mark(DM_REMAP_F_UNREADABLE, 102, 2);
+    for (const auto mode : {DM_REMAP_MODE_RW, DM_REMAP_MODE_RO}) {
+        (*md_)->mode = mode;
+        EXPECT_EQ(way(DM_REMAP_IO_WRITE, 100), DM_REMAP_WAY_SPARE);
+        EXPECT_EQ(extent_.length, 2);
+        EXPECT_EQ(way(DM_REMAP_IO_WRITE, 102), DM_REMAP_WAY_WORKER);
+        EXPECT_EQ(extent_.length, 2);
+        EXPECT_EQ(way(DM_REMAP_IO_READ, 102), DM_REMAP_WAY_SPARE);
+        EXPECT_EQ(way(DM_REMAP_IO_OTHER, 102), DM_REMAP_WAY_SPARE);
+    }
+}
+
 TEST_F(Way, OfWritesToAPendingRangeIsTheWorkerWhereThatCanSettleIt) {
     const auto ways = [&] {
         EXPECT_EQ(way(DM_REMAP_IO_READ, 200), DM_REMAP_WAY_MAIN);

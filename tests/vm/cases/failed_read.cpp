@@ -175,5 +175,42 @@ TEST(FailedRead, OfTheSpareIsAnErrorAndKeepsTheRecord) {
     EXPECT_TRUE(stack.is_whole());
 }
 
+// The place could not be read, and then loses what is written there: only who reads back finds out.
+TEST(FailedRead, OfTheSpareMakesTheNextWriteGoElsewhere) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    const uint64_t place = std::stoull(remap_list(stack.device()).at(0).spare) + 2;
+    stack.spare.fail(place, 1, Fails::kReadsUntilWritten);
+    EXPECT_EQ(stack.read(1000, 8), EIO);
+    EXPECT_EQ(stack.number("unreadable"), 1U);
+    EXPECT_TRUE(remap_list(stack.device()).at(1).unreadable);
+    // The record knows it after a restart.
+    stack.restart();
+    EXPECT_EQ(stack.number("unreadable"), 1U);
+    stack.spare.fail(place, 1, Fails::kDropsWrites);
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);
+    EXPECT_EQ(stack.read(1000, 8), 0);
+    EXPECT_TRUE(stack.is_whole());
+    EXPECT_EQ(stack.number("unreadable"), 0U);
+    EXPECT_EQ(stack.number("retired"), 1U);
+    stack.restart();
+    EXPECT_TRUE(stack.is_whole());
+}
+
+TEST(FailedRead, OfTheSpareIsCuredByAWrite) {
+    Stack stack;
+    stack.main.fail(1000, 8, Fails::kWrites);
+    ASSERT_EQ(stack.write(1000, 8, 2), 0);
+    const uint64_t place = std::stoull(remap_list(stack.device()).at(0).spare) + 2;
+    stack.spare.fail(place, 1, Fails::kReadsUntilWritten);
+    EXPECT_EQ(stack.read(1000, 8), EIO);
+    EXPECT_EQ(stack.number("unreadable"), 1U);
+    ASSERT_EQ(stack.write(1000, 8, 3), 0);
+    EXPECT_TRUE(stack.is_whole());
+    EXPECT_EQ(stack.number("unreadable"), 0U);
+    EXPECT_EQ(stack.number("retired"), 0U);
+}
+
 }  // namespace
 }  // namespace remap::vm

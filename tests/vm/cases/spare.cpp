@@ -84,7 +84,7 @@ TEST_F(Spare, AnUnknownVersionIsRefused) {
 
 TEST_F(Spare, AnUnknownIncompatFlagIsRefused) {
     for (const int replica : {0, 1}) {
-        edit_superblock(spare.path(), replica, [](auto& s) { s.incompat = cpu_to_le32(1); });
+        edit_superblock(spare.path(), replica, [](auto& s) { s.incompat = cpu_to_le32(1U << 31); });
     }
     expect_refused("features unknown to this version");
 }

@@ -43,8 +43,15 @@ RemapStatus remap_status(const DmDevice& device) {
 std::vector<RemapRecord> parse_list(std::string_view text) {
     std::vector<RemapRecord> records;
     std::istringstream lines{std::string(text)};
-    RemapRecord r;
-    while (lines >> r.sector >> r.count >> r.kind >> r.spare >> r.reason >> r.time) {
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        RemapRecord r;
+        std::string mark;
+        if (!(words >> r.sector >> r.count >> r.kind >> r.spare >> r.reason >> r.time)) {
+            break;
+        }
+        words >> mark;
+        r.unreadable = mark == "unreadable";
         records.push_back(r);
     }
     return records;

@@ -36,6 +36,7 @@ struct RemapRecord {
     std::string spare;  // a sector number, or "-"
     std::string reason;
     uint64_t time = 0;
+    bool unreadable = false;
 
     bool operator==(const RemapRecord&) const = default;
 };
