@@ -470,8 +470,7 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 
 /* ---- the worker ---- */
 
-/* Requests in one batch, and how long it takes up more: the first write waits for the last. */
-#define BATCH_BIOS 64
+/* How long a batch takes up more bios: the first write waits for the last. */
 #define BATCH_TIME (2 * HZ)
 
 /* Bytes of a part of the bio, @from sectors from its start. */
@@ -589,7 +588,6 @@ static bool redo_batch(struct dm_remap_device *d)
 	struct bio *bio = next_waiting(d);
 	unsigned long end;
 	unsigned int n;
-	int committed;
 
 	if (!bio)
 		return false;
@@ -597,18 +595,21 @@ static bool redo_batch(struct dm_remap_device *d)
 	/* It may have waited for its turn. */
 	end = jiffies + BATCH_TIME;
 	for (n = 1; bio; n++) {
+		if (op_is_write(bio_op(bio)))
+			dm_remap_redo_next(d->mover);
 		bio->bi_status = errno_to_blk_status(redo(d, bio));
 		if (op_is_write(bio_op(bio)))
 			bio_list_add(&writes, bio);
 		else
 			decided(bio);
-		bio = n < BATCH_BIOS && time_before(jiffies, end) &&
+		bio = n < DM_REMAP_BATCH_WRITES && time_before(jiffies, end) &&
 		      !dm_remap_redo_failed(d->mover) ? next_waiting(d) : NULL;
 	}
-	committed = dm_remap_redo_end(d->mover);
-	while ((bio = bio_list_pop(&writes))) {
-		if (committed && !bio->bi_status)
-			bio->bi_status = BLK_STS_IOERR;
+	dm_remap_redo_end(d->mover);
+	/* In the order in which they were numbered. */
+	for (n = 0; (bio = bio_list_pop(&writes)); n++) {
+		if (!bio->bi_status)
+			bio->bi_status = errno_to_blk_status(dm_remap_redo_result(d->mover, n));
 		decided(bio);
 	}
 	return true;

@@ -92,6 +92,7 @@ static void entry_add(struct dm_remap_mover *m, u8 kind, u8 reason, u64 main, u6
 		.main = main, .spare = spare, .length = length, .kind = kind, .reason = reason,
 	};
 
+	m->collected |= m->write;
 	if (kind != DM_REMAP_CLEAR) {
 		r.first_time = m->md->ops->now(m->md->ctx);
 		r.last_time = r.first_time;
@@ -221,6 +222,8 @@ int dm_remap_mover_commit(struct dm_remap_mover *m)
 		entries_undo(m);
 	if (ret)
 		m->error = ret;
+	m->failed |= ret ? m->collected : 0;
+	m->collected = 0;
 	return ret;
 }
 
@@ -339,9 +342,13 @@ int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, con
 
 void dm_remap_save_lost(struct dm_remap_mover *m, u64 main, u32 sectors)
 {
-	int ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, main, sectors, m->control);
+	u64 write = m->write;
+	int ret;
 
+	m->write = 0;
+	ret = dm_remap_put(m, DM_REMAP_REASON_WRITE_ERROR, main, sectors, m->control);
 	ret = dm_remap_mover_commit(m) ?: ret;
+	m->write = write;
 	if (ret)
 		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "sector %llu: lost when main was tested, and not saved (%d)",

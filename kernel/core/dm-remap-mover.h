@@ -33,7 +33,13 @@ struct dm_remap_mover {
 	int error;			/* of a commit of this batch */
 	struct dm_remap_moved moved;
 
+	/* The writes of a batch, one bit for each. */
+	unsigned int writes;		/* how many have been begun */
+	u64 write;			/* whose entries are collected now; 0: of none */
+	u64 failed;			/* they have an entry in a commit that failed */
+
 	/* Collected for the next commit. */
+	u64 collected;			/* of these writes */
 	unsigned int n;
 	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
 	/* Spare sectors: what CLEAR sets free when it is committed (0: nothing). */

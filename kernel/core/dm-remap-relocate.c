@@ -9,8 +9,17 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 {
 	mutex_lock(&m->md->move_lock);
 	m->error = 0;
+	m->writes = 0;
+	m->write = BIT_ULL(0);
+	m->failed = 0;
 	m->answered[DM_REMAP_READ] = false;
 	m->answered[DM_REMAP_WRITE] = false;
+}
+
+unsigned int dm_remap_redo_next(struct dm_remap_mover *m)
+{
+	m->write = BIT_ULL(m->writes);
+	return m->writes++;
 }
 
 bool dm_remap_redo_failed(const struct dm_remap_mover *m)
@@ -29,6 +38,11 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 	}
 	mutex_unlock(&m->md->move_lock);
 	return m->error;
+}
+
+int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number)
+{
+	return m->failed & BIT_ULL(number) ? -EIO : 0;
 }
 
 /* Another system has the spare, and its records are not those in memory. */
@@ -196,15 +210,18 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
-	/* What this batch has moved is found in the table only when it is committed. */
+	/*
+	 * What this batch has moved is found in the table only when it is committed. If that fails
+	 * it is the other write's failure; this one finds the range as it was, or in doubt.
+	 */
 	if (dm_remap_mover_overlaps(m, start, length))
-		ret = dm_remap_mover_commit(m);
+		dm_remap_mover_commit(m);
 	for (done = 0; !ret && done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = write_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), flags);
 	}
 	/* Why a commit failed is the spare's affair. */
-	return ret && m->error ? -EIO : ret;
+	return m->failed & m->write ? -EIO : ret;
 }
 
 /* ---- reads ---- */
@@ -313,6 +330,7 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 		       unsigned int flags)
 {
 	struct dm_remap_extent e;
+	u64 write = m->write;
 	int ret, error = 0;
 	u32 done;
 
@@ -322,10 +340,12 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);
 	/* Bad blocks of one extent are no reason to leave the others unread. */
+	m->write = 0;	/* what is rescued belongs to none */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), flags);
 		error = error ?: ret;
 	}
+	m->write = write;
 	return error;
 }

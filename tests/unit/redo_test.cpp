@@ -72,6 +72,13 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
     int redo_write(std::uint64_t start, const Image& data, unsigned flags = 0) {
         return dm_remap_redo_write(mover->get(), start, data.size() / kSector, data.data(), flags);
     }
+    // The next write of a batch, which looks like done; and what it is to be completed with.
+    unsigned next_write(std::uint64_t start, const Image& data) {
+        const unsigned number = dm_remap_redo_next(mover->get());
+        EXPECT_EQ(redo_write(start, data), 0);
+        return number;
+    }
+    int result(unsigned number) { return dm_remap_redo_result(mover->get(), number); }
     int read(std::uint64_t start, std::uint32_t sectors) {
         got.assign(std::size_t{sectors} * kSector, 0);
         dm_remap_redo_begin(mover->get());
@@ -198,6 +205,7 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
     Image got;
     std::uint64_t free_at_start = 0;
     std::uint64_t main_writes = 0;
+    bool fail_commit = false;
     std::uint64_t unknown = UINT64_MAX;  // a block whose write failed: it may hold either
 };
 
@@ -980,6 +988,158 @@ TEST_P(Redo, BatchWithAFailedCommitSaysSo) {
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
 }
 
+// A write that needs no record does not depend on the commit: neither before nor behind it.
+TEST_P(Redo, CommitThatFailsFailsOnlyTheWritesThatNeedIt) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    const unsigned before = next_write(kAt - kLength, pattern(6, g));
+    const unsigned moved = next_write(kAt, pattern(7, kLength));
+    const unsigned behind = next_write(kAt + kLength, pattern(8, kLength));
+    spare_is_dead();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -EUCLEAN);
+    EXPECT_EQ(result(before), 0);
+    EXPECT_EQ(result(moved), -EIO);
+    EXPECT_EQ(result(behind), 0);
+    world->spare.on_write = nullptr;
+    unknown = bad / g;
+    set_content(kAt - kLength, pattern(6, g));
+    set_content(kAt, pattern(7, kLength));
+    set_content(kAt + kLength, pattern(8, kLength));
+    world->main.power_off();
+    world->main.power_on([](auto, auto) { return false; });
+    expect_content();
+}
+
+TEST_P(Redo, CommitThatFailsFailsAllThatShareIt) {
+    bad_block(world->main.bad_write, bad);
+    bad_block(world->main.bad_write, kAt + kLength);
+    dm_remap_redo_begin(mover->get());
+    const unsigned first = next_write(bad, pattern(6, g));
+    const unsigned second = next_write(kAt + kLength, pattern(7, g));
+    spare_is_dead();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -EUCLEAN);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(result(first), -EIO);
+    EXPECT_EQ(result(second), -EIO);
+}
+
+// One part of the write was committed well, as another write asked for that range; the other not.
+TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
+    for (const bool first_part_fails : {false, true}) {
+        make(1 << 12);
+        const std::uint64_t other = kAt + kLength + 24;
+        bad_block(world->main.bad_write, bad);
+        bad_block(world->main.bad_write, other);
+        dm_remap_redo_begin(mover->get());
+        const unsigned both = next_write(kAt, pattern(7, kLength));
+        if (first_part_fails) {
+            FailAllocation fail(0);
+            got.assign(std::size_t{g} * kSector, 0);
+            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), 0), 0);
+            ASSERT_TRUE(fail.happened());
+        } else {
+            got.assign(std::size_t{g} * kSector, 0);
+            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), 0), 0);
+        }
+        EXPECT_EQ(redo_write(kAt + kLength, pattern(8, kLength)), first_part_fails ? -EIO : 0);
+        const unsigned neither = next_write(kAt - kLength, pattern(6, g));
+        if (!first_part_fails) {
+            spare_is_dead();
+        }
+        EXPECT_NE(dm_remap_redo_end(mover->get()), 0);
+        EXPECT_EQ(result(both), -EIO);
+        EXPECT_EQ(result(neither), 0);
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(kind(first_part_fails ? other : bad), DM_REMAP_MAPPED);
+        EXPECT_EQ(kind(first_part_fails ? bad : other), DM_REMAP_NONE);
+        set_content(kAt - kLength, pattern(6, g));
+        set_content(kAt, pattern(7, kLength));
+        set_content(kAt + kLength, pattern(8, kLength));
+        unknown = (first_part_fails ? bad : other) / g;
+        expect_content();
+    }
+}
+
+// The commit that the second of two asks for is the first one's. Where it fails for good the
+// second finds main as it was; where it is in doubt, so is the range.
+TEST_P(Redo, OverlappingWriteDoesNotFailWithTheCommitBeforeIt) {
+    for (const bool in_doubt : {false, true}) {
+        make(1 << 12);
+        bad_block(world->main.bad_write, bad);
+        dm_remap_redo_begin(mover->get());
+        const unsigned first = next_write(kAt, pattern(7, kLength));
+        world->main.bad_write.clear();
+        std::optional<FailAllocation> fail;
+        if (in_doubt) {
+            spare_is_dead();
+        } else {
+            fail.emplace(0);
+        }
+        const unsigned second = dm_remap_redo_next(mover->get());
+        EXPECT_EQ(redo_write(bad, pattern(8, g)), in_doubt ? -EIO : 0);
+        ASSERT_TRUE(!fail || fail->happened());
+        fail.reset();
+        EXPECT_NE(dm_remap_redo_end(mover->get()), 0);
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(result(first), -EIO);
+        EXPECT_EQ(result(second), 0);
+        EXPECT_EQ(md->flagged(DM_REMAP_F_DOUBT, bad), in_doubt);
+        set_content(kAt, pattern(7, kLength));
+        set_content(bad, pattern(8, g));
+        expect_content();
+    }
+}
+
+// Main may have another reason than the spare.
+TEST_P(Redo, WriteKeepsItsOwnErrorBesideACommitThatFails) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    const unsigned moved = next_write(bad, pattern(7, g));
+    {
+        FailAllocation fail(0);
+        EXPECT_EQ(redo_write(bad, pattern(8, g)), -EIO);
+    }
+    world->main.on_write = [](auto, auto, auto) { return -ENOLINK; };
+    dm_remap_redo_next(mover->get());
+    EXPECT_EQ(redo_write(kAt + kLength, pattern(8, g)), -ENOLINK);
+    world->main.on_write = nullptr;
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
+    EXPECT_EQ(result(moved), -EIO);
+    unknown = bad / g;
+}
+
+// What is saved when a good block of main is lost belongs to no write of the batch.
+TEST_P(Redo, SavedControlThatCannotBeCommittedIsNobodysFailure) {
+    bad_block(world->main.bad_write, bad);
+    std::optional<FailAllocation> fail;
+    world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (sector != kControl || fail) {
+            return 0;
+        }
+        bad_block(world->main.bad_read, kControl);
+        bad_block(world->main.bad_write, kControl);
+        fail_commit = true;
+        return -EIO;
+    };
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (std::exchange(fail_commit, false) && sector >= data_start()) {
+            fail.emplace(0);
+        }
+        return 0;
+    };
+    dm_remap_redo_begin(mover->get());
+    const unsigned moved = next_write(bad, pattern(7, g));
+    ASSERT_TRUE(fail && fail->happened());
+    fail.reset();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
+    world->main.on_write = nullptr;
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(result(moved), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(kind(kControl), DM_REMAP_NONE);
+    set_content(bad, pattern(7, g));
+}
+
 TEST_P(Redo, OverlappingWritesOfABatchEndInOneRecord) {
     bad_block(world->main.bad_write, bad);
     dm_remap_redo_begin(mover->get());
@@ -1087,6 +1247,7 @@ TEST_P(Redo, WriteToTheSpareThatFailsOnceSpendsNothing) {
     dm_remap_redo_begin(mover->get());
     EXPECT_EQ(redo_write(bad, pattern(7, g)), 0);
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    world->spare.on_write = nullptr;
     set_content(bad, pattern(7, g));
     EXPECT_EQ(md->records(), before);
 }
