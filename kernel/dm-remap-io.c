@@ -348,6 +348,16 @@ static void op_note(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors,
 	}
 }
 
+/* A partition keeps its size when its disk becomes shorter. */
+static u64 op_main_sectors(void *ctx)
+{
+	struct dm_remap_device *d = ctx;
+	u64 disk = get_capacity(d->main_bdev->bd_disk), start = get_start_sect(d->main_bdev);
+	u64 sectors = min_t(u64, bdev_nr_sectors(d->main_bdev), disk - min(disk, start));
+
+	return sectors - min_t(u64, sectors, d->main_start);
+}
+
 static int op_stop(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
@@ -369,4 +379,5 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.drain = dm_remap_drain,
 	.stop = op_stop,
 	.note = op_note,
+	.main_sectors = op_main_sectors,
 };

@@ -74,10 +74,34 @@ static int own_flush(struct dm_remap_metadata *md, enum dm_remap_dev dev)
 
 /* ---- I/O of the core ---- */
 
+int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors)
+{
+	u64 now = md->ops->main_sectors ? md->ops->main_sectors(md->ctx) : U64_MAX;
+
+	if (sector <= now && sectors <= now - sector)
+		return 0;
+	lockdep_assert_held(&md->move_lock);
+	if (md->short_told != now + 1)
+		dm_remap_log(md, DM_REMAP_LOG_ERR,
+			     "main has only %llu sectors now: I/O behind them fails, without a record; give main its former size back",
+			     (unsigned long long)now);
+	md->short_told = now + 1;
+	return -ENXIO;
+}
+
+/* What main says of a range that it does not reach any more is not its media's error. */
+static int checked(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
+		   int error)
+{
+	return error && dev == DM_REMAP_MAIN && dm_remap_main_reaches(md, sector, sectors) ?
+	       -ENXIO : error;
+}
+
 int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
 		      void *buf)
 {
-	return md->ops->read(md->ctx, dev, sector, sectors, buf);
+	return checked(md, dev, sector, sectors,
+		       md->ops->read(md->ctx, dev, sector, sectors, buf));
 }
 
 /*
@@ -133,13 +157,17 @@ int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 
 	int ret;
 
 	/* Nobody else uses the disks: it is as durable as the device makes it. */
-	if (!md->ops->flush)
-		return md->ops->write(md->ctx, dev, sector, sectors, buf,
-				      flags & (DM_REMAP_PREFLUSH | DM_REMAP_FUA));
+	if (!md->ops->flush) {
+		ret = md->ops->write(md->ctx, dev, sector, sectors, buf,
+				     flags & (DM_REMAP_PREFLUSH | DM_REMAP_FUA));
+		return checked(md, dev, sector, sectors, ret);
+	}
 	ret = flags & DM_REMAP_PREFLUSH ? table_flush(md) : 0;
 	if (ret)
 		return ret;
 	if (flags & DM_REMAP_FUA)
-		return write_durable(md, dev, sector, sectors, buf);
-	return md->ops->write(md->ctx, dev, sector, sectors, buf, 0);
+		ret = write_durable(md, dev, sector, sectors, buf);
+	else
+		ret = md->ops->write(md->ctx, dev, sector, sectors, buf, 0);
+	return checked(md, dev, sector, sectors, ret);
 }

@@ -120,7 +120,9 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 	dm_remap_count(m->md, DM_REMAP_READ_ERRORS, bad);
 	if (bad && !dm_remap_ask_main(m, DM_REMAP_READ, start, length))
 		ret = -EIO;
-	if (ret && ret != -EAGAIN && ret != -EINTR)
+	if (ret == -ENXIO)
+		m->moved.why = "main has become shorter, and does not reach there any more";
+	else if (ret && ret != -EAGAIN && ret != -EINTR)
 		m->moved.why = "main cannot be read anywhere: is it there?";
 	return ret;
 }

@@ -90,12 +90,14 @@ struct dm_remap_ops {
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
+	 * main_sectors: of main today, from the start of the mapped device; NULL: no fewer than ever.
 	 */
 	int (*flush)(void *ctx, struct dm_remap_flush *f);
 	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
 	void (*drain)(void *ctx);
 	int (*stop)(void *ctx);
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
+	u64 (*main_sectors)(void *ctx);
 };
 
 /* Does the error leave it open that it was the media? */
@@ -200,6 +202,7 @@ struct dm_remap_metadata {
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
+	u64 short_told;			/* main_sectors + 1 when the log told of it; move_lock */
 
 	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
 	struct mutex breaker_lock;	/* innermost */

@@ -198,7 +198,8 @@ static int write_extent(struct dm_remap_mover *m, u64 start, const struct dm_rem
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return write_spare(m, start, e->spare, e->length, data, flags);
-	return write_main(m, start, e->length, data, flags, e->kind == DM_REMAP_PENDING);
+	return dm_remap_main_reaches(m->md, start, e->length) ?:
+	       write_main(m, start, e->length, data, flags, e->kind == DM_REMAP_PENDING);
 }
 
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
@@ -323,7 +324,8 @@ static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_rema
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return read_spare(m, e->spare, e->length, data);
-	return read_main(m, start, e->length, data, flags);
+	return dm_remap_main_reaches(m->md, start, e->length) ?:
+	       read_main(m, start, e->length, data, flags);
 }
 
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,

@@ -33,7 +33,8 @@ void Batch::look_before() {
     breaker_was_open_ = dm_remap_breaker_open(md_);
     was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
     l_.mode_changed = false;
-    steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
+    steady_ = main.steady() && machine_.main_end == machine_.main.sectors() &&
+              machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     room_ = dm_remap_room(md_);
     dm_remap_table_totals(&md_->table, &totals_);
@@ -158,7 +159,7 @@ bool Batch::must_succeed(const Piece& piece) {
 bool Batch::needs_no_record(const Piece& piece) {
     const Faults& main = machine_.main_faults;
     const dm_remap_extent e = l_.lookup(piece.start, piece.length);
-    return piece.request->is_write && main.steady() && main.outage() == Outage::none &&
+    return piece.request->is_write && steady_ && main.outage() == Outage::none &&
            !main.any(piece.start, piece.length) && e.length == piece.length &&
            e.kind == DM_REMAP_NONE && e.flags == 0;
 }

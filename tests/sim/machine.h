@@ -55,6 +55,7 @@ class Machine {
     bool patient = false;  // nobody interrupts what is done now
     unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;
+    std::uint64_t main_end;  // behind its last sector today
 
     // What the layer does where the core says so, and what others do while the core is at work.
     // None of them may throw.
@@ -88,6 +89,7 @@ class Machine {
         std::function<void()> what;
     };
 
+    bool reaches(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) const;
     void keep_before(std::uint64_t sector, std::uint32_t n);
     // An event that the power may fail in. False: it has.
     bool survives();

@@ -154,6 +154,15 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         ASSERT_EQ(read(block, g), -EIO);
         ASSERT_EQ(kind(block), DM_REMAP_PENDING);
     }
+    void shorten_main(std::uint64_t end) {
+        world->main_end = end;
+        world->main.fail_read = [end](std::uint64_t sector, std::uint32_t n) {
+            return sector + n > end ? -EIO : 0;
+        };
+        world->main.on_write = [end](auto, std::uint64_t sector, std::uint32_t n) {
+            return sector + n > end ? -EIO : 0;
+        };
+    }
     // Main refuses a write of nothing but these sectors, or some of them, and has lost them all
     // then.
     void refuse_and_lose(std::uint64_t at, std::uint32_t count) {
@@ -755,6 +764,64 @@ TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
     }
     expect_nothing_spent();
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+}
+
+// A main that was made shorter fails what lies behind its end. So do its reads there, and the
+// controls; the range may be pending, and the request may begin before the end.
+TEST_P(Redo, MainThatBecameShorterLeavesNoRecord) {
+    pend(kAt + kLength);
+    const Records before = md->records();
+    world->main.bad_read.clear();
+    world->log.clear();
+    shorten_main(kAt + g);
+    EXPECT_EQ(write(bad, pattern(7, g)), -ENXIO);
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -ENXIO);
+    EXPECT_EQ(read(kAt, kLength), -ENXIO);
+    EXPECT_EQ(write(kAt + kLength, pattern(7, g)), -ENXIO);
+    EXPECT_EQ(md->records(), before);
+    EXPECT_EQ(world->main.writes(), main_writes);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_BAD), 1U);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    ASSERT_EQ(world->log.size(), 1U);
+    EXPECT_NE(world->log[0].find("main has only " + std::to_string(kAt + g) + " sectors now"),
+              std::string::npos)
+        << world->log[0];
+    // Before its end it is a disk like any other, and what it does not reach is served by the
+    // spare.
+    ASSERT_EQ(write(kAt, pattern(8, g)), 0);
+    // It gets still shorter, and is made longer again.
+    shorten_main(kAt);
+    EXPECT_EQ(read(kAt, g), -ENXIO);
+    EXPECT_EQ(world->log.size(), 2U);
+    shorten_main(UINT64_MAX);
+    ASSERT_EQ(read(kAt, g), 0);
+    expect_got(kAt, kAt, g);
+    EXPECT_EQ(write(bad, pattern(9, g)), 0);
+}
+
+TEST_P(Redo, RecordsBehindTheEndOfMainAreServed) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    shorten_main(kAt);
+    ASSERT_EQ(read(bad, g), 0);
+    expect_got(bad, bad, g);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_TRUE(world->log.empty());
+}
+
+// It becomes shorter while a request is redone.
+TEST_P(Redo, MainThatBecomesShorterMeanwhileLeavesNoRecord) {
+    world->main.on_write = [this](auto, std::uint64_t sector, std::uint32_t sectors) {
+        if (sector <= bad && bad < sector + sectors) {
+            world->main_end = kAt;
+            return -EIO;
+        }
+        return 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -ENXIO);
+    world->main.on_write = nullptr;
+    world->main_end = UINT64_MAX;
+    expect_nothing_spent();
 }
 
 TEST_P(Redo, WritesAreDurable) {
