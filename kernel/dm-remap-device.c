@@ -400,12 +400,14 @@ static bool event_note(struct dm_remap_device *d)
 	dm_remap_table_totals(&md->table, &totals);
 	news = d->event_mode != md->mode || totals.records > d->event_records ||
 	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
-	       dm_remap_breaker_open(md) != d->event_breaker;
+	       dm_remap_breaker_open(md) != d->event_breaker ||
+	       READ_ONCE(md->refusal) != d->event_refusal;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
 	d->event_percent = percent;
 	d->event_save_failed = md->save_failed;
 	d->event_breaker = dm_remap_breaker_open(md);
+	d->event_refusal = READ_ONCE(md->refusal);
 	return news;
 }
 
@@ -506,6 +508,7 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	d->spare_bdev = t->spare->bdev;
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
+	snprintf(md->spare_name, sizeof(md->spare_name), "%pg", d->spare_bdev);
 	WRITE_ONCE(d->stop, false);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;

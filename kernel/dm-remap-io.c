@@ -81,11 +81,12 @@ static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
  * A command that timed out fails with BLK_STS_IOERR, as bad sectors of some disks do. Only
  * the time it took tells the two apart: a disk that takes this long for an error without a reason
  * is about to time out. BLK_STS_MEDIUM is what the disk itself says of its media, however
- * long it tried.
+ * long it tried. A thin pool waits long for room before it says BLK_STS_NOSPC.
  */
 static int error_of(blk_status_t status, struct block_device *bdev, unsigned long took)
 {
-	if (status && status != BLK_STS_MEDIUM && took > timeout_of(bdev) / 3)
+	if (status && status != BLK_STS_MEDIUM && status != BLK_STS_NOSPC &&
+	    took > timeout_of(bdev) / 3)
 		return -ETIMEDOUT;
 	return blk_status_to_errno(status);
 }

@@ -104,6 +104,8 @@ static int message_save(struct message *m)
 	int ret = no_arguments(m);
 
 	ret = ret ?: dm_remap_metadata_sync(m->d);
+	if (ret == DM_REMAP_NO_ROOM_BENEATH)
+		ret = -ENOSPC;
 	if (ret) {
 		if (ret != -EINVAL)
 			DMERR("%s: save: %s (%d)", dm_device_name(m->d->dm),
@@ -369,6 +371,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 	DMEMIT(" breaker=%s", dm_remap_breaker_open(md) ? "open" : "closed");
 	DMEMIT(" witness=%llu:%llu", READ_ONCE(md->witness.generation),
 	       READ_ONCE(md->witness.sequence));
+	DMEMIT(" refusing=%s", dm_remap_refusal_name(READ_ONCE(md->refusal)));
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)

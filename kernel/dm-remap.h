@@ -95,6 +95,7 @@ struct dm_remap_device {
 	bool event_breaker;
 };
 
+	enum dm_remap_refusal event_refusal;
 struct dm_remap_target {
 	struct dm_target *ti;
 	struct dm_dev *main;

@@ -136,7 +136,8 @@ void add_status(CLI::App& app, Action& action) {
     add_json(verb, options->json);
     verb->footer(
         "Exits with 3 where a device needs attention: its mode is not rw, its state is ERROR,\n"
-        "its breaker is open, sectors are pending, 10 % or less of the spare, or of its table, is\n"
+        "its breaker is open, relocations are refused, sectors are pending, 10 % or less of the "
+        "spare, or of its table, is\n"
         "free, or it is suspended. Exits with 1 where one of them cannot be read.");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_status(dm, *options); };

@@ -89,10 +89,22 @@ int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors)
 	return -ENXIO;
 }
 
-/* What main says of a range that it does not reach any more is not its media's error. */
+/*
+ * What main says of a range that it does not reach any more is not its media's error; and a spare
+ * that has no room beneath is not full.
+ */
 static int checked(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
 		   int error)
 {
+	if (error == -ENOSPC && dev == DM_REMAP_SPARE) {
+		/* Of data the relocation tells that is refused. */
+		if (sector < dm_remap_data_start(&md->sb.layout) ||
+		    sector >= dm_remap_data_end(&md->sb.layout))
+			dm_remap_log(md, DM_REMAP_LOG_WARN,
+				     "the spare %s takes no metadata: the device beneath it is full, make room there",
+				     md->spare_name);
+		return DM_REMAP_NO_ROOM_BENEATH;
+	}
 	return error && dev == DM_REMAP_MAIN && dm_remap_main_reaches(md, sector, sectors) ?
 	       -ENXIO : error;
 }

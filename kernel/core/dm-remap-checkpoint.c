@@ -25,6 +25,19 @@ const char *dm_remap_mode_name(enum dm_remap_mode mode)
 	return name[mode];
 }
 
+const char *dm_remap_refusal_name(enum dm_remap_refusal refusal)
+{
+	static const char * const name[] = {
+		[DM_REMAP_REFUSAL_NONE] = "no",
+		[DM_REMAP_REFUSAL_SPARE_FULL] = "spare_full",
+		[DM_REMAP_REFUSAL_TABLE_FULL] = "table_full",
+		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] = "no_room_beneath",
+		[DM_REMAP_REFUSAL_SPARE_FAILS] = "spare_fails",
+	};
+
+	return name[refusal];
+}
+
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode)
 {
 	/* For good: nobody knows what the other system does. */

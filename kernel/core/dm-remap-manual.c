@@ -184,6 +184,10 @@ int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
 		return -ENOMEM;
 	ret = range_check(m, start, length);
 	ret = ret ?: for_chunks(m, start, length, remap_chunk);
+	if (ret == DM_REMAP_NO_ROOM_BENEATH) {
+		m->moved.why = "the device beneath the spare is full, make room there";
+		ret = -ENOSPC;
+	}
 	*moved = m->moved;
 	dm_remap_mover_free(m);
 	return ret;

@@ -106,6 +106,21 @@ static inline bool dm_remap_may_be_media(int error)
 	return error == -EIO || error == -ENODATA;
 }
 
+/*
+ * What the spare's own -ENOSPC becomes: there is no room beneath it, as under a thin volume whose
+ * pool is full. -ENOSPC of the core says that the spare, or its table, is full.
+ */
+#define DM_REMAP_NO_ROOM_BENEATH	(-EDQUOT)
+
+/* Why relocations are refused. */
+enum dm_remap_refusal {
+	DM_REMAP_REFUSAL_NONE,
+	DM_REMAP_REFUSAL_SPARE_FULL,
+	DM_REMAP_REFUSAL_TABLE_FULL,
+	DM_REMAP_REFUSAL_NO_ROOM_BENEATH,
+	DM_REMAP_REFUSAL_SPARE_FAILS,
+};
+
 enum dm_remap_mode {
 	DM_REMAP_MODE_RW,
 	DM_REMAP_MODE_DEGRADED,		/* one table copy is known bad, and said so on disk */
@@ -211,6 +226,7 @@ struct dm_remap_metadata {
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
+	char spare_name[32];		/* for the log; may be empty */
 	struct dm_remap_super_id held[DM_REMAP_REPLICAS];	/* what each is known to hold */
 	void *sb_back;			/* a block, to read back into */
 	u64 looked;			/* when they were read last, as ops->now() */
@@ -267,6 +283,7 @@ struct dm_remap_metadata {
 };
 
 /* 0 or -ENOMEM. */
+	enum dm_remap_refusal refusal;	/* until a relocation succeeds; writers: move_lock */
 int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_ops *ops,
 			   void *ctx);
 void dm_remap_metadata_exit(struct dm_remap_metadata *md);
@@ -420,3 +437,5 @@ static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)
 const char *dm_remap_mode_name(enum dm_remap_mode mode);
 
 #endif /* DM_REMAP_METADATA_H */
+/* One word, for status. */
+const char *dm_remap_refusal_name(enum dm_remap_refusal refusal);

@@ -269,6 +269,7 @@ static int put_done(struct put *p, u64 spare, u32 sectors)
 	p->failures = 0;
 	entry_add(p->m, DM_REMAP_MAPPED, p->reason, p->main, spare, sectors);
 	p->main += sectors;
+	WRITE_ONCE(p->m->md->refusal, DM_REMAP_REFUSAL_NONE);
 	p->data += dm_remap_bytes(sectors);
 	p->left -= sectors;
 	/* At the end who called may have more to add to the same commit. */

@@ -33,6 +33,7 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 	/* Whatever else fails a commit has told of itself. */
 	if (m->error == -ENOSPC) {
 		dm_remap_count(m->md, DM_REMAP_REFUSED, 1);
+		WRITE_ONCE(m->md->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
 		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "relocations fail together: the table is full");
 	}
@@ -60,21 +61,44 @@ static bool whole_blocks(const struct dm_remap_mover *m, u64 start, u32 length)
 	return !((start | length) & (dm_remap_granularity(m->md) - 1));
 }
 
-static const char *reason(struct dm_remap_metadata *md, int why)
+static enum dm_remap_refusal refusal_of(struct dm_remap_metadata *md, int why)
 {
-	if (why == -EROFS)
-		return "the spare cannot be written";
-	if (why != -ENOSPC)
-		return "failed";
-	return dm_remap_alloc_free_sectors(&md->alloc) ? "the table is full" : "the spare is full";
+	if (why == -ENOSPC)
+		return dm_remap_alloc_free_sectors(&md->alloc) ? DM_REMAP_REFUSAL_TABLE_FULL :
+								 DM_REMAP_REFUSAL_SPARE_FULL;
+	if (why == DM_REMAP_NO_ROOM_BENEATH)
+		return DM_REMAP_REFUSAL_NO_ROOM_BENEATH;
+	/* The mode tells of a spare that takes no record. */
+	if (why == -EROFS || why == -EUCLEAN || dm_remap_may_try_again(why))
+		return DM_REMAP_REFUSAL_NONE;
+	return DM_REMAP_REFUSAL_SPARE_FAILS;
+}
+
+static const char *reason(enum dm_remap_refusal refusal, int why)
+{
+	static const char * const text[] = {
+		[DM_REMAP_REFUSAL_NONE] = "the record cannot be made",
+		[DM_REMAP_REFUSAL_SPARE_FULL] = "the spare is full",
+		[DM_REMAP_REFUSAL_TABLE_FULL] = "the table is full",
+		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] =
+			"the device beneath the spare is full, make room there",
+		[DM_REMAP_REFUSAL_SPARE_FAILS] = "the spare does not take the data",
+	};
+
+	return why == -EROFS ? "the spare cannot be written" : text[refusal];
 }
 
 /* A relocation that was called for and is not possible. What main said is the answer. */
 static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
+	enum dm_remap_refusal refusal = refusal_of(md, why);
+
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
-	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u stay on main: %s (%d)",
-		     (unsigned long long)start, length, reason(md, why), why);
+	if (refusal)
+		WRITE_ONCE(md->refusal, refusal);
+	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u are not moved to the spare %s: %s (%d)",
+		     (unsigned long long)start, length, md->spare_name, reason(refusal, why),
+		     why == DM_REMAP_NO_ROOM_BENEATH ? -ENOSPC : why);
 	return -EIO;
 }
 

@@ -938,6 +938,7 @@ TEST_P(Redo, TableThatBecomesFullFailsTheWrite) {
 
 TEST_P(Redo, BadSpareBlocksAreRetired) {
     bad_block(world->spare.bad_write, data_start());
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
     bad_block(world->spare.bad_write, data_start() + 2 * g);
     for (unsigned i = 0; i < 3; i++) {
         bad_block(world->main.bad_write, bad + i * g);
@@ -973,12 +974,80 @@ TEST_P(Redo, SpareThatTimesOutRetiresNothing) {
     set_content(kAt, pattern(7, kLength));
 }
 
+        EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
 TEST_P(Redo, DeadSpareFailsTheWriteAndMakesItReadOnly) {
     spare_is_dead();
     bad_block(world->main.bad_write, bad);
     unknown = bad / g;
     EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+// A thin volume whose pool is full. It has room for records, and so has the table.
+TEST_P(Redo, SpareWithoutRoomBeneathSaysSo) {
+    std::strcpy((*md)->spare_name, "dm-7");
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        return sector >= data_start() && sector < data_end() ? -ENOSPC : 0;
+    };
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    expect_nothing_spent();
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NO_ROOM_BENEATH);
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    ASSERT_EQ(world->log.size(), 1U);
+    EXPECT_EQ(world->log[0],
+              "sectors " + std::to_string(bad) + " + " + std::to_string(g) +
+                  " are not moved to the spare dm-7: the device beneath the spare is full, make "
+                  "room there (-28)");
+    dm_remap_moved moved{};
+    EXPECT_EQ(dm_remap_remap(md->get(), 0, g, &moved), -ENOSPC);
+    EXPECT_STREQ(moved.why, "the device beneath the spare is full, make room there");
+    // Room was made: it goes on until the next relocation.
+    world->spare.on_write = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NO_ROOM_BENEATH);
+    EXPECT_EQ(write(bad, pattern(8, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
+}
+
+// There was room for the data, as something was there before, and is none for the record.
+TEST_P(Redo, CommitWithoutRoomBeneathSaysSo) {
+    std::strcpy((*md)->spare_name, "dm-7");
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        return sector < data_start() || sector >= data_end() ? -ENOSPC : 0;
+    };
+    EXPECT_NE(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_EQ(world->log[0],
+              "the spare dm-7 takes no metadata: the device beneath it is full, make room there");
+    for (const std::string& line : world->log) {
+        EXPECT_EQ(line.find("the table is full"), std::string::npos) << line;
+    }
+    // The mode tells of it, and a save ends it.
+    EXPECT_EQ(write(kAt + kLength, pattern(7, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
+    world->spare.on_write = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+}
+
+// Whoever looks at status later sees why, until a relocation succeeds.
+TEST_P(Redo, RefusalIsRememberedUntilARelocationSucceeds) {
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    fill_spare();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_SPARE_FULL);
+    dm_remap_alloc_release(&(*md)->alloc, data_start(), 1024);
+    spare_refuses_data();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_SPARE_FAILS);
+    EXPECT_STREQ(dm_remap_refusal_name((*md)->refusal), "spare_fails");
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(write(bad, pattern(8, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
+}
+
     EXPECT_EQ(notes(DM_REMAP_NOTE_MODE), 1U);
     EXPECT_EQ(free_sectors(), free_at_start);
     // From then on nothing is sent there.
