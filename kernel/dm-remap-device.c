@@ -548,7 +548,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d)
 	if (!d->ti)
 		return;
 	dm_remap_autosave_stop(d);
-	flush_workqueue(d->workqueue);
+	dm_remap_map_stop(d);
 	ret = d->metadata.write_nothing ? 0 : dm_remap_deactivate(&d->metadata);
 	/* Of another system that has the spare it was told. */
 	if (ret && ret != -ESTALE)

@@ -615,6 +615,27 @@ static bool redo_batch(struct dm_remap_device *d)
 	return true;
 }
 
+/* What the worker has moved, now or when the next line is due. */
+static void tell_moves(struct dm_remap_device *d)
+{
+	u32 wait = dm_remap_moves_tell(&d->metadata, false);
+
+	if (wait)
+		queue_delayed_work(d->workqueue, &d->tell, wait * HZ);
+}
+
+static void do_tell(struct work_struct *work)
+{
+	tell_moves(container_of(to_delayed_work(work), struct dm_remap_device, tell));
+}
+
+void dm_remap_map_stop(struct dm_remap_device *d)
+{
+	flush_workqueue(d->workqueue);
+	cancel_delayed_work_sync(&d->tell);
+	dm_remap_moves_tell(&d->metadata, true);
+}
+
 static void do_waiting(struct work_struct *work)
 {
 	struct dm_remap_device *d = container_of(work, struct dm_remap_device, work);
@@ -624,6 +645,7 @@ static void do_waiting(struct work_struct *work)
 	while (redo_batch(d))
 		;
 	memalloc_noreclaim_restore(reclaim);
+	tell_moves(d);
 	dm_remap_device_event(d);
 }
 
@@ -635,6 +657,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 	spin_lock_init(&d->waiting_lock);
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
+	INIT_DELAYED_WORK(&d->tell, do_tell);
 	if (inflight_alloc(d))
 		return -ENOMEM;
 	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);

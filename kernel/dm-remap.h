@@ -81,6 +81,8 @@ struct dm_remap_device {
 	struct bio_list waiting;
 	struct dm_remap_mover *mover;	/* the worker's */
 
+	struct delayed_work tell;	/* the log of relocations */
+
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
 
@@ -146,6 +148,8 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio);
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
+/* The worker has nothing to do any more: the log tells what it has moved. */
+void dm_remap_map_stop(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */
 void dm_remap_drain(void *ctx);
 

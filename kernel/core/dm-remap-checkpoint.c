@@ -59,6 +59,7 @@ int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_o
 	md->mode = DM_REMAP_MODE_FAIL;
 	mutex_init(&md->move_lock);
 	mutex_init(&md->breaker_lock);
+	mutex_init(&md->moves_lock);
 	mutex_init(&md->checkpoint_lock);
 	mutex_init(&md->commit_lock);
 	mutex_init(&md->super_lock);
@@ -87,6 +88,7 @@ void dm_remap_metadata_exit(struct dm_remap_metadata *md)
 	dm_remap_free(md->journal_back);
 	mutex_destroy(&md->move_lock);
 	mutex_destroy(&md->breaker_lock);
+	mutex_destroy(&md->moves_lock);
 	mutex_destroy(&md->checkpoint_lock);
 	mutex_destroy(&md->commit_lock);
 	mutex_destroy(&md->super_lock);

@@ -115,6 +115,9 @@ void dm_remap_doubts_drop(struct dm_remap_metadata *md);
 /* Sets the mode and says so in the log. commit_lock held, or not yet active. */
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);
 
+/* For the log (dm_remap_moves_tell): these sectors have been moved to the spare. */
+void dm_remap_moves_note(struct dm_remap_metadata *md, u64 start, u64 sectors);
+
 /* ---- dm-remap-owner.c ---- */
 
 static inline struct dm_remap_super_id dm_remap_super_id(const struct dm_remap_super *sb)

@@ -32,8 +32,8 @@ enum dm_remap_dev {
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
 
 /*
- * ERR and INFO are said once, of a state that is new: each is to be seen. WARN is of one I/O or one
- * attempt, and there may be any number of them.
+ * ERR and INFO are said once, of a state that is new, or at a limited rate: each is to be seen. WARN
+ * is of one I/O or one attempt, and there may be any number of them.
  */
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
@@ -173,6 +173,17 @@ struct dm_remap_breaker {
 	u64 tried;			/* when the last of them was; seconds since 1970 UTC */
 };
 
+/* Relocations that the log has not told of; moves_lock. */
+struct dm_remap_moves {
+	u64 sectors;
+	u64 first;			/* sector of main */
+	u64 since;			/* when that was moved, as ops->uptime() */
+	u64 next;			/* no line before */
+};
+
+/* Seconds between two lines about relocations. */
+#define DM_REMAP_MOVES_PAUSE 60u
+
 #define DM_REMAP_SOFT_RANGES 64
 
 /* A range in which there are pending records that no commit has carried yet. */
@@ -223,6 +234,8 @@ struct dm_remap_metadata {
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 
+	struct mutex moves_lock;	/* innermost */
+	struct dm_remap_moves moves;
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
@@ -426,6 +439,13 @@ u64 dm_remap_room(struct dm_remap_metadata *md);
 u64 dm_remap_journal_used(const struct dm_remap_metadata *md);
 /* Adds to a counter. Context: any. */
 void dm_remap_count(struct dm_remap_metadata *md, enum dm_remap_counter counter, u64 n);
+
+/*
+ * Logs what was moved to the spare since the last line about it, unless that was within
+ * DM_REMAP_MOVES_PAUSE and not @at_once. Returns in how many seconds it is to be called again;
+ * 0: there is nothing left to tell. Context: process; waits for no I/O.
+ */
+u32 dm_remap_moves_tell(struct dm_remap_metadata *md, bool at_once);
 
 /* Is the breaker open, in either direction? No lock. */
 static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)

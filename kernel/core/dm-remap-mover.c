@@ -164,8 +164,10 @@ static void mapped_done(struct dm_remap_mover *m, const struct dm_remap_record *
 	bool rescued = r->reason == DM_REMAP_REASON_RESCUED;
 
 	m->moved.moved += r->length;
-	if (r->reason != DM_REMAP_REASON_MANUAL)
+	if (r->reason != DM_REMAP_REASON_MANUAL) {
 		dm_remap_count(m->md, rescued ? DM_REMAP_RESCUED : DM_REMAP_RELOCATED, 1);
+		dm_remap_moves_note(m->md, r->main, r->length);
+	}
 	dm_remap_note(m->md, rescued ? DM_REMAP_NOTE_RESCUED : DM_REMAP_NOTE_RELOCATED, r->main,
 		      r->length, r->spare);
 }

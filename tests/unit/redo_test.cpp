@@ -871,6 +871,46 @@ TEST_P(Redo, ManyBadBlocksInOneWrite) {
 // ---- the spare, when a write is to go there ----
 
 TEST_P(Redo, FullSpareFailsTheWrite) {
+TEST_P(Redo, LogTellsOfRelocationsOnceAMinute) {
+    const auto told = [this] {
+        const std::string line = world->log.empty() ? "" : world->log.back();
+        world->log.clear();
+        return line;
+    };
+    const std::string n = g == 1 ? "1 sector" : "8 sectors";
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), "");
+    for (unsigned i = 0; i < 5; i++) {
+        bad_block(world->main.bad_write, kAt + i * 16ULL);
+    }
+    ASSERT_EQ(write(kAt, pattern(7, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), 0U);
+    EXPECT_EQ(told(), n + " moved to the spare, first " + std::to_string(kAt));
+    // Within the minute nothing is told; then all at once, with the first of them.
+    world->uptime += 10;
+    ASSERT_EQ(write(kAt + 48, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), DM_REMAP_MOVES_PAUSE - 10);
+    world->uptime += 20;
+    ASSERT_EQ(write(kAt + 16, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), DM_REMAP_MOVES_PAUSE - 30);
+    EXPECT_EQ(told(), "");
+    world->uptime += DM_REMAP_MOVES_PAUSE - 30;
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), 0U);
+    EXPECT_EQ(told(), std::to_string(2 * g) +
+                          " sectors moved to the spare in the last 50 seconds, "
+                          "first " +
+                          std::to_string(kAt + 48));
+    // A suspend does not wait for that.
+    ASSERT_EQ(write(kAt + 32, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), n + " moved to the spare, first " + std::to_string(kAt + 32));
+    // Who moves a range by hand is told of it otherwise.
+    dm_remap_moved moved{};
+    ASSERT_EQ(dm_remap_remap(md->get(), 0, g, &moved), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), "");
+}
+
     fill_spare();
     bad_block(world->main.bad_write, bad);
     unknown = bad / g;
