@@ -88,7 +88,7 @@ static int error_of(blk_status_t status, struct block_device *bdev, unsigned lon
 	if (status && status != BLK_STS_MEDIUM && status != BLK_STS_NOSPC &&
 	    took > timeout_of(bdev) / 3)
 		return -ETIMEDOUT;
-	return blk_status_to_errno(status);
+	return dm_remap_errno_of(status);
 }
 
 /* What one request takes, in whole blocks of the media. */

@@ -388,7 +388,7 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 static bool may_be_media(const struct bio *bio, blk_status_t error)
 {
 	return !(bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD)) &&
-	       dm_remap_fails_for_worker(kind_of(bio), blk_status_to_errno(error));
+	       dm_remap_fails_for_worker(kind_of(bio), dm_remap_errno_of(error));
 }
 
 static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_status_t error)

@@ -95,9 +95,9 @@ struct dm_remap_device {
 	unsigned int event_percent;
 	bool event_save_failed;
 	bool event_breaker;
+	enum dm_remap_refusal event_refusal;
 };
 
-	enum dm_remap_refusal event_refusal;
 struct dm_remap_target {
 	struct dm_target *ti;
 	struct dm_dev *main;
@@ -154,6 +154,17 @@ void dm_remap_map_stop(struct dm_remap_device *d);
 void dm_remap_drain(void *ctx);
 
 /* ---- dm-remap-io.c ---- */
+
+/*
+ * A status for the core. -EIO leaves it open that it was the media, and the block layer makes it, or
+ * nothing, also of a status that it does not know.
+ */
+static inline int dm_remap_errno_of(blk_status_t status)
+{
+	int error = blk_status_to_errno(status);
+
+	return status && status != BLK_STS_IOERR && (!error || error == -EIO) ? -EINVAL : error;
+}
 
 extern const struct dm_remap_ops dm_remap_kernel_ops;
 

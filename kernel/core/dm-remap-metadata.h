@@ -226,6 +226,7 @@ struct dm_remap_metadata {
 
 	struct dm_remap_policy policy;
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
+	char spare_name[32];		/* for the log; may be empty */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
 	u64 short_told;			/* main_sectors + 1 when the log told of it; move_lock */
@@ -233,13 +234,12 @@ struct dm_remap_metadata {
 	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
-
 	struct mutex moves_lock;	/* innermost */
 	struct dm_remap_moves moves;
+
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
 	u8 sb_holders;			/* bit r: superblock r is known to hold sb */
-	char spare_name[32];		/* for the log; may be empty */
 	struct dm_remap_super_id held[DM_REMAP_REPLICAS];	/* what each is known to hold */
 	void *sb_back;			/* a block, to read back into */
 	u64 looked;			/* when they were read last, as ops->now() */
@@ -283,6 +283,7 @@ struct dm_remap_metadata {
 	struct dm_remap_alloc alloc;
 
 	/* Read for status, without a lock. */
+	enum dm_remap_refusal refusal;	/* until a relocation succeeds; writers: move_lock */
 	bool loaded;
 	bool write_nothing;		/* an unknown compat_ro flag is set */
 	bool active;
@@ -296,7 +297,6 @@ struct dm_remap_metadata {
 };
 
 /* 0 or -ENOMEM. */
-	enum dm_remap_refusal refusal;	/* until a relocation succeeds; writers: move_lock */
 int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_ops *ops,
 			   void *ctx);
 void dm_remap_metadata_exit(struct dm_remap_metadata *md);
@@ -455,7 +455,7 @@ static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)
 }
 
 const char *dm_remap_mode_name(enum dm_remap_mode mode);
-
-#endif /* DM_REMAP_METADATA_H */
 /* One word, for status. */
 const char *dm_remap_refusal_name(enum dm_remap_refusal refusal);
+
+#endif /* DM_REMAP_METADATA_H */

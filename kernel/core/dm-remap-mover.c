@@ -269,9 +269,9 @@ static int put_done(struct put *p, u64 spare, u32 sectors)
 		entry_add(p->m, DM_REMAP_RETIRED, DM_REMAP_REASON_WRITE_ERROR, 0, p->failed[i],
 			  dm_remap_granularity(p->m->md));
 	p->failures = 0;
+	WRITE_ONCE(p->m->md->refusal, DM_REMAP_REFUSAL_NONE);
 	entry_add(p->m, DM_REMAP_MAPPED, p->reason, p->main, spare, sectors);
 	p->main += sectors;
-	WRITE_ONCE(p->m->md->refusal, DM_REMAP_REFUSAL_NONE);
 	p->data += dm_remap_bytes(sectors);
 	p->left -= sectors;
 	/* At the end who called may have more to add to the same commit. */

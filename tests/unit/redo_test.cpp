@@ -748,7 +748,10 @@ TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
 }
 
 TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
-    for (int error : {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ}) {
+    // All that the block layer makes of a status, and what nobody knows.
+    for (int error :
+         {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ, -EOPNOTSUPP, -ENOMEM,
+          -EBUSY, -EREMCHG, -EAGAIN, -ETOOMANYREFS, -EOVERFLOW, -ETIME, -EINVAL, -EXFULL}) {
         const std::string why = error == -ETIMEDOUT ? "took too long" : "not the media's error";
         world->main.on_write = [=](auto, auto, auto) { return error; };
         EXPECT_EQ(write(kAt, pattern(7, kLength)), error);
@@ -868,9 +871,6 @@ TEST_P(Redo, ManyBadBlocksInOneWrite) {
     EXPECT_EQ(free_sectors(), free_at_start - DM_REMAP_REDO_SECTORS / 2);
 }
 
-// ---- the spare, when a write is to go there ----
-
-TEST_P(Redo, FullSpareFailsTheWrite) {
 TEST_P(Redo, LogTellsOfRelocationsOnceAMinute) {
     const auto told = [this] {
         const std::string line = world->log.empty() ? "" : world->log.back();
@@ -911,6 +911,9 @@ TEST_P(Redo, LogTellsOfRelocationsOnceAMinute) {
     EXPECT_EQ(told(), "");
 }
 
+// ---- the spare, when a write is to go there ----
+
+TEST_P(Redo, FullSpareFailsTheWrite) {
     fill_spare();
     bad_block(world->main.bad_write, bad);
     unknown = bad / g;
@@ -935,6 +938,7 @@ TEST_P(Redo, FullTableFailsTheWrite) {
     EXPECT_EQ(world->main.writes(), main_writes + 1);
     ASSERT_EQ(world->log.size(), 1U);
     EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
 }
 
@@ -970,57 +974,13 @@ TEST_P(Redo, TableThatBecomesFullFailsTheWrite) {
         }
         EXPECT_EQ(kind(bad), in_pieces ? DM_REMAP_NONE : DM_REMAP_MAPPED);
         EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+        EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
         ASSERT_EQ(world->log.size(), 1U);
         EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
         expect_content();
     }
 }
 
-TEST_P(Redo, BadSpareBlocksAreRetired) {
-    bad_block(world->spare.bad_write, data_start());
-    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
-    bad_block(world->spare.bad_write, data_start() + 2 * g);
-    for (unsigned i = 0; i < 3; i++) {
-        bad_block(world->main.bad_write, bad + i * g);
-    }
-    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
-    EXPECT_EQ(free_sectors(), free_at_start - 5 * g);
-    EXPECT_EQ(notes(DM_REMAP_NOTE_RETIRED), 2U);
-}
-
-TEST_P(Redo, SpareThatTakesNoDataFailsTheWriteAndRetiresNothing) {
-    spare_refuses_data();
-    bad_block(world->main.bad_write, bad);
-    unknown = bad / g;
-    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
-    world->spare.on_write = nullptr;
-    expect_nothing_spent();
-    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
-}
-
-// A time-out says nothing of the media. The place is free again, and no other is tried.
-TEST_P(Redo, SpareThatTimesOutRetiresNothing) {
-    bad_block(world->main.bad_write, bad);
-    unsigned failures = 0;
-    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
-        const bool data = sector >= data_start() && sector < data_end();
-        return data && failures++ < 2 ? -ETIMEDOUT : 0;
-    };
-    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
-    world->spare.on_write = nullptr;
-    unknown = bad / g;
-    EXPECT_EQ(failures, 2U);
-    expect_nothing_spent();
-    set_content(kAt, pattern(7, kLength));
-}
-
-        EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
-TEST_P(Redo, DeadSpareFailsTheWriteAndMakesItReadOnly) {
-    spare_is_dead();
-    bad_block(world->main.bad_write, bad);
-    unknown = bad / g;
-    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
-    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
 // A thin volume whose pool is full. It has room for records, and so has the table.
 TEST_P(Redo, SpareWithoutRoomBeneathSaysSo) {
     std::strcpy((*md)->spare_name, "dm-7");
@@ -1088,6 +1048,49 @@ TEST_P(Redo, RefusalIsRememberedUntilARelocationSucceeds) {
     EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
 }
 
+TEST_P(Redo, BadSpareBlocksAreRetired) {
+    bad_block(world->spare.bad_write, data_start());
+    bad_block(world->spare.bad_write, data_start() + 2 * g);
+    for (unsigned i = 0; i < 3; i++) {
+        bad_block(world->main.bad_write, bad + i * g);
+    }
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(free_sectors(), free_at_start - 5 * g);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_RETIRED), 2U);
+}
+
+TEST_P(Redo, SpareThatTakesNoDataFailsTheWriteAndRetiresNothing) {
+    spare_refuses_data();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    world->spare.on_write = nullptr;
+    expect_nothing_spent();
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
+}
+
+// A time-out says nothing of the media. The place is free again, and no other is tried.
+TEST_P(Redo, SpareThatTimesOutRetiresNothing) {
+    bad_block(world->main.bad_write, bad);
+    unsigned failures = 0;
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        const bool data = sector >= data_start() && sector < data_end();
+        return data && failures++ < 2 ? -ETIMEDOUT : 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -EIO);
+    world->spare.on_write = nullptr;
+    unknown = bad / g;
+    EXPECT_EQ(failures, 2U);
+    expect_nothing_spent();
+    set_content(kAt, pattern(7, kLength));
+}
+
+TEST_P(Redo, DeadSpareFailsTheWriteAndMakesItReadOnly) {
+    spare_is_dead();
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
     EXPECT_EQ(notes(DM_REMAP_NOTE_MODE), 1U);
     EXPECT_EQ(free_sectors(), free_at_start);
     // From then on nothing is sent there.
