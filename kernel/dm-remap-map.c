@@ -615,7 +615,7 @@ static bool redo_batch(struct dm_remap_device *d)
 	return true;
 }
 
-/* What the worker has moved, now or when the next line is due. */
+/* The log tells what the worker has moved, now or when the next line is due. */
 static void tell_moves(struct dm_remap_device *d)
 {
 	u32 wait = dm_remap_moves_tell(&d->metadata, false);

@@ -156,8 +156,8 @@ void dm_remap_drain(void *ctx);
 /* ---- dm-remap-io.c ---- */
 
 /*
- * A status for the core. -EIO leaves it open that it was the media, and the block layer makes it, or
- * nothing, also of a status that it does not know.
+ * A status for the core. Of one that it does not know the block layer makes -EIO, or 0. For the
+ * core the first would leave it open that it was the media.
  */
 static inline int dm_remap_errno_of(blk_status_t status)
 {

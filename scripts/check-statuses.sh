@@ -3,8 +3,8 @@
 # BLK_STS_* of the kernels that are supported wants a row, with who gives it, what is done, and tests
 # that exist. A row that no kernel has a status for is an error, too.
 #
-#   check-statuses.sh [HEADER...]    blk_types.h; as a rule those of Debian's series, and of the newest
-#                                    kernel: user-mode Linux, or that of backports if it is not built
+#   check-statuses.sh [HEADER...]    blk_types.h. Without: those of Debian's series, and of the
+#                                    newest kernel, which is user-mode Linux or else backports'
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

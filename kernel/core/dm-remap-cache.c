@@ -90,8 +90,8 @@ int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors)
 }
 
 /*
- * What main says of a range that it does not reach any more is not its media's error; and a spare
- * that has no room beneath is not full.
+ * The @error, but where it has another reason: main does not reach the range any more, or the spare
+ * has no room beneath.
  */
 static int checked(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
 		   int error)

@@ -32,8 +32,8 @@ enum dm_remap_dev {
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
 
 /*
- * ERR and INFO are said once, of a state that is new, or at a limited rate: each is to be seen. WARN
- * is of one I/O or one attempt, and there may be any number of them.
+ * ERR and INFO are said once, of a state that is new, or at a limited rate: each is to be seen.
+ * WARN is of one I/O or one attempt, and there may be any number of them.
  */
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
@@ -90,7 +90,7 @@ struct dm_remap_ops {
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
-	 * main_sectors: of main today, from the start of the mapped device; NULL: no fewer than ever.
+	 * main_sectors: of main today, from the start of the mapped device; NULL: as ever.
 	 */
 	int (*flush)(void *ctx, struct dm_remap_flush *f);
 	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
@@ -107,8 +107,8 @@ static inline bool dm_remap_may_be_media(int error)
 }
 
 /*
- * What the spare's own -ENOSPC becomes: there is no room beneath it, as under a thin volume whose
- * pool is full. -ENOSPC of the core says that the spare, or its table, is full.
+ * The spare itself has said -ENOSPC: there is no room beneath it, as under a thin volume with a
+ * full pool. -ENOSPC of the core says that the spare, or its table, is full.
  */
 #define DM_REMAP_NO_ROOM_BENEATH	(-EDQUOT)
 

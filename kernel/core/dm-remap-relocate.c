@@ -77,7 +77,7 @@ static enum dm_remap_refusal refusal_of(struct dm_remap_metadata *md, int why)
 static const char *reason(enum dm_remap_refusal refusal, int why)
 {
 	static const char * const text[] = {
-		[DM_REMAP_REFUSAL_NONE] = "the record cannot be made",
+		[DM_REMAP_REFUSAL_NONE] = "failed",
 		[DM_REMAP_REFUSAL_SPARE_FULL] = "the spare is full",
 		[DM_REMAP_REFUSAL_TABLE_FULL] = "the table is full",
 		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] =
@@ -88,17 +88,22 @@ static const char *reason(enum dm_remap_refusal refusal, int why)
 	return why == -EROFS ? "the spare cannot be written" : text[refusal];
 }
 
-/* A relocation that was called for and is not possible. What main said is the answer. */
-static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
+static void not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
+		      enum dm_remap_refusal refusal, int why)
 {
-	enum dm_remap_refusal refusal = refusal_of(md, why);
-
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
 	if (refusal)
 		WRITE_ONCE(md->refusal, refusal);
-	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u are not moved to the spare %s: %s (%d)",
+	dm_remap_log(md, DM_REMAP_LOG_WARN,
+		     "sectors %llu + %u are not moved to the spare %s: %s (%d)",
 		     (unsigned long long)start, length, md->spare_name, reason(refusal, why),
 		     why == DM_REMAP_NO_ROOM_BENEATH ? -ENOSPC : why);
+}
+
+/* A relocation that was called for and is not possible. What main said is the answer. */
+static int refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
+{
+	not_moved(md, start, length, refusal_of(md, why), why);
 	return -EIO;
 }
 
@@ -236,8 +241,8 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
 	/*
-	 * What this batch has moved is found in the table only when it is committed. If that fails
-	 * it is the other write's failure; this one finds the range as it was, or in doubt.
+	 * The table has what this batch has moved only when it is committed. If that fails, it is
+	 * the other write's failure: this one finds the range as it was, or in doubt.
 	 */
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);
@@ -266,6 +271,11 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
+	/* Main does not return it again: that says nothing of the spare. */
+	if (ret) {
+		not_moved(md, start, length, DM_REMAP_REFUSAL_NONE, ret);
+		return;
+	}
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 

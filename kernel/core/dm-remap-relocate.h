@@ -73,8 +73,8 @@ void *dm_remap_mover_buffer(struct dm_remap_mover *m);
 void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
- * What is written from here on belongs to the next write of the batch, which may be done in
- * several parts. Returns its number, from 0.
+ * The next write of the batch begins. It may be done in several parts, by several calls. Returns
+ * its number, from 0.
  */
 unsigned int dm_remap_redo_next(struct dm_remap_mover *m);
 
@@ -102,8 +102,8 @@ bool dm_remap_redo_failed(const struct dm_remap_mover *m);
 int dm_remap_redo_end(struct dm_remap_mover *m);
 
 /*
- * After the end, and before the next begin: -EIO if the write with this @number has a record in a
- * commit that failed, or else 0. The others of the batch do not depend on that commit.
+ * After the end, and before the next begin. -EIO: a commit failed that had a record of the write
+ * with this @number. 0: none did.
  */
 int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number);
 

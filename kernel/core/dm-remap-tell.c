@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the log says of relocations. A disk that loses thousands of sectors is told of in a line a
- * minute: the first relocation at once, and those after it in a summary.
+ * The log tells of relocations: of the first at once, and of those after it in a summary, one a
+ * minute. A bad disk loses thousands of sectors.
  */
 #include "dm-remap-internal.h"
 

@@ -233,7 +233,7 @@ bool Batch::in_doubt(const Piece& piece) {
     return any;
 }
 
-// What was written may depend on a commit of the batch.
+// A write may depend on a commit of the batch.
 void Batch::check_results() {
     for (std::size_t i = 0; i < pieces_.size(); i++) {
         if (!pieces_[i].request->is_write || error_[i] != 0) {

@@ -904,7 +904,7 @@ TEST_P(Redo, LogTellsOfRelocationsOnceAMinute) {
     ASSERT_EQ(write(kAt + 32, pattern(8, g)), 0);
     EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
     EXPECT_EQ(told(), n + " moved to the spare, first " + std::to_string(kAt + 32));
-    // Who moves a range by hand is told of it otherwise.
+    // A move by hand is told of in the answer to the message.
     dm_remap_moved moved{};
     ASSERT_EQ(dm_remap_remap(md->get(), 0, g, &moved), 0);
     EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
@@ -1031,7 +1031,7 @@ TEST_P(Redo, CommitWithoutRoomBeneathSaysSo) {
     ASSERT_EQ(dm_remap_save(md->get()), 0);
 }
 
-// Whoever looks at status later sees why, until a relocation succeeds.
+// Status tells why, until a relocation succeeds.
 TEST_P(Redo, RefusalIsRememberedUntilARelocationSucceeds) {
     bad_block(world->main.bad_write, bad);
     unknown = bad / g;
@@ -1239,8 +1239,8 @@ TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
     }
 }
 
-// The commit that the second of two asks for is the first one's. Where it fails for good the
-// second finds main as it was; where it is in doubt, so is the range.
+// The commit that the second of two asks for is the first one's. If it fails for good, the second
+// finds main as it was. If it is in doubt, so is the range.
 TEST_P(Redo, OverlappingWriteDoesNotFailWithTheCommitBeforeIt) {
     for (const bool in_doubt : {false, true}) {
         make(1 << 12);
@@ -1287,7 +1287,7 @@ TEST_P(Redo, WriteKeepsItsOwnErrorBesideACommitThatFails) {
     unknown = bad / g;
 }
 
-// What is saved when a good block of main is lost belongs to no write of the batch.
+// A good block of main that is lost, and saved, belongs to no write of the batch.
 TEST_P(Redo, SavedControlThatCannotBeCommittedIsNobodysFailure) {
     bad_block(world->main.bad_write, bad);
     std::optional<FailAllocation> fail;
@@ -1514,6 +1514,22 @@ TEST_P(Redo, RescueThatTheSpareRefusesStillDelivers) {
     expect_got(kAt, kAt, kLength);
     EXPECT_TRUE(md->records().empty());
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+}
+
+TEST_P(Redo, RescueThatMainRefusesSaysNothingOfTheSpare) {
+    unsigned left = g == 1 ? 7 : 4;
+    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+        if (sector > bad || bad >= sector + n) {
+            return 0;
+        }
+        if (md->flagged(DM_REMAP_F_HELD, bad)) {
+            return -ENOLINK;
+        }
+        return left != 0 && left-- != 0 ? -EIO : 0;
+    };
+    EXPECT_EQ(read(kAt, kLength), 0);
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
 }
 
 // The writes of a batch are safe before something is rescued: whether that succeeds is nothing to

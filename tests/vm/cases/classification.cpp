@@ -86,7 +86,7 @@ TEST_F(WholeDisk, Offline) {
     expect_works();
 }
 
-// Somebody has made main shorter. What lies behind its end fails, and is no bad sector.
+// Somebody has made main shorter. I/O behind its end fails, and finds no bad sector.
 TEST(ShorterMain, FailsBehindItsEndAndLeavesNoRecord) {
     constexpr uint64_t kShort = 32768;
     LoopDevice main(32 << 20);
@@ -113,7 +113,7 @@ TEST(ShorterMain, FailsBehindItsEndAndLeavesNoRecord) {
     EXPECT_EQ(write(kShort - 8, 16), EIO);
     EXPECT_EQ(read(kShort - 8, 16), EIO);
     EXPECT_NE(message_error(device, "remap 40000 8"), 0);
-    // What it has left is a disk as before, and what is on the spare is served.
+    // The rest is a disk as before, and the spare serves its records.
     EXPECT_EQ(write(kShort - 8, 8), 0);
     EXPECT_EQ(write(60000, 8), 0);
     EXPECT_EQ(read(60000, 8), 0);
