@@ -56,7 +56,8 @@ help:
 	@echo '          make kill-storm     power cuts in the midst of failing writes   [RUNS=$(RUNS)] [KERNEL=]'
 	@echo '          make test-debug     the VM cases with KASAN, and again while allocations fail'
 	@echo '          make test-kcsan     on a kernel that sees data races of the module   [CASE=]'
-	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck'
+	@echo '          make check-style    checkpatch, sparse, clang-format, clang-tidy, shellcheck, and'
+	@echo '                              whether the docs know each status of the block layer'
 	@echo '          make bench          what it costs, beside dm-linear: a table, JSON and a plot'
 	@echo 'Look:     make demo           a disk with bad sectors, remapped, in a virtual machine'
 

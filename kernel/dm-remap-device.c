@@ -478,13 +478,15 @@ static bool event_note(struct dm_remap_device *d)
 	news = d->event_mode != md->mode || totals.records > d->event_records ||
 	       totals.unreadable > d->event_unreadable ||
 	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
-	       dm_remap_breaker_open(md) != d->event_breaker;
+	       dm_remap_breaker_open(md) != d->event_breaker ||
+	       READ_ONCE(md->refusal) != d->event_refusal;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
 	d->event_unreadable = totals.unreadable;
 	d->event_percent = percent;
 	d->event_save_failed = md->save_failed;
 	d->event_breaker = dm_remap_breaker_open(md);
+	d->event_refusal = READ_ONCE(md->refusal);
 	return news;
 }
 
@@ -574,7 +576,6 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 {
 	struct dm_remap_device *d = t->device;
 	struct dm_remap_metadata *md = &d->metadata;
-	bool writable = dm_table_get_mode(t->ti->table) & BLK_OPEN_WRITE;
 	struct dm_remap_main main;
 	int ret = 0;
 
@@ -585,6 +586,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 	d->spare_bdev = t->spare->bdev;
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
+	snprintf(md->spare_name, sizeof(md->spare_name), "%pg", d->spare_bdev);
 	WRITE_ONCE(d->stop, false);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
@@ -663,7 +665,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d)
 	if (!d->ti)
 		return;
 	dm_remap_autosave_stop(d);
-	flush_workqueue(d->workqueue);
+	dm_remap_map_stop(d);
 	ret = d->metadata.write_nothing ? 0 : dm_remap_deactivate(&d->metadata);
 	/* Of another system that has the spare it was told. */
 	if (ret && ret != -ESTALE)

@@ -99,13 +99,14 @@ static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
  * A command that timed out fails with BLK_STS_IOERR, as bad sectors of some disks do. Only
  * the time it took tells the two apart: a disk that takes this long for an error without a reason
  * is about to time out. BLK_STS_MEDIUM is what the disk itself says of its media, however
- * long it tried.
+ * long it tried. A thin pool waits long for room before it says BLK_STS_NOSPC.
  */
 static int error_of(blk_status_t status, struct block_device *bdev, unsigned long took)
 {
-	if (status && status != BLK_STS_MEDIUM && took > timeout_of(bdev) / 3)
+	if (status && status != BLK_STS_MEDIUM && status != BLK_STS_NOSPC &&
+	    took > timeout_of(bdev) / 3)
 		return -ETIMEDOUT;
-	return blk_status_to_errno(status);
+	return dm_remap_errno_of(status);
 }
 
 /* What one request takes, in whole blocks of the media. */
@@ -381,6 +382,16 @@ static void op_note(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors,
 	}
 }
 
+/* A partition keeps its size when its disk becomes shorter. */
+static u64 op_main_sectors(void *ctx)
+{
+	struct dm_remap_device *d = ctx;
+	u64 disk = get_capacity(d->main_bdev->bd_disk), start = get_start_sect(d->main_bdev);
+	u64 sectors = min_t(u64, bdev_nr_sectors(d->main_bdev), disk - min(disk, start));
+
+	return sectors - min_t(u64, sectors, d->main_start);
+}
+
 static int op_stop(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
@@ -402,4 +413,5 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.drain = dm_remap_drain,
 	.stop = op_stop,
 	.note = op_note,
+	.main_sectors = op_main_sectors,
 };

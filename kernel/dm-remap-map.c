@@ -24,13 +24,13 @@
 #include <linux/delay.h>
 
 /* Marks of a bio. Most have none. All other bits are the counter that it is counted in, or 0. */
-#define IO_SPARE_WRITE	0x1		/* a flush of the spare must cover it */
-#define IO_MAIN_FLUSH	0x2
-#define IO_SPARE_FLUSH	0x4
-#define IO_FAILED	0x8		/* it was tried once */
-#define IO_DECIDED	0x10		/* the worker has given it its status */
-#define IO_MAIN_FUA	0x20		/* FUA, for which main may be flushed behind it */
-#define IO_SPARE_FUA	0x40
+#define IO_SPARE	0x1		/* it is on the spare, not on main */
+#define IO_SPARE_WRITE	0x2		/* a flush of the spare must cover it */
+#define IO_FLUSH	0x4
+#define IO_FUA		0x8		/* FUA, for which its device may be flushed behind it */
+#define IO_WATCHED	0x10		/* a failure of main waits to be judged */
+#define IO_FAILED	0x20		/* it was tried once */
+#define IO_DECIDED	0x40		/* the worker has given it its status */
 #define IO_MARKS	0x7f
 
 /* A clone's bi_private is the target's, and nearer than dm_per_bio_data. */
@@ -110,13 +110,18 @@ static bool any_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first
 	return slot_sum(inflight, SLOT_LONG);
 }
 
-/* False: not @wait, and there are some. */
+/*
+ * Who does not @wait gives the others a tenth of a second: I/O that takes no longer is no reason
+ * to give up. False: there are some yet.
+ */
 static bool none_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first, u64 last,
 			   bool wait)
 {
+	unsigned long end = jiffies + HZ / 10;
 	bool any;
 
-	while ((any = any_in_flight(inflight, first, last)) && wait)
+	while ((any = any_in_flight(inflight, first, last)) &&
+	       (wait || time_before(jiffies, end)))
 		usleep_range(100, 500);
 	smp_rmb(); /* pairs with inflight_leave */
 	return !any;
@@ -185,6 +190,11 @@ static enum dm_remap_kind_of_io kind_of(const struct bio *bio)
 	}
 }
 
+static enum dm_remap_direction direction_of(const struct bio *bio)
+{
+	return op_is_write(bio_op(bio)) ? DM_REMAP_WRITE : DM_REMAP_READ;
+}
+
 /*
  * Nobody flushes a device that says it has no cache. The mapped device says so if neither disk had
  * one when the table was loaded, and the spare's may have been switched on since. Each write
@@ -246,6 +256,8 @@ static enum dm_remap_way way_of(struct dm_remap_device *d, struct bio *bio, sect
 	}
 	if (dm_remap_way_counts(way, kind))
 		marks = inflight_enter(d, bio, sector);
+	if (way == DM_REMAP_WAY_SPARE)
+		marks |= IO_SPARE;
 	if (way == DM_REMAP_WAY_SPARE && kind != DM_REMAP_IO_READ)
 		marks |= spare_write_enter(d, bio);
 	preempt_enable();
@@ -263,7 +275,16 @@ static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
 	if (dm_remap_fua_of(spare ? d->spare_bdev : d->main_bdev) == DM_REMAP_FUA_OWN)
 		return;
 	io->losses_told = dm_remap_losses_told(&d->metadata, dev);
-	mark(bio, marks_of(bio) | (spare ? IO_SPARE_FUA : IO_MAIN_FUA));
+	mark(bio, marks_of(bio) | IO_FUA);
+}
+
+/* Its end will have something to say of main (worked). */
+static noinline void goes_watched(struct dm_remap_device *d, struct bio *bio)
+{
+	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	io->failure = dm_remap_main_failures(&d->metadata, direction_of(bio));
+	mark(bio, marks_of(bio) | IO_WATCHED);
 }
 
 static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t sector)
@@ -330,12 +351,16 @@ static noinline int map_flush(struct dm_remap_device *d, struct bio *bio)
 	if (READ_ONCE(d->metadata.mode) == DM_REMAP_MODE_FAIL)
 		return DM_MAPIO_KILL;
 	if (!dm_bio_get_target_bio_nr(bio)) {
-		mark(bio, IO_MAIN_FLUSH);
+		mark(bio, IO_FLUSH);
 		io->flush_covers = 0;
+		if (dm_remap_table_watched(&d->metadata.table)) {
+			io->failure = dm_remap_main_flush_begins(&d->metadata);
+			mark(bio, IO_FLUSH | IO_WATCHED);
+		}
 		dm_remap_set_dev(bio, d->main_bdev);
 		return DM_MAPIO_REMAPPED;
 	}
-	mark(bio, IO_SPARE_FLUSH);
+	mark(bio, IO_FLUSH | IO_SPARE);
 	io->flush_covers = dm_remap_flush_covers(&d->metadata, DM_REMAP_SPARE);
 	if (dm_remap_spare_is_flushed(&d->metadata)) {
 		bio_endio(bio);
@@ -366,6 +391,8 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	case DM_REMAP_WAY_MAIN:
 		if (unlikely(bio->bi_opf & REQ_FUA))
 			goes_with_fua(d, bio, DM_REMAP_MAIN);
+		if (dm_remap_table_watched(&d->metadata.table))
+			goes_watched(d, bio);
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	case DM_REMAP_WAY_SPARE:
@@ -403,11 +430,11 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 /* ---- completion ---- */
 
-/* Is it worth looking closer? A reader that really wants what was read ahead comes back. */
+/* Is it worth looking closer? Of what is read ahead, too: its neighbours may be at fault. */
 static bool may_be_media(const struct bio *bio, blk_status_t error)
 {
-	return !(bio->bi_opf & (REQ_PREFLUSH | REQ_RAHEAD)) &&
-	       dm_remap_fails_for_worker(kind_of(bio), blk_status_to_errno(error));
+	return !(bio->bi_opf & REQ_PREFLUSH) &&
+	       dm_remap_fails_for_worker(kind_of(bio), dm_remap_errno_of(error));
 }
 
 static void count_error(struct dm_remap_device *d, const struct bio *bio, blk_status_t error)
@@ -429,6 +456,8 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 	trace_dm_remap_error(disk_devt(dm_disk(d->dm)), io->iter.bi_sector,
 			     io->iter.bi_size >> SECTOR_SHIFT, op_is_write(bio_op(bio)),
 			     blk_status_to_errno(error));
+	io->failure = marks_of(bio) & IO_SPARE ?
+			0 : dm_remap_main_failed(&d->metadata, direction_of(bio));
 	mark(bio, IO_FAILED);
 	wait_for_worker(d, bio);
 	return DM_ENDIO_INCOMPLETE;
@@ -437,7 +466,7 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 static void flush_ended(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FLUSH ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE ? DM_REMAP_SPARE : DM_REMAP_MAIN;
 	int told = dm_remap_flush_ended(&d->metadata, dev, io->flush_covers,
 					blk_status_to_errno(*error));
 
@@ -449,9 +478,30 @@ static void flush_ended(struct dm_remap_device *d, struct bio *bio, blk_status_t
 static bool fua_lost(struct dm_remap_device *d, struct bio *bio, blk_status_t error)
 {
 	const struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
-	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE_FUA ? DM_REMAP_SPARE : DM_REMAP_MAIN;
+	enum dm_remap_dev dev = marks_of(bio) & IO_SPARE ? DM_REMAP_SPARE : DM_REMAP_MAIN;
 
 	return dm_remap_fua_lost(&d->metadata, dev, io->losses_told, blk_status_to_errno(error));
+}
+
+/*
+ * Main has done something well while a failure of it waits to be judged, or the breaker is open. A
+ * discard may have changed nothing.
+ */
+static void worked(struct dm_remap_device *d, const struct bio *bio)
+{
+	const struct dm_remap_io *io = dm_per_bio_data((struct bio *)bio, sizeof(*io));
+	struct dm_remap_metadata *md = &d->metadata;
+
+	if (kind_of(bio) == DM_REMAP_IO_DISCARD)
+		return;
+	if (op_is_write(bio_op(bio)) && !(marks_of(bio) & IO_FLUSH) &&
+	    !(bio->bi_opf & REQ_FUA) && bdev_write_cache(d->main_bdev))
+		dm_remap_main_cached(md, io->failure);
+	else
+		dm_remap_main_worked(md, direction_of(bio), io->failure);
+	/* Before it completes: no suspend goes on without the work. */
+	if (dm_remap_breaker_due(md))
+		queue_work(d->workqueue, &d->work);
 }
 
 static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_status_t *error)
@@ -463,12 +513,14 @@ static noinline int end_unusual(struct dm_remap_device *d, struct bio *bio, blk_
 	/* Before the write is acknowledged: a flush that follows must see it. */
 	if (marks & IO_SPARE_WRITE)
 		dm_remap_spare_write_ended(&d->metadata, !*error);
-	if (marks & (IO_MAIN_FLUSH | IO_SPARE_FLUSH)) {
+	if (marks & IO_WATCHED && !*error)
+		worked(d, bio);
+	if (marks & IO_FLUSH) {
 		flush_ended(d, bio, error);
 		return DM_ENDIO_DONE;
 	}
 	inflight_leave(marks);
-	if ((marks & (IO_MAIN_FUA | IO_SPARE_FUA)) && fua_lost(d, bio, *error)) {
+	if ((marks & IO_FUA) && fua_lost(d, bio, *error)) {
 		mark(bio, 0);
 		wait_for_worker(d, bio);
 		return DM_ENDIO_INCOMPLETE;
@@ -489,8 +541,7 @@ int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 
 /* ---- the worker ---- */
 
-/* Requests in one batch, and how long it takes up more: the first write waits for the last. */
-#define BATCH_BIOS 64
+/* How long a batch takes up more bios: the first write waits for the last. */
 #define BATCH_TIME (2 * HZ)
 
 /* Bytes of a part of the bio, @from sectors from its start. */
@@ -609,7 +660,6 @@ static bool redo_batch(struct dm_remap_device *d)
 	struct bio *bio = next_waiting(d);
 	unsigned long end;
 	unsigned int n;
-	int committed;
 
 	if (!bio)
 		return false;
@@ -617,21 +667,54 @@ static bool redo_batch(struct dm_remap_device *d)
 	/* It may have waited for its turn. */
 	end = jiffies + BATCH_TIME;
 	for (n = 1; bio; n++) {
+		if (op_is_write(bio_op(bio)))
+			dm_remap_redo_next(d->mover);
 		bio->bi_status = errno_to_blk_status(redo(d, bio));
 		if (op_is_write(bio_op(bio)))
 			bio_list_add(&writes, bio);
 		else
 			decided(bio);
-		bio = n < BATCH_BIOS && time_before(jiffies, end) &&
+		bio = n < DM_REMAP_BATCH_WRITES && time_before(jiffies, end) &&
 		      !dm_remap_redo_failed(d->mover) ? next_waiting(d) : NULL;
 	}
-	committed = dm_remap_redo_end(d->mover);
-	while ((bio = bio_list_pop(&writes))) {
-		if (committed && !bio->bi_status)
-			bio->bi_status = BLK_STS_IOERR;
+	dm_remap_redo_end(d->mover);
+	/* In the order in which they were numbered. */
+	for (n = 0; (bio = bio_list_pop(&writes)); n++) {
+		if (!bio->bi_status)
+			bio->bi_status = errno_to_blk_status(dm_remap_redo_result(d->mover, n));
 		decided(bio);
 	}
 	return true;
+}
+
+/* The log tells what the worker has moved, now or when the next line is due. */
+static void tell_moves(struct dm_remap_device *d)
+{
+	u32 wait = dm_remap_moves_tell(&d->metadata, false);
+
+	if (wait)
+		queue_delayed_work(d->workqueue, &d->tell, wait * HZ);
+}
+
+static void do_tell(struct work_struct *work)
+{
+	tell_moves(container_of(to_delayed_work(work), struct dm_remap_device, tell));
+}
+
+void dm_remap_map_stop(struct dm_remap_device *d)
+{
+	flush_workqueue(d->workqueue);
+	cancel_delayed_work_sync(&d->tell);
+	dm_remap_moves_tell(&d->metadata, true);
+}
+
+/* Nothing waits to be judged any more. */
+static void watch_ends(struct dm_remap_device *d)
+{
+	spin_lock_irq(&d->waiting_lock);
+	if (bio_list_empty(&d->waiting))
+		dm_remap_watch_ends(&d->metadata);
+	spin_unlock_irq(&d->waiting_lock);
 }
 
 static void do_waiting(struct work_struct *work)
@@ -643,6 +726,9 @@ static void do_waiting(struct work_struct *work)
 	while (redo_batch(d))
 		;
 	memalloc_noreclaim_restore(reclaim);
+	dm_remap_breaker_look(&d->metadata);
+	watch_ends(d);
+	tell_moves(d);
 	dm_remap_device_event(d);
 }
 
@@ -654,6 +740,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 	spin_lock_init(&d->waiting_lock);
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
+	INIT_DELAYED_WORK(&d->tell, do_tell);
 	if (inflight_alloc(d))
 		return -ENOMEM;
 	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);

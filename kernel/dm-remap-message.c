@@ -118,6 +118,8 @@ static int message_save(struct message *m)
 	if (ret)
 		return ret;
 	ret = dm_remap_metadata_sync(m->d);
+	if (ret == DM_REMAP_NO_ROOM_BENEATH)
+		ret = -ENOSPC;
 	if (ret) {
 		DMERR("%s: save: %s (%d)", dm_device_name(m->d->dm), reason(m, not_saved(ret)),
 		      ret);
@@ -382,6 +384,7 @@ static void status_info(struct dm_remap_target *t, char *result, unsigned int ma
 	DMEMIT(" witness=%llu:%llu", READ_ONCE(md->witness.generation),
 	       READ_ONCE(md->witness.sequence));
 	DMEMIT(" unreadable=%llu", records.unreadable);
+	DMEMIT(" refusing=%s", dm_remap_refusal_name(READ_ONCE(md->refusal)));
 }
 
 static void current_uuid(const struct dm_remap_device *d, uuid_t *uuid)

@@ -85,6 +85,8 @@ struct dm_remap_device {
 	struct bio_list waiting;
 	struct dm_remap_mover *mover;	/* the worker's */
 
+	struct delayed_work tell;	/* the log of relocations */
+
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
 
@@ -98,6 +100,7 @@ struct dm_remap_device {
 	unsigned int event_percent;
 	bool event_save_failed;
 	bool event_breaker;
+	enum dm_remap_refusal event_refusal;
 };
 
 struct dm_remap_target {
@@ -150,17 +153,31 @@ struct dm_remap_io {
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
-	u64 failure;			/* IO_FAILED: the number of main's failure, or 0 */
+	/* IO_FAILED: the number of main's failure, or 0. IO_WATCHED: those before it was sent. */
+	u64 failure;
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
+/* The worker has nothing to do any more: the log tells what it has moved. */
+void dm_remap_map_stop(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */
 bool dm_remap_drain(void *ctx, u64 start, u64 length, bool wait);
 
 /* ---- dm-remap-io.c ---- */
+
+/*
+ * A status for the core. Of one that it does not know the block layer makes -EIO, or 0. For the
+ * core the first would leave it open that it was the media.
+ */
+static inline int dm_remap_errno_of(blk_status_t status)
+{
+	int error = blk_status_to_errno(status);
+
+	return status && status != BLK_STS_IOERR && (!error || error == -EIO) ? -EINVAL : error;
+}
 
 extern const struct dm_remap_ops dm_remap_kernel_ops;
 

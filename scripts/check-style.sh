@@ -72,5 +72,6 @@ check sparse run_sparse
 check clang-format run_clang_format
 check clang-tidy run_clang_tidy
 check shellcheck run_shellcheck
+check statuses scripts/check-statuses.sh
 
 [[ ${#failed[@]} -eq 0 ]] || { echo "Failed: ${failed[*]}" && exit 1; }

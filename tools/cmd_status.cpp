@@ -76,6 +76,9 @@ void print_details(const RemapDevice& device) {
     if (!status.breaker.empty()) {
         table.add_row({"breaker", status.breaker});
     }
+    if (!status.refusing.empty()) {
+        table.add_row({"refusing", status.refusing});
+    }
     table.add_row(
         {"journal", fmt::format("{} of {} blocks used", status.journal_used, status.journal_size)});
     table.add_row(

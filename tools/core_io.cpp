@@ -47,6 +47,7 @@ const dm_remap_ops& CoreIo::ops() {
         .drain = nullptr,
         .stop = nullptr,
         .note = nullptr,
+        .main_sectors = nullptr,
     };
     return table;
 }

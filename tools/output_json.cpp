@@ -120,6 +120,7 @@ Json to_json(const RemapDevice& device) {
     json["last_save"] = null_if_zero(device.status.last_save);
     json["autosave"] = null_if_empty(device.status.autosave);
     json["breaker"] = null_if_empty(device.status.breaker);
+    json["refusing"] = null_if_empty(device.status.refusing);
     json["witness"] = device.status.witness ? to_json(*device.status.witness) : Json();
     Json other = Json::object();
     for (const auto& [key, value] : device.status.other) {

@@ -95,6 +95,24 @@ Result<RemapDevices> read_remap_devices(DmClient& dm) {
     return found;
 }
 
+// Of the word that the kernel has for it. A newer one may have others.
+static std::string refusal_text(const std::string& why) {
+    if (why == "spare_full") {
+        return "a relocation was refused: the spare is full";
+    }
+    if (why == "table_full") {
+        return "a relocation was refused: the table on the spare is full";
+    }
+    if (why == "no_room_beneath") {
+        return "a relocation was refused: the device beneath the spare, such as a thin pool, is "
+               "full; make room there";
+    }
+    if (why == "spare_fails") {
+        return "a relocation was refused: the spare does not take the data, see the kernel's log";
+    }
+    return "a relocation was refused: " + why;
+}
+
 std::vector<std::string> needs_attention(const RemapDevice& device) {
     const TargetStatus& status = device.status;
     std::vector<std::string> reasons;
@@ -122,6 +140,9 @@ std::vector<std::string> needs_attention(const RemapDevice& device) {
     }
     if (status.breaker == "open") {
         reasons.emplace_back("main failed as a whole: sectors that fail are not remapped");
+    }
+    if (!status.refusing.empty() && status.refusing != "no") {
+        reasons.push_back(refusal_text(status.refusing));
     }
     if (status.pending != 0) {
         reasons.push_back(fmt::format("{} sectors cannot be read", status.pending));

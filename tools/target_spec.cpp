@@ -254,6 +254,8 @@ Result<TargetStatus> parse_status(std::string_view text) {
             status.autosave = value;
         } else if (key == "breaker") {
             status.breaker = value;
+        } else if (key == "refusing") {
+            status.refusing = value;
         } else if (key == "witness") {
             status.witness = parse_witness_text(value);
             if (!status.witness) {

@@ -89,6 +89,7 @@ struct TargetStatus {
     std::uint64_t last_save = 0;  // seconds since 1970 UTC; 0: never
     std::string autosave;
     std::string breaker;
+    std::string refusing;  // why the last relocation was refused, in one word; or "no"
     std::optional<Witness> witness = {};
     std::uint64_t unreadable = 0;  // of those remapped; older modules do not say
     std::vector<std::pair<std::string, std::string>> other = {};  // keys of newer modules

@@ -224,6 +224,9 @@ void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors)
 	u64 end = unit + div_u64(sectors, a->granularity);
 
 	mutex_lock(&a->lock);
+	/* Taken last and given back: what comes next joins what was taken before it. */
+	if (end == a->cursor)
+		a->cursor = unit;
 	for (; unit < end; unit++) {
 		struct dm_remap_alloc_page **page = page_slot(a, unit / PAGE_UNITS);
 

@@ -2,6 +2,7 @@
 /* The volatile caches of the two disks, and the losses that they tell of. */
 #include "dm-remap-cache.h"
 
+#include "dm-remap-evidence.h"
 #include "dm-remap-internal.h"
 
 /* ---- flushes from above, and writes with FUA ---- */
@@ -72,12 +73,58 @@ static int own_flush(struct dm_remap_metadata *md, enum dm_remap_dev dev)
 	return md->ops->flush(md->ctx, &f);
 }
 
+bool dm_remap_main_flushes(struct dm_remap_metadata *md, u64 failure)
+{
+	u64 since = dm_remap_main_flush_begins(md);
+
+	if (since < failure || !md->ops->flush || own_flush(md, DM_REMAP_MAIN))
+		return false;
+	dm_remap_main_worked(md, DM_REMAP_WRITE, since);
+	return true;
+}
+
 /* ---- I/O of the core ---- */
+
+int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors)
+{
+	u64 now = md->ops->main_sectors ? md->ops->main_sectors(md->ctx) : U64_MAX;
+
+	if (sector <= now && sectors <= now - sector)
+		return 0;
+	lockdep_assert_held(&md->move_lock);
+	if (md->short_told != now + 1)
+		dm_remap_log(md, DM_REMAP_LOG_ERR,
+			     "main has only %llu sectors now: I/O behind them fails, without a record; give main its former size back",
+			     (unsigned long long)now);
+	md->short_told = now + 1;
+	return -ENXIO;
+}
+
+/*
+ * The @error, but where it has another reason: main does not reach the range any more, or the spare
+ * has no room beneath.
+ */
+static int checked(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
+		   int error)
+{
+	if (error == -ENOSPC && dev == DM_REMAP_SPARE) {
+		/* Of data the relocation tells that is refused. */
+		if (sector < dm_remap_data_start(&md->sb.layout) ||
+		    sector >= dm_remap_data_end(&md->sb.layout))
+			dm_remap_log(md, DM_REMAP_LOG_WARN,
+				     "the spare %s takes no metadata: the device beneath it is full, make room there",
+				     md->spare_name);
+		return DM_REMAP_NO_ROOM_BENEATH;
+	}
+	return error && dev == DM_REMAP_MAIN && dm_remap_main_reaches(md, sector, sectors) ?
+	       -ENXIO : error;
+}
 
 int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector, u32 sectors,
 		      void *buf)
 {
-	return md->ops->read(md->ctx, dev, sector, sectors, buf);
+	return checked(md, dev, sector, sectors,
+		       md->ops->read(md->ctx, dev, sector, sectors, buf));
 }
 
 /*
@@ -133,13 +180,17 @@ int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 
 	int ret;
 
 	/* Nobody else uses the disks: it is as durable as the device makes it. */
-	if (!md->ops->flush)
-		return md->ops->write(md->ctx, dev, sector, sectors, buf,
-				      flags & (DM_REMAP_PREFLUSH | DM_REMAP_FUA));
+	if (!md->ops->flush) {
+		ret = md->ops->write(md->ctx, dev, sector, sectors, buf,
+				     flags & (DM_REMAP_PREFLUSH | DM_REMAP_FUA));
+		return checked(md, dev, sector, sectors, ret);
+	}
 	ret = flags & DM_REMAP_PREFLUSH ? table_flush(md) : 0;
 	if (ret)
 		return ret;
 	if (flags & DM_REMAP_FUA)
-		return write_durable(md, dev, sector, sectors, buf);
-	return md->ops->write(md->ctx, dev, sector, sectors, buf, 0);
+		ret = write_durable(md, dev, sector, sectors, buf);
+	else
+		ret = md->ops->write(md->ctx, dev, sector, sectors, buf, 0);
+	return checked(md, dev, sector, sectors, ret);
 }

@@ -100,6 +100,12 @@ int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 s
 int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,
 		       u32 sectors, const void *buf, unsigned int flags);
 
+/*
+ * Others have written to main since that failure, into its cache: a flush shows whether main writes.
+ * True: it does. Context: process, may block.
+ */
+bool dm_remap_main_flushes(struct dm_remap_metadata *md, u64 failure);
+
 /* Blocks of a new table follow, which the next PREFLUSH is for. checkpoint_lock is held. */
 void dm_remap_table_write_begins(struct dm_remap_metadata *md);
 

@@ -25,6 +25,19 @@ const char *dm_remap_mode_name(enum dm_remap_mode mode)
 	return name[mode];
 }
 
+const char *dm_remap_refusal_name(enum dm_remap_refusal refusal)
+{
+	static const char * const name[] = {
+		[DM_REMAP_REFUSAL_NONE] = "no",
+		[DM_REMAP_REFUSAL_SPARE_FULL] = "spare_full",
+		[DM_REMAP_REFUSAL_TABLE_FULL] = "table_full",
+		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] = "no_room_beneath",
+		[DM_REMAP_REFUSAL_SPARE_FAILS] = "spare_fails",
+	};
+
+	return name[refusal];
+}
+
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode)
 {
 	/* For good: nobody knows what the other system does. */
@@ -46,6 +59,7 @@ int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_o
 	md->mode = DM_REMAP_MODE_FAIL;
 	mutex_init(&md->move_lock);
 	mutex_init(&md->breaker_lock);
+	mutex_init(&md->moves_lock);
 	mutex_init(&md->checkpoint_lock);
 	mutex_init(&md->commit_lock);
 	mutex_init(&md->super_lock);
@@ -74,6 +88,7 @@ void dm_remap_metadata_exit(struct dm_remap_metadata *md)
 	dm_remap_free(md->journal_back);
 	mutex_destroy(&md->move_lock);
 	mutex_destroy(&md->breaker_lock);
+	mutex_destroy(&md->moves_lock);
 	mutex_destroy(&md->checkpoint_lock);
 	mutex_destroy(&md->commit_lock);
 	mutex_destroy(&md->super_lock);

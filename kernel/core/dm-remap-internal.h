@@ -64,6 +64,12 @@ int dm_remap_spare_write_checked(struct dm_remap_metadata *md, u64 sector, u32 s
 int dm_remap_block_write_checked(struct dm_remap_metadata *md, u64 block, const void *buf,
 				 unsigned int flags, void *back);
 
+/*
+ * Is the range of main still there? 0, or -ENXIO: main has become shorter, so I/O there fails for
+ * another reason than its media. The log tells once for each length. move_lock held.
+ */
+int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors);
+
 /* dm_remap_table_lookup as a reader of its own. */
 static inline void dm_remap_look(struct dm_remap_metadata *md, u64 sector, u64 sectors,
 				 struct dm_remap_extent *e)
@@ -115,6 +121,9 @@ void dm_remap_doubts_drop(struct dm_remap_metadata *md);
 
 /* Sets the mode and says so in the log. commit_lock held, or not yet active. */
 void dm_remap_mode_set(struct dm_remap_metadata *md, enum dm_remap_mode mode);
+
+/* For the log (dm_remap_moves_tell): these sectors have been moved to the spare. */
+void dm_remap_moves_note(struct dm_remap_metadata *md, u64 start, u64 sectors);
 
 /* ---- dm-remap-owner.c ---- */
 

@@ -46,6 +46,8 @@ static bool ask_main(const struct walk *w)
 		dm_remap_breaker_success(md, p.direction);
 	else if (found == DM_REMAP_SILENT)
 		dm_remap_breaker_failure(md, p.direction);
+	else if (p.why)
+		dm_remap_refused(md, p.start, p.length, p.why);
 	return found == DM_REMAP_ANSWERS;
 }
 
@@ -258,6 +260,8 @@ static int main_works(struct walk *w, u32 done)
 	int ret;
 
 	if (!of_main(w) || dm_remap_main_works(w->m->md, t->direction, w->failure))
+		return 0;
+	if (t->direction == DM_REMAP_WRITE && dm_remap_main_flushes(w->m->md, w->failure))
 		return 0;
 	ret = ask_own(w, done);
 	if (!ret || !dm_remap_may_be_media(ret))

@@ -117,7 +117,9 @@ static int piece_read(struct dm_remap_mover *m, u64 start, u32 length, bool smal
 	for (i = 0; !ret && i < blocks; i++)
 		bad += t.fate[i] == DM_REMAP_BAD;
 	dm_remap_count(m->md, DM_REMAP_READ_ERRORS, bad);
-	if (ret && ret != -EAGAIN && ret != -EINTR)
+	if (ret == -ENXIO)
+		m->moved.why = "main has become shorter, and does not reach there any more";
+	else if (ret && ret != -EAGAIN && ret != -EINTR)
 		m->moved.why = "main cannot be read anywhere: is it there?";
 	return ret;
 }
@@ -179,6 +181,10 @@ int dm_remap_remap(struct dm_remap_metadata *md, u64 start, u64 length,
 		return -ENOMEM;
 	ret = range_check(m, start, length);
 	ret = ret ?: for_chunks(m, start, length, remap_chunk);
+	if (ret == DM_REMAP_NO_ROOM_BENEATH) {
+		m->moved.why = "the device beneath the spare is full, make room there";
+		ret = -ENOSPC;
+	}
 	*moved = m->moved;
 	dm_remap_mover_free(m);
 	return ret;

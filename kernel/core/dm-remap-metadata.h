@@ -32,8 +32,8 @@ enum dm_remap_dev {
 #define DM_REMAP_FUA		0x2	/* durable when the call returns */
 
 /*
- * ERR and INFO are said once, of a state that is new: each is to be seen. WARN is of one I/O or one
- * attempt, and there may be any number of them.
+ * ERR and INFO are said once, of a state that is new, or at a limited rate: each is to be seen.
+ * WARN is of one I/O or one attempt, and there may be any number of them.
  */
 enum dm_remap_level {
 	DM_REMAP_LOG_ERR,
@@ -88,16 +88,19 @@ struct dm_remap_ops {
 	 * fua: what the device does today. NULL where flush is.
 	 * drain: has every write to main, and all I/O to the spare, that was mapped before the
 	 * call for sectors [start, start + length) of the mapped device completed? @wait: returns
-	 * true when it has.
+	 * true when it has. Else it returns within a second, and false where that is not
+	 * known.
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
+	 * main_sectors: of main today, from the start of the mapped device; NULL: as ever.
 	 */
 	int (*flush)(void *ctx, struct dm_remap_flush *f);
 	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
 	bool (*drain)(void *ctx, u64 start, u64 length, bool wait);
 	int (*stop)(void *ctx);
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
+	u64 (*main_sectors)(void *ctx);
 };
 
 /* Does the error leave it open that it was the media? */
@@ -105,6 +108,21 @@ static inline bool dm_remap_may_be_media(int error)
 {
 	return error == -EIO || error == -ENODATA;
 }
+
+/*
+ * The spare itself has said -ENOSPC: there is no room beneath it, as under a thin volume with a
+ * full pool. -ENOSPC of the core says that the spare, or its table, is full.
+ */
+#define DM_REMAP_NO_ROOM_BENEATH	(-EDQUOT)
+
+/* Why relocations are refused. */
+enum dm_remap_refusal {
+	DM_REMAP_REFUSAL_NONE,
+	DM_REMAP_REFUSAL_SPARE_FULL,
+	DM_REMAP_REFUSAL_TABLE_FULL,
+	DM_REMAP_REFUSAL_NO_ROOM_BENEATH,
+	DM_REMAP_REFUSAL_SPARE_FAILS,
+};
 
 enum dm_remap_mode {
 	DM_REMAP_MODE_RW,
@@ -166,6 +184,17 @@ struct dm_remap_evidence {
 	atomic64_t cached;		/* ... or took a write into its cache */
 };
 
+/* Relocations that the log has not told of; moves_lock. */
+struct dm_remap_moves {
+	u64 sectors;
+	u64 first;			/* sector of main */
+	u64 since;			/* when that was moved, as ops->uptime() */
+	u64 next;			/* no line before */
+};
+
+/* Seconds between two lines about relocations. */
+#define DM_REMAP_MOVES_PAUSE 60u
+
 #define DM_REMAP_SOFT_RANGES 64
 
 /* A range in which there are records that no commit has carried yet, as they are now. */
@@ -211,14 +240,18 @@ struct dm_remap_metadata {
 	struct dm_remap_policy policy;
 	u32 main_block;			/* of main's media, in sectors; a power of two, or 0 */
 	enum dm_remap_mode mode;	/* commit_lock, to change */
+	char spare_name[32];		/* for the log; may be empty */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
+	u64 short_told;			/* main_sectors + 1 when the log told of it; move_lock */
 
 	struct dm_remap_evidence evidence[DM_REMAP_DIRECTIONS];	/* any context */
 
 	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
+	struct mutex moves_lock;	/* innermost */
+	struct dm_remap_moves moves;
 
 	struct mutex super_lock;	/* one I/O of superblocks at a time; protects, to change: */
 	struct dm_remap_super sb;	/* as the newest one on the disk says */
@@ -267,6 +300,7 @@ struct dm_remap_metadata {
 	struct dm_remap_alloc alloc;
 
 	/* Read for status, without a lock. */
+	enum dm_remap_refusal refusal;	/* until a relocation succeeds; writers: move_lock */
 	bool loaded;
 	bool write_nothing;		/* an unknown compat_ro flag is set */
 	bool active;
@@ -456,6 +490,13 @@ u64 dm_remap_journal_used(const struct dm_remap_metadata *md);
 /* Adds to a counter. Context: any. */
 void dm_remap_count(struct dm_remap_metadata *md, enum dm_remap_counter counter, u64 n);
 
+/*
+ * Logs what was moved to the spare since the last line about it, unless that was within
+ * DM_REMAP_MOVES_PAUSE and not @at_once. Returns in how many seconds it is to be called again;
+ * 0: there is nothing left to tell. Context: process; waits for no I/O.
+ */
+u32 dm_remap_moves_tell(struct dm_remap_metadata *md, bool at_once);
+
 /* Is the breaker open, in either direction? No lock. */
 static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)
 {
@@ -464,5 +505,7 @@ static inline bool dm_remap_breaker_open(const struct dm_remap_metadata *md)
 }
 
 const char *dm_remap_mode_name(enum dm_remap_mode mode);
+/* One word, for status. */
+const char *dm_remap_refusal_name(enum dm_remap_refusal refusal);
 
 #endif /* DM_REMAP_METADATA_H */

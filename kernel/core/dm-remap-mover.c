@@ -102,6 +102,7 @@ static void entry_add(struct dm_remap_mover *m, u8 kind, u8 reason, u64 main, u6
 		.main = main, .spare = spare, .length = length, .kind = kind, .reason = reason,
 	};
 
+	m->collected |= m->write;
 	if (kind != DM_REMAP_CLEAR) {
 		r.first_time = m->md->ops->now(m->md->ctx);
 		r.last_time = r.first_time;
@@ -156,8 +157,7 @@ bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 leng
 	return false;
 }
 
-/* What was taken for the entries is free again. */
-static void entries_undo(struct dm_remap_mover *m)
+void dm_remap_mover_drop(struct dm_remap_mover *m)
 {
 	unsigned int i;
 
@@ -175,8 +175,10 @@ static void mapped_done(struct dm_remap_mover *m, const struct dm_remap_record *
 	if (m->copying)
 		return;
 	m->moved.moved += r->length;
-	if (r->reason != DM_REMAP_REASON_MANUAL)
+	if (r->reason != DM_REMAP_REASON_MANUAL) {
 		dm_remap_count(m->md, rescued ? DM_REMAP_RESCUED : DM_REMAP_RELOCATED, 1);
+		dm_remap_moves_note(m->md, r->main, r->length);
+	}
 	dm_remap_note(m->md, rescued ? DM_REMAP_NOTE_RESCUED : DM_REMAP_NOTE_RELOCATED, r->main,
 		      r->length, r->spare);
 }
@@ -231,9 +233,11 @@ int dm_remap_mover_commit(struct dm_remap_mover *m)
 	else if (ret == -EUCLEAN)
 		m->n = 0;	/* in doubt: what the entries hold is not ours any more */
 	else
-		entries_undo(m);
+		dm_remap_mover_drop(m);
 	if (ret)
 		m->error = ret;
+	m->failed |= ret ? m->collected : 0;
+	m->collected = 0;
 	return ret;
 }
 
@@ -277,6 +281,7 @@ static int put_done(struct put *p, u64 spare, u32 sectors)
 		entry_add(p->m, DM_REMAP_RETIRED, DM_REMAP_REASON_WRITE_ERROR, 0, p->failed[i],
 			  dm_remap_granularity(p->m->md));
 	p->failures = 0;
+	WRITE_ONCE(p->m->md->refusal, DM_REMAP_REFUSAL_NONE);
 	entry_add(p->m, DM_REMAP_MAPPED, p->reason, p->main, spare, sectors);
 	p->main += sectors;
 	p->data += dm_remap_bytes(sectors);

@@ -33,7 +33,13 @@ struct dm_remap_mover {
 	int error;			/* of a commit of this batch */
 	struct dm_remap_moved moved;
 
+	/* The writes of a batch, one bit for each. */
+	unsigned int writes;		/* how many have been begun */
+	u64 write;			/* whose entries are collected now; 0: of none */
+	u64 failed;			/* they have an entry in a commit that failed */
+
 	/* Collected for the next commit. */
+	u64 collected;			/* of these writes */
 	unsigned int n;
 	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
 	/* Spare sectors: what CLEAR sets free when it is committed (0: nothing). */
@@ -98,6 +104,8 @@ void dm_remap_place_failed(struct dm_remap_mover *m, u64 main, u64 spare, u32 se
 
 /* Commits what was collected. An error stays in m->error, too. */
 int dm_remap_mover_commit(struct dm_remap_mover *m);
+/* Forgets what was collected; what was taken on the spare for it is free again. */
+void dm_remap_mover_drop(struct dm_remap_mover *m);
 /* Does what was collected touch the range? */
 bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 length);
 
@@ -170,6 +178,7 @@ struct dm_remap_probe {
 	/* The probe's own, 0 at first. */
 	u32 unit;		/* sectors that are asked for at once */
 	unsigned int risks;	/* blocks that may yet be written */
+	int why;		/* NOT_ASKED: the spare took no copy; 0: it is another reason */
 };
 
 /*

@@ -34,7 +34,7 @@ static bool usable(struct dm_remap_mover *m, const struct dm_remap_probe *p, u64
 
 	if (place >= md->table.sectors || p->unit > md->table.sectors - place ||
 	    (place + p->unit > p->start && place < p->start + p->length) ||
-	    dm_remap_mover_overlaps(m, place, p->unit))
+	    dm_remap_mover_overlaps(m, place, p->unit) || dm_remap_main_reaches(md, place, p->unit))
 		return false;
 	dm_remap_look(md, place, p->unit, &e);
 	if (e.length < p->unit || e.flags)
@@ -88,29 +88,41 @@ static int copy_commit(struct dm_remap_mover *m)
 
 /*
  * The held block, which is in m->control, gets a copy on the spare, and a durable record of it.
- * A commit that fails would leave this good block in doubt. So one without the block comes first.
+ * A commit that fails would leave this good block in doubt. So one without it comes before.
  */
 static int copy_make(struct dm_remap_mover *m, u64 place, u32 unit)
 {
-	int ret = dm_remap_mover_commit(m) ?: dm_remap_soft_commit(m->md);
+	int ret = dm_remap_mover_commit(m);
+	u64 write = m->write;
 
+	m->write = 0;	/* it belongs to none */
 	ret = ret ?: dm_remap_put(m, DM_REMAP_REASON_RESCUED, place, unit, m->control);
-	return copy_commit(m) ?: ret;
+	ret = ret ?: dm_remap_soft_commit(m->md);
+	if (ret)
+		dm_remap_mover_drop(m);
+	ret = ret ?: copy_commit(m);
+	m->write = write;
+	return ret;
 }
 
 /* Main has the block: its copy is not needed any more. */
 static int copy_drop_once(struct dm_remap_mover *m, u64 place, u32 unit)
 {
+	u64 write = m->write;
 	struct dm_remap_extent e;
+	int ret;
 	u32 i;
 
+	m->write = 0;
 	for (i = 0; i < unit; i += e.length) {
 		dm_remap_look(m->md, place + i, unit - i, &e);
 		/* Of one media block's pieces there are few: this commits nothing yet. */
 		if (e.kind == DM_REMAP_MAPPED && !(e.flags & DM_REMAP_F_DOUBT))
 			dm_remap_clear_add(m, place + i, e.length, e.spare);
 	}
-	return copy_commit(m);
+	ret = copy_commit(m);
+	m->write = write;
+	return ret;
 }
 
 static void copy_drop(struct dm_remap_mover *m, u64 place, u32 unit)
@@ -165,10 +177,8 @@ static enum dm_remap_found write_held(struct dm_remap_mover *m, struct dm_remap_
 	}
 	ret = copy_make(m, place, p->unit);
 	if (ret) {
-		/* A part of it may have been recorded. */
-		if (!m->error)
-			copy_drop(m, place, p->unit);
 		p->risks = 0;
+		p->why = ret;
 		return DM_REMAP_NOT_ASKED;
 	}
 	ret = rewrite(m, place, p->unit);

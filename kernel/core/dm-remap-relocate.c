@@ -9,6 +9,15 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 {
 	mutex_lock(&m->md->move_lock);
 	m->error = 0;
+	m->writes = 0;
+	m->write = BIT_ULL(0);
+	m->failed = 0;
+}
+
+unsigned int dm_remap_redo_next(struct dm_remap_mover *m)
+{
+	m->write = BIT_ULL(m->writes);
+	return m->writes++;
 }
 
 bool dm_remap_redo_failed(const struct dm_remap_mover *m)
@@ -22,11 +31,17 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 	/* Whatever else fails a commit has told of itself. */
 	if (m->error == -ENOSPC) {
 		dm_remap_count(m->md, DM_REMAP_REFUSED, 1);
+		WRITE_ONCE(m->md->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
 		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "relocations fail together: the table is full");
 	}
 	mutex_unlock(&m->md->move_lock);
 	return m->error;
+}
+
+int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number)
+{
+	return m->failed & BIT_ULL(number) ? -EIO : 0;
 }
 
 /* Another system has the spare, and its records are not those in memory. */
@@ -44,20 +59,48 @@ static bool whole_blocks(const struct dm_remap_mover *m, u64 start, u32 length)
 	return !((start | length) & (dm_remap_granularity(m->md) - 1));
 }
 
-static const char *reason(struct dm_remap_metadata *md, int why)
+static enum dm_remap_refusal refusal_of(struct dm_remap_metadata *md, int why)
 {
-	if (why == -EROFS)
-		return "the spare cannot be written";
-	if (why != -ENOSPC)
-		return "failed";
-	return dm_remap_alloc_free_sectors(&md->alloc) ? "the table is full" : "the spare is full";
+	if (why == -ENOSPC)
+		return dm_remap_alloc_free_sectors(&md->alloc) ? DM_REMAP_REFUSAL_TABLE_FULL :
+								 DM_REMAP_REFUSAL_SPARE_FULL;
+	if (why == DM_REMAP_NO_ROOM_BENEATH)
+		return DM_REMAP_REFUSAL_NO_ROOM_BENEATH;
+	/* The mode tells of a spare that takes no record. */
+	if (why == -EROFS || why == -EUCLEAN || dm_remap_may_try_again(why))
+		return DM_REMAP_REFUSAL_NONE;
+	return DM_REMAP_REFUSAL_SPARE_FAILS;
+}
+
+static const char *reason(enum dm_remap_refusal refusal, int why)
+{
+	static const char * const text[] = {
+		[DM_REMAP_REFUSAL_NONE] = "failed",
+		[DM_REMAP_REFUSAL_SPARE_FULL] = "the spare is full",
+		[DM_REMAP_REFUSAL_TABLE_FULL] = "the table is full",
+		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] =
+			"the device beneath the spare is full, make room there",
+		[DM_REMAP_REFUSAL_SPARE_FAILS] = "the spare does not take the data",
+	};
+
+	return why == -EROFS ? "the spare cannot be written" : text[refusal];
+}
+
+static void not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
+		      enum dm_remap_refusal refusal, int why)
+{
+	dm_remap_count(md, DM_REMAP_REFUSED, 1);
+	if (refusal)
+		WRITE_ONCE(md->refusal, refusal);
+	dm_remap_log(md, DM_REMAP_LOG_WARN,
+		     "sectors %llu + %u are not moved to the spare %s: %s (%d)",
+		     (unsigned long long)start, length, md->spare_name, reason(refusal, why),
+		     why == DM_REMAP_NO_ROOM_BENEATH ? -ENOSPC : why);
 }
 
 int dm_remap_refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
-	dm_remap_count(md, DM_REMAP_REFUSED, 1);
-	dm_remap_log(md, DM_REMAP_LOG_WARN, "sectors %llu + %u stay on main: %s (%d)",
-		     (unsigned long long)start, length, reason(md, why), why);
+	not_moved(md, start, length, refusal_of(md, why), why);
 	return -EIO;
 }
 
@@ -196,7 +239,8 @@ static int write_extent(struct dm_remap_mover *m, u64 start, const struct dm_rem
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return write_spare(m, start, e, data);
-	return write_main(m, start, e->length, data, tried, e->kind == DM_REMAP_PENDING);
+	return dm_remap_main_reaches(m->md, start, e->length) ?:
+	       write_main(m, start, e->length, data, tried, e->kind == DM_REMAP_PENDING);
 }
 
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
@@ -208,15 +252,18 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
-	/* What this batch has moved is found in the table only when it is committed. */
+	/*
+	 * The table has what this batch has moved only when it is committed. If that fails, it is
+	 * the other write's failure: this one finds the range as it was, or in doubt.
+	 */
 	if (dm_remap_mover_overlaps(m, start, length))
-		ret = dm_remap_mover_commit(m);
+		dm_remap_mover_commit(m);
 	for (done = 0; !ret && done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = write_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
 	}
 	/* Why a commit failed is the spare's affair. */
-	return ret && m->error ? -EIO : ret;
+	return m->failed & m->write ? -EIO : ret;
 }
 
 /* ---- reads ---- */
@@ -236,6 +283,11 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
+	/* Main does not return it again: that says nothing of the spare. */
+	if (ret) {
+		not_moved(md, start, length, DM_REMAP_REFUSAL_NONE, ret);
+		return;
+	}
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 
@@ -323,13 +375,15 @@ static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_rema
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return read_spare(m, start, e->spare, e->length, data);
-	return read_main(m, start, e->length, data, tried);
+	return dm_remap_main_reaches(m->md, start, e->length) ?:
+	       read_main(m, start, e->length, data, tried);
 }
 
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
 		       struct dm_remap_tried *tried)
 {
 	struct dm_remap_extent e;
+	u64 write = m->write;
 	int ret, error = 0;
 	u32 done;
 
@@ -339,10 +393,12 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);
 	/* Bad blocks of one extent are no reason to leave the others unread. */
+	m->write = 0;	/* what is rescued belongs to none */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
 		error = error ?: ret;
 	}
+	m->write = write;
 	return error;
 }

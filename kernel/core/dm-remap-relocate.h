@@ -10,9 +10,9 @@
  *	dm_remap_redo_begin(m);
  *	for each request: error = dm_remap_redo_write(m, ...) or dm_remap_redo_read(m, ...)
  *		a read may be completed now. A write may not, even if it failed: what it has moved
- *		is published at the end
- *	error = dm_remap_redo_end(m);
- *	complete the writes: those that had succeeded with @error
+ *		is published at the end. Each write gets a number before, by dm_remap_redo_next(m)
+ *	dm_remap_redo_end(m);
+ *	complete the writes: those that had succeeded with dm_remap_redo_result(m, number)
  *
  * What is decided here, and where: docs/relocation.md has the table.
  *
@@ -52,6 +52,9 @@
 #define DM_REMAP_REDO_HURRY	60u
 #define DM_REMAP_REDO_BUDGET	120u
 
+/* Most writes of one batch. */
+#define DM_REMAP_BATCH_WRITES	64u
+
 /* What became of a request before, for all parts of it that are redone. NULL: nobody tried it. */
 struct dm_remap_tried {
 	/*
@@ -75,26 +78,39 @@ void *dm_remap_mover_buffer(struct dm_remap_mover *m);
 void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
+ * The next write of the batch begins. It may be done in several parts, by several calls. Returns
+ * its number, from 0.
+ */
+unsigned int dm_remap_redo_next(struct dm_remap_mover *m);
+
+/*
  * Writes @data to [@start, @start + @length) of the mapped device, at most
  * DM_REMAP_REDO_SECTORS; what is not whole logical blocks fails.
- * 0: done and durable, if dm_remap_redo_end returns 0 too. Otherwise a negative errno; any part of
- * it may have been written.
+ * 0: done and durable, if dm_remap_redo_result says so, too. Otherwise a negative errno; any part
+ * of it may have been written.
  */
 int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const void *data,
 			struct dm_remap_tried *tried);
 
 /*
- * Reads the range, whole logical blocks, into @data. 0, or a negative errno; then the blocks that could be read are in @data all the same, and the others
- * are undefined. -EIO: the rest is unreadable.
+ * Reads the range, whole logical blocks, into @data. 0, or a negative errno; then the blocks that
+ * could be read are in @data all the same, and the others are undefined. -EIO: the rest is
+ * unreadable.
  */
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
 		       struct dm_remap_tried *tried);
 
-/* A commit in the batch has failed already, and with it all its writes: begin another one. */
+/* A commit in the batch has failed already: complete its writes, and begin another one. */
 bool dm_remap_redo_failed(const struct dm_remap_mover *m);
 
-/* Commits what the batch has moved. 0, or what the writes of the batch failed with. */
+/* Commits what the batch has moved. 0, or the error of a commit of the batch. */
 int dm_remap_redo_end(struct dm_remap_mover *m);
+
+/*
+ * After the end, and before the next begin. -EIO: a commit failed that had a record of the write
+ * with this @number. 0: none did.
+ */
+int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number);
 
 /*
  * Main has worked for others since the breaker opened (dm-remap-evidence.h): dm_remap_breaker_look

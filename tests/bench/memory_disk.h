@@ -61,6 +61,7 @@ inline const dm_remap_ops MemoryDisk::kOps = {
     .drain = nullptr,
     .stop = nullptr,
     .note = nullptr,
+    .main_sectors = nullptr,
 };
 
 }  // namespace remap::bench

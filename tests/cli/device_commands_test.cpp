@@ -31,7 +31,7 @@ std::string status_line(const std::string& mode_and_state, int pending, int spar
            " spare_total=1000 retired=0 records_free=28 read_errors=0 write_errors=0 relocated=0 "
            "rescued=0 "
            "refused=0 journal_used=0 journal_size=32 saves=1 save_errors=0 last_save=0 "
-           "autosave=60 breaker=closed future=1";
+           "autosave=60 breaker=closed refusing=no future=1";
 }
 
 MappedDevice device(const std::string& type, const std::string& params) {
@@ -91,6 +91,15 @@ TEST_F(StatusTest, WhatNeedsAttentionExitsWithThree) {
     std::string open = status_line("rw CLEAN", 0, 1000);
     open.replace(open.find("closed"), 6, "open");
     EXPECT_EQ(status_of(open).code, ExitCode::attention);
+    for (const auto& [why, text] :
+         {std::pair("spare_full", "the spare is full"), std::pair("table_full", "the table"),
+          std::pair("no_room_beneath", "make room there"), std::pair("spare_fails", "kernel's log"),
+          std::pair("of_tomorrow", "of_tomorrow")}) {
+        std::string refusing = status_line("rw CLEAN", 0, 1000);
+        refusing.replace(refusing.find("refusing=no"), 11, std::string("refusing=") + why);
+        EXPECT_EQ(status_of(refusing).code, ExitCode::attention) << why;
+        EXPECT_THAT(status_of(refusing).out, HasSubstr(text));
+    }
     std::string full = status_line("rw CLEAN", 0, 1000);
     full.replace(full.find("records=3"), 9, "records=252");
     EXPECT_THAT(status_of(full).out, HasSubstr("room for only 28 records more"));

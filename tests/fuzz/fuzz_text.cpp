@@ -37,7 +37,8 @@ std::string write_status(const TargetStatus& status) {
     for (const StatusNumber& number : status_numbers()) {
         text += fmt::format(" {}={}", number.key, status.*number.member);
     }
-    text += fmt::format(" autosave={} breaker={}", status.autosave, status.breaker);
+    text += fmt::format(" autosave={} breaker={} refusing={}", status.autosave, status.breaker,
+                        status.refusing);
     if (status.witness) {
         text += " witness=" + witness_text(*status.witness);
     }

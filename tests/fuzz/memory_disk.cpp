@@ -68,6 +68,7 @@ const dm_remap_ops MemoryDisk::kOps = {
     .drain = nullptr,
     .stop = nullptr,
     .note = nullptr,
+    .main_sectors = nullptr,
 };
 
 void MemoryDisk::make_unreadable(std::uint64_t block) {

@@ -23,6 +23,7 @@ void Batch::take_pieces() {
         l_.waiting_.erase(l_.waiting_.begin() + static_cast<std::ptrdiff_t>(i));
     }
     error_.resize(pieces_.size());
+    number_.resize(pieces_.size());
     l_.stats_[kBatches]++;
 }
 
@@ -32,7 +33,8 @@ void Batch::look_before() {
     breaker_was_open_ = dm_remap_breaker_open(md_);
     was_read_only_ = md_->mode >= DM_REMAP_MODE_RO;
     l_.mode_changed = false;
-    steady_ = main.steady() && machine_.spare_faults.steady() && !machine_.memory.is_short();
+    steady_ = main.steady() && machine_.main_end == machine_.main.sectors() &&
+              machine_.spare_faults.steady() && !machine_.memory.is_short();
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     retired_ = retired_sectors();
     busy_ = l_.stats_[kBusyControls];
@@ -44,6 +46,7 @@ void Batch::look_before() {
             const dm_remap_extent e = l_.lookup(s, g_);
             before_.push_back({s, p.request->is_write, e.kind});
         }
+        no_record_.push_back(needs_no_record(p));
         must_.push_back(!l_.other_present && must_succeed(p));
         if (must_.back()) {
             l_.stats_[p.request->is_write ? kMustWrites : kMustReads]++;
@@ -160,6 +163,15 @@ bool Batch::must_succeed(const Piece& piece) {
     return true;
 }
 
+// Main takes all of it.
+bool Batch::needs_no_record(const Piece& piece) {
+    const Faults& main = machine_.main_faults;
+    const dm_remap_extent e = l_.lookup(piece.start, piece.length);
+    return piece.request->is_write && steady_ && main.outage() == Outage::none &&
+           !main.any(piece.start, piece.length) && e.length == piece.length &&
+           e.kind == DM_REMAP_NONE && e.flags == 0;
+}
+
 // ---- doing it ----
 
 int Batch::redo_piece(const Piece& piece) {
@@ -180,6 +192,7 @@ void Batch::run() {
     const int error = l_.core([this] {
         dm_remap_redo_begin(l_.mover_);
         for (std::size_t i = 0; i < pieces_.size(); i++) {
+            number_[i] = pieces_[i].request->is_write ? dm_remap_redo_next(l_.mover_) : 0;
             error_[i] = redo_piece(pieces_[i]);
             trace("    redone: %d", error_[i]);
         }
@@ -195,10 +208,11 @@ void Batch::run() {
             l_.verify(pieces_[i], pieces_[i].start, pieces_[i].length);
         }
     }
+    check_results();
     check_errors(error);
     check_outage();
     note_durable();
-    complete(error);
+    complete();
 }
 
 // All writes that the worker did are durable when they are acknowledged.
@@ -209,10 +223,9 @@ void Batch::note_durable() {
     }
 }
 
-void Batch::complete(int end_error) {
+void Batch::complete() {
     for (std::size_t i = 0; i < pieces_.size(); i++) {
-        const int error = error_[i] != 0 || !pieces_[i].request->is_write ? error_[i] : end_error;
-        l_.done(pieces_[i], error);
+        l_.done(pieces_[i], error_[i]);
     }
 }
 
@@ -225,6 +238,21 @@ bool Batch::in_doubt(const Piece& piece) {
         any = any || (l_.lookup(s, g_).flags & DM_REMAP_F_DOUBT) != 0;
     }
     return any;
+}
+
+// A write may depend on a commit of the batch.
+void Batch::check_results() {
+    for (std::size_t i = 0; i < pieces_.size(); i++) {
+        if (!pieces_[i].request->is_write || error_[i] != 0) {
+            continue;
+        }
+        error_[i] = dm_remap_redo_result(l_.mover_, number_[i]);
+        l_.stats_[kFailedWithCommit] += error_[i] != 0;
+        if (no_record_[i] && error_[i] != 0) {
+            violated(kService, "the write of %u+%u needs no record, and fails with a commit",
+                     pieces_[i].start, pieces_[i].length);
+        }
+    }
 }
 
 void Batch::check_errors(int end_error) {

@@ -34,11 +34,13 @@ class Batch {
     bool breaker_lets_pass(const Piece& piece);
     int redo_piece(const Piece& piece);
     bool in_doubt(const Piece& piece);
+    bool needs_no_record(const Piece& piece);
+    void check_results();
     void check_errors(int end_error);
     void check_outage();
     void check_passed_on();
     void check_breaker();
-    void complete(int end_error);
+    void complete();
     void note_durable();
 
     Layer& l_;
@@ -47,6 +49,8 @@ class Batch {
     std::uint32_t g_;
     std::vector<Piece> pieces_;
     std::vector<int> error_;
+    std::vector<unsigned> number_;  // of each write in the core's batch
+    std::vector<bool> no_record_;   // a write that needs none
     std::vector<bool> must_;
     std::vector<Before> before_;
     dm_remap_totals totals_{};

@@ -75,7 +75,7 @@ void History::format() {
 }
 
 void History::take_step() {
-    static constexpr std::array<Step, 25> kSteps{{
+    static constexpr std::array<Step, 26> kSteps{{
         {60, &History::step_requests},    {6, &History::step_flush},
         {10, &History::step_run},         {12, &History::step_main_fault},
         {2, &History::step_spare_fault},  {4, &History::step_metadata_fault},
@@ -88,7 +88,7 @@ void History::take_step() {
         {1, &History::step_breaker},      {4, &History::step_time},
         {1, &History::step_all_well},     {1, &History::step_many_commits},
         {2, &History::step_other_system}, {1, &History::step_old_superblock},
-        {4, &History::step_flush_fault},
+        {4, &History::step_flush_fault},  {2, &History::step_main_size},
     }};
     static const unsigned total = [] {
         unsigned sum = 0;

@@ -74,6 +74,7 @@ class History {
     void step_flush_fault();
     void step_heal();
     void step_main_outage();
+    void step_main_size();
     void step_spare_outage();
     void step_remap();
     void step_unremap();
@@ -178,6 +179,7 @@ class History {
     bool was_in_doubt_ = false;
     bool forgetting_ = false;
     std::uint64_t good_retired_ = kNone;  // a sector of the spare, though its media had not failed
+    std::uint64_t behind_end_ = kNone;    // a sector that got a record though main ends before it
     std::uint64_t unreadable_ = kNone;    // a sector of main that got its data back, and lost it
     std::vector<Range> recent_;           // of the latest requests
     Image earlier_;                       // the spare as it was once

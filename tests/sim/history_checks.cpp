@@ -14,6 +14,10 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
                                              "pending", "cleared",   "retired",
                                              "mode",    "breaker",   "unreadable"};
     trace("      note %s %lu+%lu %ld", kNames[what], sector, sectors, value);
+    if ((what == DM_REMAP_NOTE_BAD || what == DM_REMAP_NOTE_PENDING) &&
+        sector + sectors > machine_.main_end) {
+        behind_end_ = sector;
+    }
     switch (what) {
         case DM_REMAP_NOTE_RELOCATED:
             stats_[kRelocated]++;
@@ -164,6 +168,7 @@ void History::power_cut() {
     layer_.drop();
     model_.power_cut();
     machine_.power_on();
+    machine_.main_end = geometry_.main_sectors;
     stats_[kCuts]++;
     // Cables are seen to before the machine is switched on again. That writes fail is no reason not
     // to load.
@@ -237,6 +242,9 @@ void History::check_records() {
     if (good_retired_ != kNone) {
         violated(kMediaOnly, "sector %lu of the spare was retired, and its media has not failed",
                  good_retired_);
+    }
+    if (behind_end_ != kNone) {
+        violated(kMediaOnly, "sector %lu counts as bad, and main ends before it", behind_end_);
     }
     dm_remap_metadata* md = layer_.md();
     std::vector<bool> taken(machine_.spare.sectors());

@@ -334,6 +334,15 @@ void History::step_main_outage() {
     stats_[kMainOutages]++;
 }
 
+// Somebody makes it shorter, or as long as it was.
+void History::step_main_size() {
+    const bool shorter = machine_.main_end == geometry_.main_sectors;
+    machine_.main_end = shorter ? any_block() : geometry_.main_sectors;
+    trace("  step main has %lu sectors", machine_.main_end);
+    layer_.hopeless = 0;
+    stats_[kMainShorter] += shorter;
+}
+
 void History::step_spare_outage() {
     Faults& faults = machine_.spare_faults;
     const unsigned in = random_.coin() ? 1 + static_cast<unsigned>(random_.below(12)) : 0;
@@ -521,6 +530,7 @@ void History::step_time() {
 void History::all_faults_off() {
     machine_.memory.plenty();
     layer_.hopeless = 0;
+    machine_.main_end = geometry_.main_sectors;
     machine_.main_faults.set_outage(Outage::none, 0);
     machine_.spare_faults.set_outage(Outage::none, 0);
     machine_.main_faults.heal(0, machine_.main.sectors());

@@ -27,6 +27,11 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
             turns_.offer();
         }
     };
+    machine.on_its_own = [this](auto sector, auto n) {
+        return std::none_of(busy.begin(), busy.end(), [&](const Range& r) {
+            return r.start < sector + n && sector < r.start + r.length;
+        });
+    };
     machine.note = [this](auto note, auto sector, auto sectors, auto value) {
         hopeless = note == DM_REMAP_NOTE_BREAKER ? 0 : hopeless;
         mode_changed = mode_changed || note == DM_REMAP_NOTE_MODE;

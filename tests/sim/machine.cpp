@@ -10,7 +10,8 @@ namespace remap::sim {
 
 Machine::Machine(std::uint64_t main_sectors, std::uint64_t spare_sectors, Random& random,
                  Stats& stats)
-    : main(main_sectors),
+    : main_end(main_sectors),
+      main(main_sectors),
       spare(spare_sectors),
       main_faults(main, random),
       spare_faults(spare, random),
@@ -32,8 +33,13 @@ bool Machine::survives() {
     return cut_in_ == 0 || --cut_in_ != 0;
 }
 
+// As a device that is asked for sectors behind its end.
+bool Machine::reaches(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) const {
+    return dev == DM_REMAP_SPARE || sector + n <= main_end;
+}
+
 int Machine::read(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, void* buf) {
-    const int error = on_ ? disk(dev).read(sector, n, buf) : -EIO;
+    const int error = on_ && reaches(dev, sector, n) ? disk(dev).read(sector, n, buf) : -EIO;
     trace("        read %s %lu+%u: %d", name_of(dev), sector, n, error);
     return error;
 }
@@ -47,7 +53,7 @@ void Machine::keep_before(std::uint64_t sector, std::uint32_t n) {
 
 int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, const void* buf,
                    unsigned flags) {
-    if (!on_) {
+    if (!on_ || !reaches(dev, sector, n)) {
         return -EIO;
     }
     // Metadata is written in whole blocks.
@@ -61,6 +67,9 @@ int Machine::write(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, cons
         stats_[kTornCuts]++;
         cut_power();
         interrupted = {dev, sector, n};
+        if (core_writes_ && dev == DM_REMAP_MAIN && on_its_own(sector, n)) {
+            destroyed = interrupted;
+        }
         return -EIO;
     }
     const int error = disk(dev).write(sector, n, buf, flags);
@@ -127,6 +136,11 @@ void Machine::power_on() {
             return keep;
         });
     }
+    if (destroyed.length != 0) {
+        stats_[kDestroyed]++;
+        main.poke(destroyed.sector, Image(std::size_t{destroyed.length} * kSector, 0xDB));
+        destroyed = {};
+    }
     main_faults.fail_flushes(0);
     spare_faults.fail_flushes(0);
     for (dm_remap_fua& fua : fua_) {
@@ -163,10 +177,14 @@ const dm_remap_ops Machine::kOps = {
         },
     .write =
         [](void* ctx, dm_remap_dev dev, u64 sector, u32 n, const void* buf, unsigned flags) {
-            machine_of(ctx).meanwhile();
-            machine_of(ctx).io_of(false);
-            return (flags & DM_REMAP_FUA) != 0 ? machine_of(ctx).write_fua(dev, sector, n, buf)
-                                               : machine_of(ctx).write(dev, sector, n, buf, flags);
+            Machine& m = machine_of(ctx);
+            m.meanwhile();
+            m.io_of(false);
+            m.core_writes_ = true;
+            const int error = (flags & DM_REMAP_FUA) != 0 ? m.write_fua(dev, sector, n, buf)
+                                                          : m.write(dev, sector, n, buf, flags);
+            m.core_writes_ = false;
+            return error;
         },
     .now = [](void* ctx) -> u64 { return machine_of(ctx).time; },
     .uptime = [](void* ctx) -> u64 { return machine_of(ctx).time; },
@@ -192,6 +210,7 @@ const dm_remap_ops Machine::kOps = {
         },
     .note = [](void* ctx, dm_remap_note note, u64 sector, u64 sectors,
                s64 value) { machine_of(ctx).note(note, sector, sectors, value); },
+    .main_sectors = [](void* ctx) -> u64 { return machine_of(ctx).main_end; },
 };
 
 const dm_remap_ops Machine::kOtherOps = {
@@ -214,6 +233,7 @@ const dm_remap_ops Machine::kOtherOps = {
     .drain = nullptr,
     .stop = nullptr,
     .note = nullptr,
+    .main_sectors = nullptr,
 };
 
 }  // namespace remap::sim

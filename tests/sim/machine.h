@@ -50,11 +50,14 @@ class Machine {
         std::uint32_t length;
     };
     Interrupted interrupted{};
+    // Sectors of main that the power went in while the core wrote there on its own account.
+    Interrupted destroyed{};
     // What each block of metadata on the spare was before it was written last.
     std::map<std::uint64_t, Image> before;
     bool patient = false;  // nobody interrupts what is done now
     unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;
+    std::uint64_t main_end;  // behind its last sector today
 
     // What the layer does where the core says so, and what others do while the core is at work.
     // None of them may throw.
@@ -64,6 +67,9 @@ class Machine {
     // of them (docs/relocation.md).
     std::function<bool(dm_remap_dev, std::uint64_t)> may_lose;
     std::function<void()> meanwhile;
+    // Does the core write there on its own account, and not what somebody is writing? A drive that
+    // loses its power in such a write may destroy what was there.
+    std::function<bool(std::uint64_t sector, std::uint32_t n)> on_its_own;
     // Called once, before I/O number @n from now on, counted from 0. @of_other: the I/O of the
     // other system's core counts, else that of the system that the history is about.
     void interject(bool of_other, std::uint64_t n, std::function<void()> what) {
@@ -88,6 +94,7 @@ class Machine {
         std::function<void()> what;
     };
 
+    bool reaches(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) const;
     void keep_before(std::uint64_t sector, std::uint32_t n);
     // An event that the power may fail in. False: it has.
     bool survives();
@@ -98,6 +105,7 @@ class Machine {
     Stats& stats_;
     Interjection interjection_;
     unsigned cut_in_ = 0;
+    bool core_writes_ = false;
     bool on_ = true;
     dm_remap_fua fua_[2] = {DM_REMAP_FUA_OWN, DM_REMAP_FUA_OWN};
 };

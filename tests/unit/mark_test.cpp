@@ -47,7 +47,7 @@ class Mark : public testing::Test {
         got_.assign(std::size_t{sectors} * kSector, 0);
         dm_remap_redo_begin(mover_->get());
         const int error =
-            dm_remap_redo_read(mover_->get(), start, sectors, got_.data(), DM_REMAP_FAILED);
+            dm_remap_redo_read(mover_->get(), start, sectors, got_.data(), nullptr);
         EXPECT_EQ(dm_remap_redo_end(mover_->get()), 0);
         return error;
     }
@@ -55,7 +55,7 @@ class Mark : public testing::Test {
     int write(std::uint64_t start, const Image& data) {
         dm_remap_redo_begin(mover_->get());
         const int error =
-            dm_remap_redo_write(mover_->get(), start, data.size() / kSector, data.data(), 0);
+            dm_remap_redo_write(mover_->get(), start, data.size() / kSector, data.data(), nullptr);
         const int committed = dm_remap_redo_end(mover_->get());
         return error != 0 ? error : committed;
     }

@@ -79,9 +79,36 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         dm_remap_tried tried = tried_before(DM_REMAP_READ, n, failed);
         return dm_remap_redo_read(mover->get(), start, n, data, &tried);
     }
+    // A request from sector 0 on that main has failed, in parts.
+    void redo_all(bool writes, std::uint32_t sectors) {
+        const dm_remap_direction direction = writes ? DM_REMAP_WRITE : DM_REMAP_READ;
+        dm_remap_tried tried = tried_before(direction, sectors, true);
+        Image data = writes ? pattern(7, sectors) : Image(std::size_t{sectors} * kSector);
+        dm_remap_redo_begin(mover->get());
+        for (std::uint32_t at = 0; at < sectors; at += DM_REMAP_REDO_SECTORS) {
+            std::uint8_t* part = data.data() + std::size_t{at} * kSector;
+            if (writes) {
+                EXPECT_EQ(dm_remap_redo_write(mover->get(), at, DM_REMAP_REDO_SECTORS, part, &tried),
+                          0);
+            } else {
+                (void)dm_remap_redo_read(mover->get(), at, DM_REMAP_REDO_SECTORS, part, &tried);
+            }
+        }
+        EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+        if (writes) {
+            set_content(0, data);
+        }
+    }
     dm_remap_tried tried_before(dm_remap_direction direction, std::uint32_t n, bool failed) {
         return {failed ? dm_remap_main_failed(md->get(), direction) : 0, n};
     }
+    // The next write of a batch, which looks like done; and what it is to be completed with.
+    unsigned next_write(std::uint64_t start, const Image& data) {
+        const unsigned number = dm_remap_redo_next(mover->get());
+        EXPECT_EQ(redo_write(start, data), 0);
+        return number;
+    }
+    int result(unsigned number) { return dm_remap_redo_result(mover->get(), number); }
     int read(std::uint64_t start, std::uint32_t sectors) {
         got.assign(std::size_t{sectors} * kSector, 0);
         dm_remap_redo_begin(mover->get());
@@ -156,6 +183,15 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         ASSERT_EQ(read(block, g), -EIO);
         ASSERT_EQ(kind(block), DM_REMAP_PENDING);
     }
+    void shorten_main(std::uint64_t end) {
+        world->main_end = end;
+        world->main.fail_read = [end](std::uint64_t sector, std::uint32_t n) {
+            return sector + n > end ? -EIO : 0;
+        };
+        world->main.on_write = [end](auto, std::uint64_t sector, std::uint32_t n) {
+            return sector + n > end ? -EIO : 0;
+        };
+    }
     // Main refuses a write of nothing but these sectors, or some of them, and has lost them all
     // then.
     void refuse_and_lose(std::uint64_t at, std::uint32_t count) {
@@ -207,6 +243,7 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
     Image got;
     std::uint64_t free_at_start = 0;
     std::uint64_t main_writes = 0;
+    bool fail_commit = false;
     std::uint64_t unknown = UINT64_MAX;  // a block whose write failed: it may hold either
 };
 
@@ -727,7 +764,10 @@ TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
 }
 
 TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
-    for (int error : {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ}) {
+    // All that the block layer makes of a status, and what nobody knows.
+    for (int error :
+         {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ, -EOPNOTSUPP, -ENOMEM,
+          -EBUSY, -EREMCHG, -EAGAIN, -ETOOMANYREFS, -EOVERFLOW, -ETIME, -EINVAL, -EXFULL}) {
         const std::string why = error == -ETIMEDOUT ? "took too long" : "not the media's error";
         world->main.on_write = [=](auto, auto, auto) { return error; };
         EXPECT_EQ(write(kAt, pattern(7, kLength)), error);
@@ -743,6 +783,67 @@ TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
     }
     expect_nothing_spent();
     EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+}
+
+// A main that was made shorter fails what lies behind its end. So do its reads there, and the
+// controls; the range may be pending, and the request may begin before the end.
+TEST_P(Redo, MainThatBecameShorterLeavesNoRecord) {
+    pend(kAt + kLength);
+    const Records before = md->records();
+    world->main.bad_read.clear();
+    world->log.clear();
+    shorten_main(kAt + g);
+    EXPECT_EQ(write(bad, pattern(7, g)), -ENXIO);
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -ENXIO);
+    EXPECT_EQ(read(kAt, kLength), -ENXIO);
+    EXPECT_EQ(write(kAt + kLength, pattern(7, g)), -ENXIO);
+    EXPECT_EQ(md->records(), before);
+    EXPECT_EQ(world->main.writes(), main_writes);
+    EXPECT_EQ(notes(DM_REMAP_NOTE_BAD), 1U);
+    EXPECT_FALSE(dm_remap_breaker_open(md->get()));
+    ASSERT_EQ(world->log.size(), 1U);
+    EXPECT_NE(world->log[0].find("main has only " + std::to_string(kAt + g) + " sectors now"),
+              std::string::npos)
+        << world->log[0];
+    // Before its end it is a disk like any other, and what it does not reach is served by the
+    // spare.
+    ASSERT_EQ(write(kAt, pattern(8, g)), 0);
+    // It gets still shorter, and is made longer again.
+    shorten_main(kAt);
+    EXPECT_EQ(read(kAt, g), -ENXIO);
+    EXPECT_EQ(world->log.size(), 2U);
+    shorten_main(UINT64_MAX);
+    ASSERT_EQ(read(kAt, g), 0);
+    expect_got(kAt, kAt, g);
+    EXPECT_EQ(write(bad, pattern(9, g)), 0);
+}
+
+TEST_P(Redo, RecordsBehindTheEndOfMainAreServed) {
+    ASSERT_EQ(md->remap(bad, g), 0);
+    set_content(bad, pattern(bad, g));
+    shorten_main(kAt);
+    ASSERT_EQ(read(bad, g), 0);
+    expect_got(bad, bad, g);
+    ASSERT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_TRUE(world->log.empty());
+}
+
+// It becomes shorter while a request is redone.
+TEST_P(Redo, MainThatBecomesShorterMeanwhileLeavesNoRecord) {
+    world->main.on_write = [this](auto, std::uint64_t sector, std::uint32_t sectors) {
+        if (sector <= bad && bad < sector + sectors) {
+            world->main_end = kAt;
+            return -EIO;
+        }
+        return 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), -ENXIO);
+    world->main.on_write = nullptr;
+    world->main_end = UINT64_MAX;
+    expect_nothing_spent();
+    // As far as that it was written.
+    const Image data = pattern(7, kLength);
+    set_content(kAt, Image(data.begin(), data.begin() + (bad - kAt) * kSector));
 }
 
 TEST_P(Redo, WritesAreDurable) {
@@ -789,6 +890,157 @@ TEST_P(Redo, ManyBadBlocksInOneWrite) {
     EXPECT_EQ(free_sectors(), free_at_start - DM_REMAP_REDO_SECTORS / 2);
 }
 
+TEST_P(Redo, LogTellsOfRelocationsOnceAMinute) {
+    const auto told = [this] {
+        const std::string line = world->log.empty() ? "" : world->log.back();
+        world->log.clear();
+        return line;
+    };
+    const std::string n = g == 1 ? "1 sector" : "8 sectors";
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), "");
+    for (unsigned i = 0; i < 5; i++) {
+        bad_block(world->main.bad_write, kAt + i * 16ULL);
+    }
+    ASSERT_EQ(write(kAt, pattern(7, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), 0U);
+    EXPECT_EQ(told(), n + " moved to the spare, first " + std::to_string(kAt));
+    // Within the minute nothing is told; then all at once, with the first of them.
+    world->uptime += 10;
+    ASSERT_EQ(write(kAt + 48, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), DM_REMAP_MOVES_PAUSE - 10);
+    world->uptime += 20;
+    ASSERT_EQ(write(kAt + 16, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), DM_REMAP_MOVES_PAUSE - 30);
+    EXPECT_EQ(told(), "");
+    world->uptime += DM_REMAP_MOVES_PAUSE - 30;
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), false), 0U);
+    EXPECT_EQ(told(), std::to_string(2 * g) +
+                          " sectors moved to the spare in the last 50 seconds, "
+                          "first " +
+                          std::to_string(kAt + 48));
+    // A suspend does not wait for that.
+    ASSERT_EQ(write(kAt + 32, pattern(8, g)), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), n + " moved to the spare, first " + std::to_string(kAt + 32));
+    // A move by hand is told of in the answer to the message.
+    dm_remap_moved moved{};
+    ASSERT_EQ(dm_remap_remap(md->get(), 0, g, &moved), 0);
+    EXPECT_EQ(dm_remap_moves_tell(md->get(), true), 0U);
+    EXPECT_EQ(told(), "");
+}
+
+// Behind the bad block nothing is known to fail: it is one command.
+TEST_P(Redo, RestOfARequestIsOneCommand) {
+    bad_block(world->main.bad_write, kAt);
+    ASSERT_EQ(write(kAt, pattern(7, kLength)), 0);
+    // The block, the next one, the block again, and the rest.
+    EXPECT_EQ(world->main.writes(), main_writes + 4);
+}
+
+// ---- blackouts ----
+
+// Main fails so many commands in a row, the request among them, and is well then: nothing of that
+// is its media's.
+TEST_P(Redo, BlackoutLeavesNoRecord) {
+    unsigned left = 0;
+    const auto fails = [&] { return left != 0 && left-- != 0 ? -EIO : 0; };
+    world->main.fail_read = [&](auto, auto) { return fails(); };
+    world->main.on_write = [&](auto, auto, auto) { return fails(); };
+    for (const std::uint32_t length : {g, 8U, kLength, DM_REMAP_REDO_SECTORS}) {
+        for (unsigned k = 0; k <= 40; k++) {
+            left = k;
+            (void)read(kAt, length);
+            left = k;
+            (void)write(kAt, pattern(k, length));
+            left = 0;
+            ASSERT_EQ(write(kAt, pattern(k, length)), 0);
+            ASSERT_TRUE(md->records().empty()) << length << " sectors, " << k << " fail";
+            dm_remap_breaker_reset(md->get());
+        }
+    }
+    EXPECT_EQ(free_sectors(), free_at_start);
+}
+
+// Wherever it begins, beside a block that is bad.
+TEST_P(Redo, BlackoutBesideABadBlockLeavesNoOtherRecord) {
+    for (const bool writes : {false, true}) {
+        for (unsigned begin = 0; begin < 40; begin++) {
+            for (unsigned k = 1; k < 12; k++) {
+                make(1 << 12);
+                unsigned n = 0;
+                const auto fails = [&](std::uint64_t sector, std::uint32_t sectors) {
+                    const unsigned now = n++;
+                    const bool hit = sector < bad + g && bad < sector + sectors;
+                    return hit || (now >= begin && now < begin + k) ? -EIO : 0;
+                };
+                world->main.fail_read = [&](auto s, auto c) { return writes ? 0 : fails(s, c); };
+                world->main.on_write = [&](auto, auto s, auto c) {
+                    return writes ? fails(s, c) : 0;
+                };
+                const int error = writes ? write(kAt, pattern(7, 32)) : read(kAt, 32);
+                world->main.fail_read = nullptr;
+                world->main.on_write = nullptr;
+                const Records records = md->records();
+                ASSERT_LE(records.size(), 1U);
+                ASSERT_TRUE(records.empty() || (records[0].main == bad && records[0].length == g))
+                    << "from " << begin << ", " << k << " fail";
+                if (error != 0 && writes) {
+                    ASSERT_EQ(write(kAt, pattern(7, 32)), 0);
+                }
+            }
+        }
+    }
+}
+
+// ---- what it costs ----
+
+// Commands that fail take a disk many seconds. Of those there are, with the request's own, three for
+// each bad block in a write, and in a read one and the tries that the owner wants.
+TEST_P(Redo, FewCommandsFailForABadBlock) {
+    for (const std::uint32_t media : {0U, 8U}) {
+        const std::uint32_t unit = std::max(media, g);
+        for (const bool writes : {false, true}) {
+            for (const unsigned n : {1U, 2U, 40U}) {
+                for (const unsigned apart : {1U, 2U, 3U}) {
+                    for (const unsigned first : {0U, 1U, 7U, 24U}) {
+                        make(1 << 12);
+                        (*md)->main_block = media;
+                        unsigned failed = 1;  // the request itself
+                        const auto fails = [&](std::uint64_t sector, std::uint32_t count) {
+                            for (unsigned i = 0; i < n; i++) {
+                                const std::uint64_t at = (first + std::uint64_t{i} * apart) * unit;
+                                if (sector < at + unit && at < sector + count) {
+                                    failed++;
+                                    return -EIO;
+                                }
+                            }
+                            return 0;
+                        };
+                        world->main.fail_read = [&](auto s, auto c) {
+                            return writes ? 0 : fails(s, c);
+                        };
+                        world->main.on_write = [&](auto, auto s, auto c) {
+                            return writes ? fails(s, c) : 0;
+                        };
+                        redo_all(writes, 2048);
+                        world->main.fail_read = nullptr;
+                        world->main.on_write = nullptr;
+                        const unsigned most =
+                            writes ? 3 : 1 + std::max(2U, 1 + (*md)->policy.read_retries);
+                        EXPECT_LE(failed, most * n)
+                            << (writes ? "write, " : "read, ") << n << " bad, " << apart
+                            << " apart, from block " << first << " of " << unit;
+                        dm_remap_totals totals{};
+                        dm_remap_table_totals(&(*md)->table, &totals);
+                        EXPECT_EQ(writes ? totals.mapped : totals.pending, n * unit);
+                    }
+                }
+            }
+        }
+    }
+}
+
 // ---- the spare, when a write is to go there ----
 
 TEST_P(Redo, FullSpareFailsTheWrite) {
@@ -816,6 +1068,7 @@ TEST_P(Redo, FullTableFailsTheWrite) {
     EXPECT_EQ(world->main.writes(), main_writes + 1);
     ASSERT_EQ(world->log.size(), 1U);
     EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
     EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RW);
 }
 
@@ -851,10 +1104,78 @@ TEST_P(Redo, TableThatBecomesFullFailsTheWrite) {
         }
         EXPECT_EQ(kind(bad), in_pieces ? DM_REMAP_NONE : DM_REMAP_MAPPED);
         EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+        EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_TABLE_FULL);
         ASSERT_EQ(world->log.size(), 1U);
         EXPECT_NE(world->log[0].find("the table is full"), std::string::npos) << world->log[0];
         expect_content();
     }
+}
+
+// A thin volume whose pool is full. It has room for records, and so has the table.
+TEST_P(Redo, SpareWithoutRoomBeneathSaysSo) {
+    std::strcpy((*md)->spare_name, "dm-7");
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        return sector >= data_start() && sector < data_end() ? -ENOSPC : 0;
+    };
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    expect_nothing_spent();
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NO_ROOM_BENEATH);
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    ASSERT_EQ(world->log.size(), 1U);
+    EXPECT_EQ(world->log[0],
+              "sectors " + std::to_string(bad) + " + " + std::to_string(g) +
+                  " are not moved to the spare dm-7: the device beneath the spare is full, make "
+                  "room there (-28)");
+    dm_remap_moved moved{};
+    EXPECT_EQ(dm_remap_remap(md->get(), 0, g, &moved), -ENOSPC);
+    EXPECT_STREQ(moved.why, "the device beneath the spare is full, make room there");
+    // Room was made: it goes on until the next relocation.
+    world->spare.on_write = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NO_ROOM_BENEATH);
+    EXPECT_EQ(write(bad, pattern(8, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
+}
+
+// There was room for the data, as something was there before, and is none for the record.
+TEST_P(Redo, CommitWithoutRoomBeneathSaysSo) {
+    std::strcpy((*md)->spare_name, "dm-7");
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
+        return sector < data_start() || sector >= data_end() ? -ENOSPC : 0;
+    };
+    EXPECT_NE(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ((*md)->mode, DM_REMAP_MODE_RO);
+    EXPECT_EQ(world->log[0],
+              "the spare dm-7 takes no metadata: the device beneath it is full, make room there");
+    for (const std::string& line : world->log) {
+        EXPECT_EQ(line.find("the table is full"), std::string::npos) << line;
+    }
+    // The mode tells of it, and a save ends it.
+    EXPECT_EQ(write(kAt + kLength, pattern(7, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
+    world->spare.on_write = nullptr;
+    ASSERT_EQ(dm_remap_save(md->get()), 0);
+}
+
+// Status tells why, until a relocation succeeds.
+TEST_P(Redo, RefusalIsRememberedUntilARelocationSucceeds) {
+    bad_block(world->main.bad_write, bad);
+    unknown = bad / g;
+    fill_spare();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_SPARE_FULL);
+    dm_remap_alloc_release(&(*md)->alloc, data_start(), 1024);
+    spare_refuses_data();
+    EXPECT_EQ(write(bad, pattern(7, g)), -EIO);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_SPARE_FAILS);
+    EXPECT_STREQ(dm_remap_refusal_name((*md)->refusal), "spare_fails");
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(write(bad, pattern(8, g)), 0);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
 }
 
 TEST_P(Redo, BadSpareBlocksAreRetired) {
@@ -977,6 +1298,158 @@ TEST_P(Redo, BatchWithAFailedCommitSaysSo) {
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
 }
 
+// A write that needs no record does not depend on the commit: neither before nor behind it.
+TEST_P(Redo, CommitThatFailsFailsOnlyTheWritesThatNeedIt) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    const unsigned before = next_write(kAt - kLength, pattern(6, g));
+    const unsigned moved = next_write(kAt, pattern(7, kLength));
+    const unsigned behind = next_write(kAt + kLength, pattern(8, kLength));
+    spare_is_dead();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -EUCLEAN);
+    EXPECT_EQ(result(before), 0);
+    EXPECT_EQ(result(moved), -EIO);
+    EXPECT_EQ(result(behind), 0);
+    world->spare.on_write = nullptr;
+    unknown = bad / g;
+    set_content(kAt - kLength, pattern(6, g));
+    set_content(kAt, pattern(7, kLength));
+    set_content(kAt + kLength, pattern(8, kLength));
+    world->main.power_off();
+    world->main.power_on([](auto, auto) { return false; });
+    expect_content();
+}
+
+TEST_P(Redo, CommitThatFailsFailsAllThatShareIt) {
+    bad_block(world->main.bad_write, bad);
+    bad_block(world->main.bad_write, kAt + kLength);
+    dm_remap_redo_begin(mover->get());
+    const unsigned first = next_write(bad, pattern(6, g));
+    const unsigned second = next_write(kAt + kLength, pattern(7, g));
+    spare_is_dead();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -EUCLEAN);
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(result(first), -EIO);
+    EXPECT_EQ(result(second), -EIO);
+}
+
+// One part of the write was committed well, as another write asked for that range; the other not.
+TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
+    for (const bool first_part_fails : {false, true}) {
+        make(1 << 12);
+        const std::uint64_t other = kAt + kLength + 24;
+        bad_block(world->main.bad_write, bad);
+        bad_block(world->main.bad_write, other);
+        dm_remap_redo_begin(mover->get());
+        const unsigned both = next_write(kAt, pattern(7, kLength));
+        if (first_part_fails) {
+            FailAllocation fail(0);
+            got.assign(std::size_t{g} * kSector, 0);
+            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), nullptr), 0);
+            ASSERT_TRUE(fail.happened());
+        } else {
+            got.assign(std::size_t{g} * kSector, 0);
+            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), nullptr), 0);
+        }
+        EXPECT_EQ(redo_write(kAt + kLength, pattern(8, kLength)), first_part_fails ? -EIO : 0);
+        const unsigned neither = next_write(kAt - kLength, pattern(6, g));
+        if (!first_part_fails) {
+            spare_is_dead();
+        }
+        EXPECT_NE(dm_remap_redo_end(mover->get()), 0);
+        EXPECT_EQ(result(both), -EIO);
+        EXPECT_EQ(result(neither), 0);
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(kind(first_part_fails ? other : bad), DM_REMAP_MAPPED);
+        EXPECT_EQ(kind(first_part_fails ? bad : other), DM_REMAP_NONE);
+        set_content(kAt - kLength, pattern(6, g));
+        set_content(kAt, pattern(7, kLength));
+        set_content(kAt + kLength, pattern(8, kLength));
+        unknown = (first_part_fails ? bad : other) / g;
+        expect_content();
+    }
+}
+
+// The commit that the second of two asks for is the first one's. If it fails for good, the second
+// finds main as it was. If it is in doubt, so is the range.
+TEST_P(Redo, OverlappingWriteDoesNotFailWithTheCommitBeforeIt) {
+    for (const bool in_doubt : {false, true}) {
+        make(1 << 12);
+        bad_block(world->main.bad_write, bad);
+        dm_remap_redo_begin(mover->get());
+        const unsigned first = next_write(kAt, pattern(7, kLength));
+        world->main.bad_write.clear();
+        std::optional<FailAllocation> fail;
+        if (in_doubt) {
+            spare_is_dead();
+        } else {
+            fail.emplace(0);
+        }
+        const unsigned second = dm_remap_redo_next(mover->get());
+        EXPECT_EQ(redo_write(bad, pattern(8, g)), in_doubt ? -EIO : 0);
+        ASSERT_TRUE(!fail || fail->happened());
+        fail.reset();
+        EXPECT_NE(dm_remap_redo_end(mover->get()), 0);
+        world->spare.on_write = nullptr;
+        EXPECT_EQ(result(first), -EIO);
+        EXPECT_EQ(result(second), 0);
+        EXPECT_EQ(md->flagged(DM_REMAP_F_DOUBT, bad), in_doubt);
+        set_content(kAt, pattern(7, kLength));
+        set_content(bad, pattern(8, g));
+        expect_content();
+    }
+}
+
+// Main may have another reason than the spare.
+TEST_P(Redo, WriteKeepsItsOwnErrorBesideACommitThatFails) {
+    bad_block(world->main.bad_write, bad);
+    dm_remap_redo_begin(mover->get());
+    const unsigned moved = next_write(bad, pattern(7, g));
+    {
+        FailAllocation fail(0);
+        EXPECT_EQ(redo_write(bad, pattern(8, g)), -EIO);
+    }
+    world->main.on_write = [](auto, auto, auto) { return -ENOLINK; };
+    dm_remap_redo_next(mover->get());
+    EXPECT_EQ(redo_write(kAt + kLength, pattern(8, g)), -ENOLINK);
+    world->main.on_write = nullptr;
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
+    EXPECT_EQ(result(moved), -EIO);
+    unknown = bad / g;
+}
+
+// A good block of main that is lost, and saved, belongs to no write of the batch.
+TEST_P(Redo, SavedControlThatCannotBeCommittedIsNobodysFailure) {
+    bad_block(world->main.bad_write, bad);
+    std::optional<FailAllocation> fail;
+    world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (sector != kControl || fail) {
+            return 0;
+        }
+        bad_block(world->main.bad_read, kControl);
+        bad_block(world->main.bad_write, kControl);
+        fail_commit = true;
+        return -EIO;
+    };
+    world->spare.on_write = [&](auto, std::uint64_t sector, auto) {
+        if (std::exchange(fail_commit, false) && sector >= data_start()) {
+            fail.emplace(0);
+        }
+        return 0;
+    };
+    dm_remap_redo_begin(mover->get());
+    const unsigned moved = next_write(bad, pattern(7, g));
+    ASSERT_TRUE(fail && fail->happened());
+    fail.reset();
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
+    world->main.on_write = nullptr;
+    world->spare.on_write = nullptr;
+    EXPECT_EQ(result(moved), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(kind(kControl), DM_REMAP_NONE);
+    set_content(bad, pattern(7, g));
+}
+
 TEST_P(Redo, OverlappingWritesOfABatchEndInOneRecord) {
     bad_block(world->main.bad_write, bad);
     dm_remap_redo_begin(mover->get());
@@ -1084,6 +1557,7 @@ TEST_P(Redo, WriteToTheSpareThatFailsOnceSpendsNothing) {
     dm_remap_redo_begin(mover->get());
     EXPECT_EQ(redo_write(bad, pattern(7, g)), 0);
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    world->spare.on_write = nullptr;
     set_content(bad, pattern(7, g));
     EXPECT_EQ(md->records(), before);
 }
@@ -1171,6 +1645,22 @@ TEST_P(Redo, RescueThatTheSpareRefusesStillDelivers) {
     expect_got(kAt, kAt, kLength);
     EXPECT_TRUE(md->records().empty());
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+}
+
+TEST_P(Redo, RescueThatMainRefusesSaysNothingOfTheSpare) {
+    unsigned left = g == 1 ? 7 : 4;
+    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
+        if (sector > bad || bad >= sector + n) {
+            return 0;
+        }
+        if (md->flagged(DM_REMAP_F_HELD, bad)) {
+            return -ENOLINK;
+        }
+        return left != 0 && left-- != 0 ? -EIO : 0;
+    };
+    EXPECT_EQ(read(kAt, kLength), 0);
+    EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
+    EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
 }
 
 // The writes of a batch are safe before something is rescued: whether that succeeds is nothing to

@@ -96,6 +96,7 @@ const dm_remap_ops World::kOps = {
         [](void* ctx, dm_remap_note what, u64 sector, u64 sectors, s64 value) {
             world_of(ctx).notes.push_back({what, sector, sectors, value});
         },
+    .main_sectors = [](void* ctx) -> u64 { return world_of(ctx).main_end; },
 };
 
 // ---- metadata ----

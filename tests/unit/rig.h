@@ -49,6 +49,7 @@ struct World {
     std::uint64_t uptime = 1000;
     std::uint64_t random = 0x9e3779b97f4a7c15;  // the last number drawn
     std::vector<std::string> log;
+    std::uint64_t main_end = UINT64_MAX;  // main has become shorter
     unsigned drains = 0;
     std::vector<Note> notes;
     std::function<void()> on_drain;

@@ -100,7 +100,7 @@ TEST_F(Way, OfWritesToAPlaceThatCouldNotBeReadIsTheWorker) {
         EXPECT_EQ(way(DM_REMAP_IO_WRITE, 102), DM_REMAP_WAY_WORKER);
         EXPECT_EQ(extent_.length, 2);
         EXPECT_EQ(way(DM_REMAP_IO_READ, 102), DM_REMAP_WAY_SPARE);
-        EXPECT_EQ(way(DM_REMAP_IO_OTHER, 102), DM_REMAP_WAY_SPARE);
+        EXPECT_EQ(way(DM_REMAP_IO_DISCARD, 102), DM_REMAP_WAY_ANSWERED);
     }
 }
 

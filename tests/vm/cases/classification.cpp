@@ -10,6 +10,7 @@
 #include "block.h"
 #include "command.h"
 #include "harness.h"
+#include "kernel_log.h"
 #include "stack.h"
 #include "within.h"
 
@@ -17,7 +18,9 @@ namespace remap::vm {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr unsigned kBreakerLimit = 8;
@@ -81,6 +84,48 @@ TEST_F(WholeDisk, Offline) {
     expect_untouched();
     main.set_device("state", "running");
     expect_works();
+}
+
+// Somebody has made main shorter. I/O behind its end fails, and finds no bad sector.
+TEST(ShorterMain, FailsBehindItsEndAndLeavesNoRecord) {
+    constexpr uint64_t kShort = 32768;
+    LoopDevice main(32 << 20);
+    const LoopDevice spare(16 << 20);
+    register_spare(spare.path());
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    device.message("remap 60000 8");
+    const BlockFile mapped(device.path());
+    const auto write = [&](uint64_t sector, uint64_t count) {
+        const Buffer buffer(count * kSector);
+        fill_pattern(buffer.bytes(), sector, 1);
+        return mapped.write(sector, buffer.bytes());
+    };
+    const auto read = [&](uint64_t sector, uint64_t count) {
+        const Buffer buffer(count * kSector);
+        return mapped.read(sector, buffer.bytes());
+    };
+    KernelLog log;
+    main.resize(kShort * kSector);
+    for (unsigned i = 0; i < 2 * kBreakerLimit; i++) {
+        EXPECT_EQ(write(40000 + i * 8, 8), EIO);
+        EXPECT_EQ(read(50000 + i * 8, 8), EIO);
+    }
+    EXPECT_EQ(write(kShort - 8, 16), EIO);
+    EXPECT_EQ(read(kShort - 8, 16), EIO);
+    EXPECT_NE(message_error(device, "remap 40000 8"), 0);
+    // The rest is a disk as before, and the spare serves its records.
+    EXPECT_EQ(write(kShort - 8, 8), 0);
+    EXPECT_EQ(write(60000, 8), 0);
+    EXPECT_EQ(read(60000, 8), 0);
+    EXPECT_EQ(remap_status(device).number("records"), 1U);
+    EXPECT_EQ(remap_status(device).number("pending"), 0U);
+    EXPECT_EQ(remap_status(device).number("remapped"), 8U);
+    EXPECT_EQ(remap_status(device).values.at("breaker"), "closed");
+    EXPECT_TRUE(log.contains("main has only 32768 sectors now", 1000));
+    EXPECT_THAT(log.lines(), Contains(HasSubstr("main has only")).Times(1));
+    main.resize(32 << 20);
+    EXPECT_EQ(write(40000, 8), 0);
+    EXPECT_EQ(read(50000, 8), 0);
 }
 
 // Each takes a time-out of a second, and more for the recovery.

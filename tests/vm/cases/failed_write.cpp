@@ -8,12 +8,15 @@
 #include "backing.h"
 #include "block.h"
 #include "harness.h"
+#include "kernel_log.h"
 #include "stack.h"
 
 namespace remap::vm {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
@@ -183,6 +186,23 @@ TEST(FailedWrite, ByManyAtOnce) {
 }
 
 // A disk that writes again what it could not at first has no bad sector.
+// At once of the first, and of all others when the device is suspended: that is within the minute.
+TEST(FailedWrite, LogTellsWhatWasMoved) {
+    Stack stack;
+    for (uint64_t at = 1000; at < 4000; at += 100) {
+        stack.main.fail(at, 1, Fails::kWrites);
+    }
+    KernelLog log;
+    for (uint64_t at = 1000; at < 4000; at += 100) {
+        ASSERT_EQ(stack.write(at, 1, 2), 0);
+    }
+    EXPECT_TRUE(log.contains("1 sector moved to the spare, first 1000", 1000));
+    stack.device().reload(stack.device().table());
+    EXPECT_TRUE(log.contains("29 sectors moved to the spare", 1000));
+    EXPECT_THAT(log.lines(), Contains(HasSubstr("moved to the spare")).Times(2));
+    EXPECT_THAT(log.lines(), Contains(HasSubstr("first 1100")));
+}
+
 TEST(FailedWrite, AndHomeAgain) {
     Stack stack;
     stack.main.fail(1003, 2, Fails::kWrites);

@@ -60,7 +60,8 @@ class UserSpace {
                                .kind = dm_remap_kind_name(r.kind),
                                .spare = r.kind == DM_REMAP_MAPPED ? std::to_string(r.spare) : "-",
                                .reason = dm_remap_reason_name(r.reason),
-                               .time = r.first_time});
+                               .time = r.first_time,
+                               .unreadable = (r.flags & DM_REMAP_F_UNREADABLE) != 0});
         }
         return records;
     }

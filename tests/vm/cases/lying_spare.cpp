@@ -1,7 +1,6 @@
 // Spares that say yes and keep something else. With dm-flakey, which drops writes, and a table that
 // has the first half of a disk twice.
 
-#include <numeric>
 
 #include "harness.h"
 #include "kernel_log.h"
@@ -100,10 +99,8 @@ TEST(LyingSpare, SecondHalfThatBeginsToDropWritesLosesNothing) {
             EXPECT_EQ(stack.write(1000 + 16 * i, 8, 2 + i), EIO) << i;
         }
         EXPECT_NE(message_error(stack.device(), "save"), 0);
-        // The first of them has a record on one end, which no checkpoint has passed: in doubt.
-        std::vector<uint64_t> doubted(8);
-        std::iota(doubted.begin(), doubted.end(), 1000 + 16 * before);
-        EXPECT_TRUE(stack.is_whole(doubted));
+        // The commit that fails comes before that of a copy for a control: it has no record.
+        EXPECT_TRUE(stack.is_whole());
         stack.restart();
         EXPECT_TRUE(stack.is_whole());
         EXPECT_EQ(stack.mode(), "ro");

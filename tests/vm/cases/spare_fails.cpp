@@ -3,10 +3,14 @@
 
 #include <gmock/gmock.h>
 
+#include "backing.h"
 #include "block.h"
+#include "command.h"
+#include "failing.h"
 #include "harness.h"
 #include "kernel_log.h"
 #include "stack.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
@@ -72,16 +76,50 @@ TEST(SpareFails, UseRaisesEventsAtItsThresholds) {
     for (const unsigned percent : {50, 75, 90, 100}) {
         const uint64_t used = stack.number("remapped");
         const uint64_t wanted = (room * percent + 99) / 100;
-        // Just below by hand, and over it by a write: a record, and the threshold.
+        // Just below by hand, and over it by a write: a record, and the threshold. A good block of
+        // the write shows that main works: a copy for a control has no room at the end.
         stack.device().message("remap " + std::to_string(used) + " " +
                                std::to_string(wanted - used - 1));
         const uint32_t events = stack.device().info().event_nr;
         stack.main.fail(wanted - 1, 1, Fails::kWrites);
-        ASSERT_EQ(stack.write(wanted - 1, 1, 2), 0);
+        ASSERT_EQ(stack.write(wanted - 1, 2, 2), 0);
         EXPECT_TRUE(stack.has_event_after(events)) << percent;
     }
     EXPECT_EQ(stack.number("spare_free"), 0U);
     EXPECT_TRUE(stack.is_whole());
+}
+
+// A thin volume whose pool is full: SPACE ALLOCATION FAILED, of all that it is to write.
+TEST(SpareFails, NoRoomBeneath) {
+    constexpr unsigned kWrite10 = 0x2a;
+    const LoopDevice main_disk(16 << 20);
+    ScsiDebug spare({"dev_size_mb=16"});
+    if (!spare.can_inject()) {
+        GTEST_SKIP() << "scsi_debug of this kernel can't";
+    }
+    register_spare(spare.path());
+    FailingDisk main("main", main_disk.path());
+    DmDevice device("remap", remap_table(main.path(), spare.path(), {"format"}));
+    const BlockFile mapped(device.path());
+    const Buffer buffer(8 * kSector);
+    main.fail(1000, 8, Fails::kWrites);
+    spare.inject(kWrite10, {.status = 2, .key = 7, .code = 0x27, .qualifier = 7});
+    const uint32_t events = device.info().event_nr;
+    KernelLog log;
+    EXPECT_EQ(mapped.write(1000, buffer.bytes()), EIO);
+    EXPECT_TRUE(log.contains("sectors 1000 + 8 are not moved to the spare " +
+                                 spare.path().substr(5) + ": the device beneath the spare is full",
+                             1000));
+    EXPECT_EQ(remap_status(device).values.at("refusing"), "no_room_beneath");
+    EXPECT_EQ(remap_status(device).mode, "rw");
+    const auto news = [&] { return device.info().event_nr != events; };
+    EXPECT_TRUE(within(Stack::kMoment, news));
+    EXPECT_EQ(message_error(device, "remap 0 8"), ENOSPC);
+    EXPECT_EQ(run({"dm-remapctl", "status", "remap"}).status, 3);
+    spare.end_injection(kWrite10);
+    EXPECT_EQ(mapped.write(1000, buffer.bytes()), 0);
+    EXPECT_EQ(remap_status(device).values.at("refusing"), "no");
+    EXPECT_EQ(run({"dm-remapctl", "status", "remap"}).status, 0);
 }
 
 // Bad sectors of the spare are retired, and others taken.
