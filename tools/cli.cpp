@@ -141,7 +141,8 @@ void add_status(CLI::App& app, Action& action) {
     verb->footer(
         "Exits with 3 where a device needs attention: its mode is not rw, its state is ERROR,\n"
         "its breaker is open, relocations are refused, sectors are pending or unreadable, 10 % or\n"
-        "less of the spare, or of its table, is free, or it is suspended. Exits with 1 where one of\n"
+        "less of the spare, or of its table, is free, or it is suspended. Exits with 1 where one "
+        "of\n"
         "them cannot be read.");
     verb->callback([options, &action] {
         action = [options](DmClient& dm) { return cmd_status(dm, *options); };

@@ -224,9 +224,6 @@ void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors)
 	u64 end = unit + div_u64(sectors, a->granularity);
 
 	mutex_lock(&a->lock);
-	/* Taken last and given back: what comes next joins what was taken before it. */
-	if (end == a->cursor)
-		a->cursor = unit;
 	for (; unit < end; unit++) {
 		struct dm_remap_alloc_page **page = page_slot(a, unit / PAGE_UNITS);
 
@@ -239,6 +236,17 @@ void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors)
 			*page = NULL;
 		}
 	}
+	mutex_unlock(&a->lock);
+}
+
+void dm_remap_alloc_return(struct dm_remap_alloc *a, u64 sector, u64 sectors)
+{
+	u64 unit = div_u64(sector - a->start, a->granularity);
+
+	dm_remap_alloc_release(a, sector, sectors);
+	mutex_lock(&a->lock);
+	if (a->cursor == unit + div_u64(sectors, a->granularity))
+		a->cursor = unit;
 	mutex_unlock(&a->lock);
 }
 

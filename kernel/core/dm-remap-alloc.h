@@ -46,6 +46,11 @@ int dm_remap_alloc_mark(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 
 /* Gives a range back that was taken. Nothing may be in flight to it. Cannot fail. */
 void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors);
+/*
+ * The same of a range that was taken for a moment. If it was the last one taken, it is the next
+ * one to be taken, so that what is moved around it stays in one piece.
+ */
+void dm_remap_alloc_return(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 
 /* Sectors. */
 u64 dm_remap_alloc_free_sectors(struct dm_remap_alloc *a);

@@ -188,7 +188,10 @@ static void clear_done(struct dm_remap_mover *m, const struct dm_remap_record *r
 	if (frees) {
 		m->moved.moved += r->length;
 		/* The range was held and drained before: nothing can be on its way to it. */
-		dm_remap_alloc_release(&m->md->alloc, frees, r->length);
+		if (m->copying)
+			dm_remap_alloc_return(&m->md->alloc, frees, r->length);
+		else
+			dm_remap_alloc_release(&m->md->alloc, frees, r->length);
 	} else {
 		m->moved.dropped += r->length;
 	}

@@ -38,6 +38,7 @@ void Batch::look_before() {
     free_ = dm_remap_alloc_free_sectors(&md_->alloc);
     retired_ = retired_sectors();
     busy_ = l_.stats_[kBusyControls];
+    refused_ = refused();
     room_ = dm_remap_room(md_);
     dm_remap_table_totals(&md_->table, &totals_);
     l_.stats_[kFullSpare] += free_ == 0;
@@ -58,6 +59,10 @@ std::uint64_t Batch::retired_sectors() {
     dm_remap_totals totals{};
     dm_remap_table_totals(&md_->retired, &totals);
     return totals.retired;
+}
+
+std::int64_t Batch::refused() {
+    return atomic64_read(&md_->counter[DM_REMAP_REFUSED]);
 }
 
 // ---- what must succeed ----
@@ -348,9 +353,9 @@ bool Batch::places_to_write() {
 void Batch::check_breaker() {
     const std::uint64_t room = std::min<std::uint64_t>(room_, dm_remap_room(md_));
     if (machine_.main_faults.outage_error() != -EIO || md_->policy.no_auto_remap ||
-        l_.stats_[kBusyControls] != busy_ || !places_to_write() ||
-        free_ < l_.media_block + g_ || room < l_.media_block / g_ + 1 || was_read_only_ || l_.mode_changed ||
-        md_->mode >= DM_REMAP_MODE_RO) {
+        l_.stats_[kBusyControls] != busy_ || refused() != refused_ || !places_to_write() ||
+        free_ < l_.media_block + g_ || room < l_.media_block / g_ + 1 || was_read_only_ ||
+        l_.mode_changed || md_->mode >= DM_REMAP_MODE_RO) {
         l_.hopeless = 0;
         return;
     }

@@ -26,6 +26,7 @@ class Batch {
     void look_before();
     std::uint64_t retired_sectors();
     bool places_to_write();
+    std::int64_t refused();
     bool block_must_succeed(const Piece& piece, std::uint32_t sector);
     bool read_in_batch(std::uint32_t sector) const;
     bool must_succeed(const Piece& piece);
@@ -57,7 +58,8 @@ class Batch {
     std::uint64_t free_ = 0;
     std::uint64_t retired_ = 0;  // sectors of the spare
     std::uint64_t busy_ = 0;     // kBusyControls
-    std::uint64_t room_ = 0;  // records that the table had room for
+    std::int64_t refused_ = 0;   // relocations, among them copies for a control
+    std::uint64_t room_ = 0;     // records that the table had room for
     bool steady_ = false;
     bool breaker_was_open_ = false;
     bool was_read_only_ = false;

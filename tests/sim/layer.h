@@ -42,13 +42,13 @@ struct Piece {
     std::uint32_t start = 0;
     std::uint32_t length = 0;
     dm_remap_dev dev = DM_REMAP_MAIN;
-    std::uint64_t sector = 0;  // of dev
-    bool counts = false;       // a drain waits for it
+    std::uint64_t sector = 0;    // of dev
+    bool counts = false;         // a drain waits for it
     bool watched = false;        // when it was sent
     std::uint64_t failures = 0;  // of main, when it was sent
     std::uint64_t failure = 0;   // of main: that of this piece, or 0
-    bool in_cache = false;     // a write with FUA, written, and the flush behind it comes next
-    int losses_told = 0;       // by dev, when it was mapped
+    bool in_cache = false;       // a write with FUA, written, and the flush behind it comes next
+    int losses_told = 0;         // by dev, when it was mapped
 
     std::uint8_t* data() const {
         return request->data.data() + std::size_t{start - request->start} * kSector;

@@ -46,8 +46,7 @@ class Mark : public testing::Test {
     int read(std::uint64_t start = kAt, std::uint32_t sectors = kLength) {
         got_.assign(std::size_t{sectors} * kSector, 0);
         dm_remap_redo_begin(mover_->get());
-        const int error =
-            dm_remap_redo_read(mover_->get(), start, sectors, got_.data(), nullptr);
+        const int error = dm_remap_redo_read(mover_->get(), start, sectors, got_.data(), nullptr);
         EXPECT_EQ(dm_remap_redo_end(mover_->get()), 0);
         return error;
     }

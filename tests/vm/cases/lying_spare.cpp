@@ -1,7 +1,6 @@
 // Spares that say yes and keep something else. With dm-flakey, which drops writes, and a table that
 // has the first half of a disk twice.
 
-
 #include "harness.h"
 #include "kernel_log.h"
 #include "stack.h"
