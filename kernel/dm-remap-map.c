@@ -48,7 +48,7 @@ static void mark(struct bio *bio, unsigned long marks)
 
 /*
  * A bio is counted in the slot of the region in which it begins. Few regions share a slot at a
- * time, so who waits for one seldom waits for another. A bio longer than a region has the last slot.
+ * time, so who waits for one seldom waits for another. A bio longer than a region has the last.
  */
 #define SLOTS 16
 #define SLOT_LONG SLOTS

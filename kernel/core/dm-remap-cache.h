@@ -101,7 +101,7 @@ int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 
 		       u32 sectors, const void *buf, unsigned int flags);
 
 /*
- * Others have written to main since that failure, into its cache: a flush shows whether main writes.
+ * Others have written into main's cache since that failure: a flush shows whether main writes.
  * True: it does. Context: process, may block.
  */
 bool dm_remap_main_flushes(struct dm_remap_metadata *md, u64 failure);

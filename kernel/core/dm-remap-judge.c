@@ -22,7 +22,7 @@ struct walk {
 	u64 began;		/* ops->uptime() */
 	unsigned int suspects;	/* pieces that failed, and were not asked again since main worked */
 	u64 failure;		/* of main: the latest of those */
-	bool again;		/* it is one piece, which failed before, and main has worked since */
+	bool again;		/* it is one piece, which failed, and main has worked since */
 };
 
 static bool of_main(const struct walk *w)
@@ -147,7 +147,8 @@ u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
  */
 static u32 piece_at(const struct walk *w, u32 at)
 {
-	u32 g = dm_remap_granularity(w->m->md), unit = of_main(w) ? dm_remap_media_unit(w->m->md) : g;
+	u32 g = dm_remap_granularity(w->m->md);
+	u32 unit = of_main(w) ? dm_remap_media_unit(w->m->md) : g;
 	u32 offset = ((u32)w->t->sector + at * g) & (unit - 1);
 
 	if (!in_time(w))

@@ -141,7 +141,8 @@ static inline bool dm_remap_table_nothing(const struct dm_remap_table *t, u64 se
 
 	if (dm_remap_table_empty(t))
 		return true;
-	if (atomic_read(&t->watched) || atomic_read(&t->closed) || !dm_remap_table_no_leaf(t, sector))
+	if (atomic_read(&t->watched) || atomic_read(&t->closed) ||
+	    !dm_remap_table_no_leaf(t, sector))
 		return false;
 	/* Most lie within one region. */
 	if ((sector ^ last) < DM_REMAP_REGION_SECTORS)
