@@ -598,6 +598,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 	event_baseline(d);
 	read_main(t, &main);
 	dm_remap_breaker_reset(md);
+	dm_remap_map_watch_ends(d);
 	md->write_nothing = md->sb.compat_ro || !writable;
 	ret = dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
 	if (ret) {

@@ -111,8 +111,8 @@ static bool any_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first
 }
 
 /*
- * Who does not @wait gives the others a tenth of a second: I/O that takes no longer is no reason
- * to give up. False: there are some yet.
+ * Without @wait it gives the others a tenth of a second: I/O that takes no longer is no reason to
+ * give up. False: there are some yet.
  */
 static bool none_in_flight(struct dm_remap_inflight __percpu *inflight, u64 first, u64 last,
 			   bool wait)
@@ -708,8 +708,7 @@ void dm_remap_map_stop(struct dm_remap_device *d)
 	dm_remap_moves_tell(&d->metadata, true);
 }
 
-/* Nothing waits to be judged any more. */
-static void watch_ends(struct dm_remap_device *d)
+void dm_remap_map_watch_ends(struct dm_remap_device *d)
 {
 	spin_lock_irq(&d->waiting_lock);
 	if (bio_list_empty(&d->waiting))
@@ -727,7 +726,7 @@ static void do_waiting(struct work_struct *work)
 		;
 	memalloc_noreclaim_restore(reclaim);
 	dm_remap_breaker_look(&d->metadata);
-	watch_ends(d);
+	dm_remap_map_watch_ends(d);
 	tell_moves(d);
 	dm_remap_device_event(d);
 }

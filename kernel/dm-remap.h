@@ -161,6 +161,11 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio);
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 int dm_remap_map_init(struct dm_remap_device *d, const char *name);
 void dm_remap_map_exit(struct dm_remap_device *d);
+/*
+ * I/O from above is not watched any more, if no failure waits to be judged, and the breaker is
+ * closed. Context: process.
+ */
+void dm_remap_map_watch_ends(struct dm_remap_device *d);
 /* The worker has nothing to do any more: the log tells what it has moved. */
 void dm_remap_map_stop(struct dm_remap_device *d);
 /* Operations of the core (see struct dm_remap_ops). */

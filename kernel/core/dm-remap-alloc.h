@@ -48,7 +48,7 @@ int dm_remap_alloc_mark(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 /*
  * The same of a range that was taken for a moment. If it was the last one taken, it is the next
- * one to be taken, so that what is moved around it stays in one piece.
+ * one to be taken: data that is moved before and after stays in one piece.
  */
 void dm_remap_alloc_return(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 

@@ -177,7 +177,7 @@ struct dm_remap_breaker {
 	u64 tried;			/* when that was, as ops->uptime() */
 };
 
-/* What main did of late, in one direction: see dm-remap-evidence.h. */
+/* The latest failures and successes of main in one direction: see dm-remap-evidence.h. */
 struct dm_remap_evidence {
 	atomic64_t failures;		/* so many; the latest has this number */
 	atomic64_t worked;		/* after this failure it worked */

@@ -133,9 +133,11 @@ struct dm_remap_transfer {
 };
 
 /*
- * Does it, piece by piece where it fails. 0: @fate says what became of each block.
- * Otherwise a negative errno that says it is not the media (-ETIMEDOUT: it takes too
- * long), or -EIO: main does nothing in this direction; or what ops->stop returned.
+ * Does it, piece by piece where it fails. Returns
+ *	0		@fate says what became of each block;
+ *	-EIO		main does nothing in this direction;
+ *	-ETIMEDOUT	it takes too long;
+ *	or another negative errno, which is not the media's, or of ops->stop.
  */
 int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
 

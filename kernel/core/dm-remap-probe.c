@@ -201,8 +201,8 @@ static enum dm_remap_found write_at(struct dm_remap_mover *m, struct dm_remap_pr
 
 /*
  * Nobody has written since main failed. So a good block is written with the bytes that it holds,
- * which are on the spare before, with a durable record. Where nothing is to be moved nothing hangs
- * on the answer, and main is not asked.
+ * which are on the spare before, with a durable record. If nothing could be moved in any case, main
+ * is not asked.
  */
 static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {

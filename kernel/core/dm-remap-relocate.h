@@ -19,8 +19,8 @@
  * - A request that failed is searched block by block of the media.
  * - A block is bad if it failed, main then did something else in the same direction, and the
  *   block failed again. If main did nothing else, the error passes and nothing is recorded.
- *   After DM_REMAP_BREAKER_LIMIT such requests in a row (or such that take too long) the breaker
- *   opens for that direction: nothing that has failed is tried again until main works.
+ *   After DM_REMAP_BREAKER_LIMIT such requests in a row the breaker opens for that direction. It
+ *   does so, too, if they take too long. Then nothing that failed is tried again until main works.
  * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
  * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
  *   pending, soft until the next commit or save.
@@ -55,7 +55,7 @@
 /* Most writes of one batch. */
 #define DM_REMAP_BATCH_WRITES	64u
 
-/* What became of a request before, for all parts of it that are redone. NULL: nobody tried it. */
+/* The fate of a request so far, for all parts of it that are redone. NULL: nobody tried it. */
 struct dm_remap_tried {
 	/*
 	 * The number of main's failure (dm-remap-evidence.h), 0: main was not asked. The redo sets

@@ -1,4 +1,4 @@
-// What others' I/O says of main, and what that is worth.
+// Others' I/O as evidence that main works.
 #include <gtest/gtest.h>
 
 #include "rig.h"

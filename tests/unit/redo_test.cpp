@@ -509,7 +509,7 @@ TEST_P(Redo, BreakerIsClosedWhileABatchIsRedone) {
     EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
 }
 
-// Where others write main is not asked, and nobody waits for them: that says nothing of main.
+// Main is not asked where others write, and nobody waits for them: that says nothing of main.
 TEST_P(Redo, ControlThatCannotBeHeldSaysNothingOfMain) {
     bad_block(world->main.bad_write, bad);
     world->busy = true;
