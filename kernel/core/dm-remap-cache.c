@@ -73,6 +73,14 @@ static int own_flush(struct dm_remap_metadata *md, enum dm_remap_dev dev)
 	return md->ops->flush(md->ctx, &f);
 }
 
+int dm_remap_main_rewrite(struct dm_remap_metadata *md, u64 sector, u32 sectors, const void *buf)
+{
+	if (!md->ops->flush)
+		return dm_remap_dev_write(md, DM_REMAP_MAIN, sector, sectors, buf, DM_REMAP_FUA);
+	return dm_remap_dev_write(md, DM_REMAP_MAIN, sector, sectors, buf, 0) ?:
+	       own_flush(md, DM_REMAP_MAIN);
+}
+
 bool dm_remap_main_flushes(struct dm_remap_metadata *md, u64 failure)
 {
 	u64 since = dm_remap_main_flush_begins(md);

@@ -101,6 +101,13 @@ int dm_remap_dev_write(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 
 		       u32 sectors, const void *buf, unsigned int flags);
 
 /*
+ * Writes what main holds there once more, and makes it durable. The data may be others', and in
+ * main's cache yet. FUA would not do: if main loses it by that, nobody would be told. Of a flush
+ * that fails the next one from above tells. Context: process, may block.
+ */
+int dm_remap_main_rewrite(struct dm_remap_metadata *md, u64 sector, u32 sectors, const void *buf);
+
+/*
  * Others have written into main's cache since that failure: a flush shows whether main writes.
  * True: it does. Context: process, may block.
  */

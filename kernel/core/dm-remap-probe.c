@@ -149,7 +149,7 @@ static int rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 {
 	struct dm_remap_metadata *md = m->md;
 	u64 since = dm_remap_main_failures(md, DM_REMAP_WRITE);
-	int ret = dm_remap_dev_write(md, DM_REMAP_MAIN, place, unit, m->control, DM_REMAP_FUA);
+	int ret = dm_remap_main_rewrite(md, place, unit, m->control);
 
 	if (!ret)
 		dm_remap_main_worked(md, DM_REMAP_WRITE, since);

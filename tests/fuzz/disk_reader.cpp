@@ -312,7 +312,21 @@ class Reader {
 
     // ---- table ----
 
+    // Where the copies of a block differ and both are whole, those of the one copy make the table
+    // that the superblock names, or those of the other.
     void read_table(const Super& super) {
+        const auto before = out_;
+        try {
+            read_table_once(super);
+        } catch (const Refused&) {
+            out_ = before;
+            next_main_ = next_retired_ = 0;
+            prefer_ = 1;
+            read_table_once(super);
+        }
+    }
+
+    void read_table_once(const Super& super) {
         std::uint32_t crc = 0;
         std::uint64_t records = 0;
         for (std::uint64_t i = 0; i < super.table_count(); i++) {
@@ -336,7 +350,7 @@ class Reader {
     }
 
     Raw table_block(const Super& super, std::uint64_t i) const {
-        for (unsigned r = 0; r < 2; r++) {
+        for (const unsigned r : {prefer_, 1 - prefer_}) {
             const std::uint64_t at = super.table_at(r) + i;
             const std::optional<Raw> raw = read(at);
             if ((super.copies() >> r & 1) != 0 && valid(raw, 3, super, at) &&
@@ -582,6 +596,7 @@ class Reader {
     const MemoryDisk& disk_;
     std::uint64_t main_sectors_;
     Reading& out_;
+    unsigned prefer_ = 0;  // the copy of the table that is looked at first
     std::uint64_t next_main_ = 0;
     std::uint64_t next_retired_ = 0;
     std::uint64_t oldest_start_ = 0;
