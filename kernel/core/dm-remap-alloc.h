@@ -47,8 +47,8 @@ int dm_remap_alloc_mark(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 /* Gives a range back that was taken. Nothing may be in flight to it. Cannot fail. */
 void dm_remap_alloc_release(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 /*
- * The same of a range that was taken for a moment. If it was the last one taken, it is the next
- * one to be taken: data that is moved before and after stays in one piece.
+ * The same of a range that was taken for a moment. If it was the last one taken, it is also the
+ * next. Data that is moved before and after then stays in one piece.
  */
 void dm_remap_alloc_return(struct dm_remap_alloc *a, u64 sector, u64 sectors);
 

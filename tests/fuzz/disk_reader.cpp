@@ -312,8 +312,8 @@ class Reader {
 
     // ---- table ----
 
-    // Where the copies of a block differ and both are whole, those of the one copy make the table
-    // that the superblock names, or those of the other.
+    // The copies of a block may differ, and both be whole. One of the two copies makes the table
+    // that the superblock names.
     void read_table(const Super& super) {
         const auto before = out_;
         try {

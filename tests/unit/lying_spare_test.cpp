@@ -285,6 +285,25 @@ TEST(LyingSpare, HalfThatBeginsToDropWritesLosesNothing) {
     }
 }
 
+// Nobody else's I/O says that main works: a good block is copied, and written with what it holds.
+TEST(LyingSpare, ControlCostsACopyAndThreeCommits) {
+    auto world = formatted();
+    for (std::uint64_t s = 104; s < 112; s++) {
+        world->main.bad_write.insert(s);
+    }
+    auto md = open(*world);
+    (*md)->main_block = 8;
+    const std::uint64_t writes = world->spare.writes();
+    const auto data = pattern(7, 8);
+    dm_remap_tried tried{dm_remap_main_failed(md->get(), DM_REMAP_WRITE), 8};
+    Mover mover(*md);
+    dm_remap_redo_begin(mover.get());
+    EXPECT_EQ(dm_remap_redo_write(mover.get(), 104, 8, data.data(), &tried), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover.get()), 0);
+    // Its own data and record, as always; the copy, a commit before, its record, and its end.
+    EXPECT_EQ(world->spare.writes() - writes, 3U + 7U);
+}
+
 // The data is read once. A commit reads four blocks, two of them superblocks.
 TEST(LyingSpare, ReadBackCostsOneReadOfTheDataAndFourBlocks) {
     auto world = with_bad_main();

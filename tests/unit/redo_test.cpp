@@ -995,8 +995,8 @@ TEST_P(Redo, BlackoutBesideABadBlockLeavesNoOtherRecord) {
 
 // ---- what it costs ----
 
-// Commands that fail take a disk many seconds. Of those there are, with the request's own, three
-// for each bad block in a write, and in a read one and the tries that the owner wants.
+// Commands that fail take a disk many seconds. A bad block costs three of them in a write. In a
+// read it costs one, and the tries that the owner wants. The request's own failure is among them.
 TEST_P(Redo, FewCommandsFailForABadBlock) {
     for (const std::uint32_t media : {0U, 8U}) {
         const std::uint32_t unit = std::max(media, g);
