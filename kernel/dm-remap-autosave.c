@@ -18,6 +18,11 @@ static struct workqueue_struct *autosave_wq;
 /* Between start and stop a device is scheduled; never after stop. */
 static DEFINE_MUTEX(schedule_lock);
 
+unsigned int dm_remap_autosave_interval(void)
+{
+	return READ_ONCE(interval);
+}
+
 unsigned int dm_remap_autosave_period(void)
 {
 	return READ_ONCE(enabled) ? READ_ONCE(interval) : 0;

@@ -470,6 +470,7 @@ static bool event_note(struct dm_remap_device *d)
 	unsigned int percent = max(percent_step(used, total),
 				   percent_step(dm_remap_records(md),
 						dm_remap_max_records(&md->sb.layout)));
+	u64 recovered = atomic64_read(&md->counter[DM_REMAP_RECOVERED]);
 	struct dm_remap_totals totals;
 	bool news;
 
@@ -479,7 +480,7 @@ static bool event_note(struct dm_remap_device *d)
 	       totals.unreadable > d->event_unreadable ||
 	       percent != d->event_percent || md->save_failed != d->event_save_failed ||
 	       dm_remap_breaker_open(md) != d->event_breaker ||
-	       READ_ONCE(md->refusal) != d->event_refusal;
+	       READ_ONCE(md->refusal) != d->event_refusal || recovered != d->event_recovered;
 	d->event_mode = md->mode;
 	d->event_records = totals.records;
 	d->event_unreadable = totals.unreadable;
@@ -487,6 +488,7 @@ static bool event_note(struct dm_remap_device *d)
 	d->event_save_failed = md->save_failed;
 	d->event_breaker = dm_remap_breaker_open(md);
 	d->event_refusal = READ_ONCE(md->refusal);
+	d->event_recovered = recovered;
 	return news;
 }
 

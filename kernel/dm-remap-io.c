@@ -98,13 +98,15 @@ static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)
 /*
  * A command that timed out fails with BLK_STS_IOERR, as bad sectors of some disks do. Only
  * the time it took tells the two apart: a disk that takes this long for an error without a reason
- * is about to time out. BLK_STS_MEDIUM is what the disk itself says of its media, however
+ * is about to time out. BLK_STS_MEDIUM and BLK_STS_TARGET are what the disk itself says, however
  * long it tried. A thin pool waits long for room before it says BLK_STS_NOSPC.
  */
 static int error_of(blk_status_t status, struct block_device *bdev, unsigned long took)
 {
-	if (status && status != BLK_STS_MEDIUM && status != BLK_STS_NOSPC &&
-	    took > timeout_of(bdev) / 3)
+	bool said_so = status == BLK_STS_MEDIUM || status == BLK_STS_TARGET ||
+		       status == BLK_STS_NOSPC;
+
+	if (status && !said_so && took > timeout_of(bdev) / 3)
 		return -ETIMEDOUT;
 	return dm_remap_errno_of(status);
 }

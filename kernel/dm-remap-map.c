@@ -278,12 +278,13 @@ static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
 	mark(bio, marks_of(bio) | IO_FUA);
 }
 
-/* Its end will have something to say of main (worked). */
-static noinline void goes_watched(struct dm_remap_device *d, struct bio *bio)
+/* Its end will have something to say of main (worked). @pending: a record there is. */
+static noinline void goes_watched(struct dm_remap_device *d, struct bio *bio, bool pending)
 {
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	io->failure = dm_remap_main_failures(&d->metadata, direction_of(bio));
+	io->pending = pending;
 	mark(bio, marks_of(bio) | IO_WATCHED);
 }
 
@@ -391,8 +392,8 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 	case DM_REMAP_WAY_MAIN:
 		if (unlikely(bio->bi_opf & REQ_FUA))
 			goes_with_fua(d, bio, DM_REMAP_MAIN);
-		if (dm_remap_table_watched(&d->metadata.table))
-			goes_watched(d, bio);
+		if (e.kind == DM_REMAP_PENDING || dm_remap_table_watched(&d->metadata.table))
+			goes_watched(d, bio, e.kind == DM_REMAP_PENDING);
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	case DM_REMAP_WAY_SPARE:
@@ -430,10 +431,17 @@ int dm_remap_map(struct dm_target *ti, struct bio *bio)
 
 /* ---- completion ---- */
 
+/* A disk without a command for zeros finds out when it gets one: its limit is 0 from then on. */
+static bool has_no_zeroes(struct dm_remap_device *d, const struct bio *bio)
+{
+	return bio_op(bio) == REQ_OP_WRITE_ZEROES && !bdev_write_zeroes_sectors(d->main_bdev);
+}
+
 /* Is it worth looking closer? Of what is read ahead, too: its neighbours may be at fault. */
-static bool may_be_media(const struct bio *bio, blk_status_t error)
+static bool may_be_media(struct dm_remap_device *d, const struct bio *bio, blk_status_t error)
 {
 	return !(bio->bi_opf & REQ_PREFLUSH) &&
+	       !(error == BLK_STS_TARGET && has_no_zeroes(d, bio)) &&
 	       dm_remap_fails_for_worker(kind_of(bio), dm_remap_errno_of(error));
 }
 
@@ -451,7 +459,7 @@ static int io_failed(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 	struct dm_remap_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	count_error(d, bio, error);
-	if (!may_be_media(bio, error))
+	if (!may_be_media(d, bio, error))
 		return DM_ENDIO_DONE;
 	trace_dm_remap_error(disk_devt(dm_disk(d->dm)), io->iter.bi_sector,
 			     io->iter.bi_size >> SECTOR_SHIFT, op_is_write(bio_op(bio)),
@@ -484,6 +492,27 @@ static bool fua_lost(struct dm_remap_device *d, struct bio *bio, blk_status_t er
 }
 
 /*
+ * The worker will look at a pending range that was read. While it has not, only the neighbours of
+ * that range are added: a later read of the others will tell again.
+ */
+static void tell_read_well(struct dm_remap_device *d, u64 start, u64 end)
+{
+	struct dm_remap_range *r = &d->read_well;
+	unsigned long flags;
+
+	spin_lock_irqsave(&d->waiting_lock, flags);
+	if (r->start == r->end) {
+		r->start = start;
+		r->end = end;
+	} else if (start <= r->end && r->start <= end) {
+		r->start = min(r->start, start);
+		r->end = max(r->end, end);
+	}
+	queue_work(d->workqueue, &d->work);
+	spin_unlock_irqrestore(&d->waiting_lock, flags);
+}
+
+/*
  * Main has done something well while a failure of it waits to be judged, or the breaker is open. A
  * discard may have changed nothing.
  */
@@ -494,11 +523,16 @@ static void worked(struct dm_remap_device *d, const struct bio *bio)
 
 	if (kind_of(bio) == DM_REMAP_IO_DISCARD)
 		return;
-	if (op_is_write(bio_op(bio)) && !(marks_of(bio) & IO_FLUSH) &&
-	    !(bio->bi_opf & REQ_FUA) && bdev_write_cache(d->main_bdev))
+	if (marks_of(bio) & IO_FLUSH)
+		dm_remap_main_worked(md, DM_REMAP_WRITE, io->failure);
+	else if (op_is_write(bio_op(bio)) && !(bio->bi_opf & REQ_FUA) &&
+		 bdev_write_cache(d->main_bdev))
 		dm_remap_main_cached(md, io->failure);
 	else
-		dm_remap_main_worked(md, direction_of(bio), io->failure);
+		dm_remap_main_worked_at(md, direction_of(bio), io->failure, io->iter.bi_sector);
+	if (!(marks_of(bio) & IO_FLUSH) && io->pending && bio_op(bio) == REQ_OP_READ)
+		tell_read_well(d, io->iter.bi_sector,
+			       io->iter.bi_sector + (io->iter.bi_size >> SECTOR_SHIFT));
 	/* Before it completes: no suspend goes on without the work. */
 	if (dm_remap_breaker_due(md))
 		queue_work(d->workqueue, &d->work);
@@ -701,10 +735,43 @@ static void do_tell(struct work_struct *work)
 	tell_moves(container_of(to_delayed_work(work), struct dm_remap_device, tell));
 }
 
+/* A pending range has been read from above, or it is time to look at one again. */
+static void recheck(struct dm_remap_device *d)
+{
+	struct dm_remap_range hint;
+	u32 wait;
+
+	/* It is not urgent: a suspend does not wait for it. */
+	if (READ_ONCE(d->stop))
+		return;
+	spin_lock_irq(&d->waiting_lock);
+	hint = d->read_well;
+	d->read_well.end = hint.start;
+	spin_unlock_irq(&d->waiting_lock);
+	if (hint.end > hint.start) {
+		WRITE_ONCE(d->metadata.policy.recheck_pause, dm_remap_autosave_interval());
+		dm_remap_recheck_begin(d->mover, hint.start, hint.end - hint.start);
+	}
+	wait = dm_remap_rechecks_wait(&d->metadata) ? dm_remap_recheck(d->mover) : 0;
+	if (wait)
+		mod_delayed_work(d->workqueue, &d->recheck, wait * HZ);
+}
+
+static void do_recheck(struct work_struct *work)
+{
+	struct dm_remap_device *d = container_of(to_delayed_work(work), struct dm_remap_device,
+						 recheck);
+
+	queue_work(d->workqueue, &d->work);
+}
+
 void dm_remap_map_stop(struct dm_remap_device *d)
 {
 	flush_workqueue(d->workqueue);
+	cancel_delayed_work_sync(&d->recheck);
 	cancel_delayed_work_sync(&d->tell);
+	/* The one before may have called the worker, which has nothing to do now. */
+	flush_workqueue(d->workqueue);
 	dm_remap_moves_tell(&d->metadata, true);
 }
 
@@ -724,6 +791,7 @@ static void do_waiting(struct work_struct *work)
 
 	while (redo_batch(d))
 		;
+	recheck(d);
 	memalloc_noreclaim_restore(reclaim);
 	dm_remap_breaker_look(&d->metadata);
 	dm_remap_map_watch_ends(d);
@@ -740,6 +808,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
 	INIT_DELAYED_WORK(&d->tell, do_tell);
+	INIT_DELAYED_WORK(&d->recheck, do_recheck);
 	if (inflight_alloc(d))
 		return -ENOMEM;
 	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);

@@ -46,6 +46,12 @@ struct dm_remap_features {
 	struct dm_remap_policy policy;
 };
 
+/* Sectors [start, end) of the mapped device. */
+struct dm_remap_range {
+	u64 start;
+	u64 end;
+};
+
 struct dm_remap_device {
 	/* Set when it is made. */
 	struct list_head list;		/* registry_lock (dm-remap-device.c) */
@@ -81,11 +87,13 @@ struct dm_remap_device {
 	/* Bios that cannot simply go on; the worker does them through the core. */
 	struct workqueue_struct *workqueue;
 	struct work_struct work ____cacheline_aligned_in_smp;
-	spinlock_t waiting_lock;	/* protects waiting */
+	spinlock_t waiting_lock;	/* protects waiting and read_well */
 	struct bio_list waiting;
+	struct dm_remap_range read_well; /* what was pending there has been read */
 	struct dm_remap_mover *mover;	/* the worker's */
 
 	struct delayed_work tell;	/* the log of relocations */
+	struct delayed_work recheck;	/* pending ranges that main reads again */
 
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
@@ -101,6 +109,7 @@ struct dm_remap_device {
 	bool event_save_failed;
 	bool event_breaker;
 	enum dm_remap_refusal event_refusal;
+	u64 event_recovered;
 };
 
 struct dm_remap_target {
@@ -155,6 +164,7 @@ struct dm_remap_io {
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
 	/* IO_FAILED: the number of main's failure, or 0. IO_WATCHED: those before it was sent. */
 	u64 failure;
+	bool pending;			/* IO_WATCHED: where it goes a record is pending */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
@@ -211,7 +221,9 @@ void dm_remap_status(struct dm_target *ti, status_type_t type, unsigned int stat
 
 int dm_remap_autosave_init(void);
 void dm_remap_autosave_exit(void);
-/* Seconds; 0: switched off. */
+/* Seconds; the parameter, whether it is switched on or not. */
+unsigned int dm_remap_autosave_interval(void);
+/* The same; 0: switched off. */
 unsigned int dm_remap_autosave_period(void);
 /* Of one device: from its resume on, and no more after stop has returned. */
 void dm_remap_autosave_setup(struct dm_remap_device *d);

@@ -73,6 +73,9 @@ void print_details(const RemapDevice& device) {
         {"errors", fmt::format("{} reads, {} writes", status.read_errors, status.write_errors)});
     table.add_row({"relocations", fmt::format("{} after writes, {} rescued, {} refused",
                                               status.relocated, status.rescued, status.refused)});
+    if (status.recovered != 0) {
+        table.add_row({"recovered", fmt::format("{} ranges that were pending", status.recovered)});
+    }
     if (!status.breaker.empty()) {
         table.add_row({"breaker", status.breaker});
     }

@@ -116,7 +116,6 @@ Json to_json(const RemapDevice& device) {
     for (const StatusNumber& number : status_numbers()) {
         json[std::string(number.key)] = device.status.*number.member;
     }
-    json["unreadable"] = device.status.unreadable;
     json["last_save"] = null_if_zero(device.status.last_save);
     json["autosave"] = null_if_empty(device.status.autosave);
     json["breaker"] = null_if_empty(device.status.breaker);

@@ -110,6 +110,10 @@ static std::string refusal_text(const std::string& why) {
     if (why == "spare_fails") {
         return "a relocation was refused: the spare does not take the data, see the kernel's log";
     }
+    if (why == "main_refuses") {
+        return "main refuses a whole range, which counts as bad no longer: is it locked, or does "
+               "the adapter not reach that far?";
+    }
     return "a relocation was refused: " + why;
 }
 

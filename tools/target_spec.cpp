@@ -218,6 +218,8 @@ const std::vector<StatusNumber>& status_numbers() {
         {"saves", &TargetStatus::saves},
         {"save_errors", &TargetStatus::save_errors},
         {"last_save", &TargetStatus::last_save},
+        {"unreadable", &TargetStatus::unreadable, true},
+        {"recovered", &TargetStatus::recovered, true},
     };
     return numbers;
 }
@@ -243,6 +245,9 @@ Result<TargetStatus> parse_status(std::string_view text) {
         return status;
     }
     for (const StatusNumber& number : status_numbers()) {
+        if (number.may_be_missing && parsed->find(number.key) == nullptr) {
+            continue;
+        }
         Result<std::uint64_t> value = parsed->number(number.key);
         if (!value) {
             return fail(malformed("status", text, value.error().what()));
@@ -261,12 +266,6 @@ Result<TargetStatus> parse_status(std::string_view text) {
             if (!status.witness) {
                 return fail(malformed("status", text, "the witness is no pair of numbers"));
             }
-        } else if (key == "unreadable") {
-            Result<std::uint64_t> unreadable = parsed->number(key);
-            if (!unreadable) {
-                return fail(malformed("status", text, unreadable.error().what()));
-            }
-            status.unreadable = *unreadable;
         } else if (std::none_of(status_numbers().begin(), status_numbers().end(),
                                 [&key = key](const auto& number) { return number.key == key; })) {
             status.other.emplace_back(key, value);

@@ -91,7 +91,8 @@ struct TargetStatus {
     std::string breaker;
     std::string refusing;  // why the last relocation was refused, in one word; or "no"
     std::optional<Witness> witness = {};
-    std::uint64_t unreadable = 0;  // of those remapped; older modules do not say
+    std::uint64_t unreadable = 0;  // of those remapped
+    std::uint64_t recovered = 0;   // events
     std::vector<std::pair<std::string, std::string>> other = {};  // keys of newer modules
 
     bool operator==(const TargetStatus&) const = default;
@@ -99,10 +100,11 @@ struct TargetStatus {
 
 Result<TargetStatus> parse_status(std::string_view text);
 
-// The numbers of a status with their keys, in the order of the status line.
+// The numbers of a status with their keys.
 struct StatusNumber {
     std::string_view key;
     std::uint64_t TargetStatus::*member;
+    bool may_be_missing = false;  // older modules do not say
 };
 const std::vector<StatusNumber>& status_numbers();
 

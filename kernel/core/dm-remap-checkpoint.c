@@ -33,6 +33,7 @@ const char *dm_remap_refusal_name(enum dm_remap_refusal refusal)
 		[DM_REMAP_REFUSAL_TABLE_FULL] = "table_full",
 		[DM_REMAP_REFUSAL_NO_ROOM_BENEATH] = "no_room_beneath",
 		[DM_REMAP_REFUSAL_SPARE_FAILS] = "spare_fails",
+		[DM_REMAP_REFUSAL_MAIN_REFUSES] = "main_refuses",
 	};
 
 	return name[refusal];

@@ -56,6 +56,7 @@ const char *dm_remap_counter_name(unsigned int counter)
 		[DM_REMAP_RELOCATED] = "relocated",
 		[DM_REMAP_RESCUED] = "rescued",
 		[DM_REMAP_REFUSED] = "refused",
+		[DM_REMAP_RECOVERED] = "recovered",
 	};
 
 	return counter < DM_REMAP_NR_COUNTERS ? name[counter] : "unknown";

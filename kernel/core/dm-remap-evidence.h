@@ -30,6 +30,8 @@ static inline u64 dm_remap_main_failed(struct dm_remap_metadata *md,
 /* No failure waits to be judged. Only the breaker may still want to know whether main works. */
 static inline void dm_remap_watch_ends(struct dm_remap_metadata *md)
 {
+	atomic64_set(&md->evidence[DM_REMAP_READ].target_end, 0);
+	atomic64_set(&md->evidence[DM_REMAP_WRITE].target_end, 0);
 	dm_remap_table_watch(&md->table, dm_remap_breaker_open(md));
 }
 
@@ -53,6 +55,38 @@ static inline void dm_remap_main_worked(struct dm_remap_metadata *md,
 					enum dm_remap_direction direction, u64 since)
 {
 	dm_remap_keep_latest(&md->evidence[direction].worked, since);
+}
+
+/*
+ * I/O from @sector on has ended well, by itself. If a target error waits, it shows that main does
+ * not refuse all that lies behind a place.
+ */
+static inline void dm_remap_main_worked_at(struct dm_remap_metadata *md,
+					   enum dm_remap_direction direction, u64 since, u64 sector)
+{
+	struct dm_remap_evidence *e = &md->evidence[direction];
+
+	dm_remap_main_worked(md, direction, since);
+	if (sector >= (u64)atomic64_read(&e->target_end))
+		dm_remap_keep_latest(&e->beyond, since);
+}
+
+/*
+ * Main has failed a block at @sector, alone, with a target error. As dm_remap_main_failed. The
+ * place comes before the number: I/O that is sent after this failure is compared with it.
+ */
+static inline u64 dm_remap_main_target_error(struct dm_remap_metadata *md,
+					     enum dm_remap_direction direction, u64 sector)
+{
+	dm_remap_keep_latest(&md->evidence[direction].target_end, sector + 1);
+	return dm_remap_main_failed(md, direction);
+}
+
+/* Has main worked behind the place of that target error, and after it? */
+static inline bool dm_remap_main_works_beyond(const struct dm_remap_metadata *md,
+					      enum dm_remap_direction direction, u64 failure)
+{
+	return (u64)atomic64_read(&md->evidence[direction].beyond) >= failure;
 }
 
 /* A write has ended well, and may be in main's cache yet. */

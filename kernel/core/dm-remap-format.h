@@ -127,6 +127,7 @@ enum dm_remap_counter {
 	DM_REMAP_RELOCATED,		/* ranges moved after a write */
 	DM_REMAP_RESCUED,		/* ranges moved after a read came back */
 	DM_REMAP_REFUSED,		/* relocations asked for and not done */
+	DM_REMAP_RECOVERED,		/* ranges that were pending, and main read them again */
 	DM_REMAP_NR_COUNTERS,
 	DM_REMAP_MAX_COUNTERS = 12,	/* room in the superblock */
 };

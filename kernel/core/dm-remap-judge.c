@@ -22,6 +22,7 @@ struct walk {
 	u64 began;		/* ops->uptime() */
 	unsigned int suspects;	/* pieces that failed, and were not asked again since main worked */
 	u64 failure;		/* of main: the latest of those */
+	int error;		/* of the latest command */
 	bool again;		/* it is one piece, which failed, and main has worked since */
 };
 
@@ -86,6 +87,26 @@ static bool in_time(const struct walk *w)
 	return w->t->stoppable || md->ops->uptime(md->ctx) <= w->began + DM_REMAP_REDO_HURRY;
 }
 
+u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
+{
+	return max_t(u32, md->main_block, dm_remap_granularity(md));
+}
+
+/*
+ * Blocks of the piece at block @at: those of one block of the media, which fail together. All
+ * that is left, if there is no time to look closer.
+ */
+static u32 piece_at(const struct walk *w, u32 at)
+{
+	u32 g = dm_remap_granularity(w->m->md);
+	u32 unit = of_main(w) ? dm_remap_media_unit(w->m->md) : g;
+	u32 offset = ((u32)w->t->sector + at * g) & (unit - 1);
+
+	if (!in_time(w))
+		return w->total - at;
+	return min_t(u32, (unit - offset) / g, w->total - at);
+}
+
 static int send(struct dm_remap_metadata *md, const struct dm_remap_transfer *t, u64 sector,
 		u32 sectors, u8 *data)
 {
@@ -104,10 +125,15 @@ static int once(struct walk *w, u32 at, u32 n)
 	int ret = go_on(w);
 
 	ret = ret ?: send(md, t, t->sector + at * g, n * g, t->data + dm_remap_bytes(at * g));
-	if (of_main(w) && !ret) {
-		dm_remap_main_worked(md, t->direction, since);
+	if (!of_main(w))
+		return ret;
+	w->error = ret;
+	if (!ret) {
+		dm_remap_main_worked_at(md, t->direction, since, t->sector + at * g);
 		dm_remap_breaker_success(md, t->direction);
-	} else if (of_main(w) && dm_remap_may_be_media(ret)) {
+	} else if (ret == DM_REMAP_TARGET_ERROR && n <= piece_at(w, at)) {
+		w->failure = dm_remap_main_target_error(md, t->direction, t->sector + at * g);
+	} else if (dm_remap_may_be_media(ret)) {
 		w->failure = dm_remap_main_failed(md, t->direction);
 	}
 	return ret;
@@ -134,27 +160,7 @@ static int not_the_media(const struct walk *w, int error)
 	return error;
 }
 
-/* ---- pieces ---- */
-
-u32 dm_remap_media_unit(const struct dm_remap_metadata *md)
-{
-	return max_t(u32, md->main_block, dm_remap_granularity(md));
-}
-
-/*
- * Blocks of the piece at block @at: those of one block of the media, which fail together. All
- * that is left, if there is no time to look closer.
- */
-static u32 piece_at(const struct walk *w, u32 at)
-{
-	u32 g = dm_remap_granularity(w->m->md);
-	u32 unit = of_main(w) ? dm_remap_media_unit(w->m->md) : g;
-	u32 offset = ((u32)w->t->sector + at * g) & (unit - 1);
-
-	if (!in_time(w))
-		return w->total - at;
-	return min_t(u32, (unit - offset) / g, w->total - at);
-}
+/* ---- suspects ---- */
 
 static void set_fate(const struct walk *w, u32 at, u32 n, enum dm_remap_block_fate fate)
 {
@@ -167,15 +173,31 @@ static void suspect(struct walk *w, u32 at, u32 n)
 	w->suspects++;
 }
 
+/* A piece has failed twice. May it count as bad, after this @error of main? */
+static int convict(struct walk *w, u32 at, u32 n, int error, u64 failure)
+{
+	struct dm_remap_transfer *t = w->t;
+	u32 g = dm_remap_granularity(w->m->md);
+	struct dm_remap_probe p = {
+		.direction = t->direction, .start = t->sector, .length = t->sectors,
+		.until = w->began + DM_REMAP_REDO_BUDGET,
+	};
+
+	set_fate(w, at, n, DM_REMAP_BAD);
+	if (!of_main(w) || error != DM_REMAP_TARGET_ERROR)
+		return 0;
+	return dm_remap_target_error(w->m, &p, t->sector + at * g, n * g, failure);
+}
+
 /*
  * A piece failed, and main has worked since. It is tried once more, unless this was its second
  * failure. A read is tried as often as the owner wants; if it comes back late, the block is bad all
- * the same.
+ * the same. @failure: of main, no earlier than the piece's first.
  */
-static int ask_again(struct walk *w, u32 at, u32 n)
+static int ask_again(struct walk *w, u32 at, u32 n, u64 failure)
 {
 	unsigned int tries = max_t(unsigned int, w->t->retries, !w->again), i;
-	int ret;
+	int ret = w->error;
 
 	for (i = 0; i < tries && (!i || in_time(w)); i++) {
 		ret = once(w, at, n);
@@ -184,12 +206,12 @@ static int ask_again(struct walk *w, u32 at, u32 n)
 		if (!ret || !dm_remap_may_be_media(ret))
 			return ret;
 	}
-	set_fate(w, at, n, DM_REMAP_BAD);
-	return 0;
+	return convict(w, at, n, ret, failure);
 }
 
 static int ask_suspects_again(struct walk *w)
 {
+	u64 failure = w->failure;
 	u32 i, n;
 	int ret = 0;
 
@@ -198,7 +220,7 @@ static int ask_suspects_again(struct walk *w)
 		if (w->t->fate[i] != DM_REMAP_SUSPECT)
 			continue;
 		n = min_t(u32, n, piece_at(w, i));
-		ret = ask_again(w, i, n);
+		ret = ask_again(w, i, n, failure);
 	}
 	w->suspects = 0;
 	/* Now it is known why the request failed. */
@@ -277,6 +299,14 @@ static int settle_suspects(struct walk *w, u32 done)
 	return main_works(w, done) ?: ask_suspects_again(w);
 }
 
+/* Main has just refused a range in which this is. */
+static bool passes(const struct walk *w, u32 at, int error)
+{
+	return of_main(w) && error == DM_REMAP_TARGET_ERROR &&
+	       dm_remap_target_passes(w->m->md, w->t->direction,
+				      w->t->sector + at * dm_remap_granularity(w->m->md));
+}
+
 /* ---- the walk ---- */
 
 /*
@@ -298,7 +328,7 @@ static int walk(struct walk *w)
 			ret = whole ? settle_suspects(w, at) : 0;
 			continue;
 		}
-		if (t->whole || !dm_remap_may_be_media(ret))
+		if (t->whole || !dm_remap_may_be_media(ret) || passes(w, at, ret))
 			return ret;
 		if (breaker_holds(w))
 			return -EIO;

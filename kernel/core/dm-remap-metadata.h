@@ -65,8 +65,8 @@ struct dm_remap_flush;
 
 /*
  * How the core reaches the world. I/O is synchronous; it returns 0 or a negative
- * errno: -EIO and -ENODATA where the media may be at fault, others where it is
- * not. Buffers come from dm_remap_zalloc. @sectors is a multiple of the logical
+ * errno: -EIO, -ENODATA and DM_REMAP_TARGET_ERROR where the media may be at fault, others where
+ * it is not. Buffers come from dm_remap_zalloc. @sectors is a multiple of the logical
  * block of the device.
  */
 struct dm_remap_ops {
@@ -103,10 +103,16 @@ struct dm_remap_ops {
 	u64 (*main_sectors)(void *ctx);
 };
 
+/*
+ * The drive itself does not do it (BLK_STS_TARGET). Some say so of bad sectors, some of what they
+ * refuse: a locked range, say. dm-remap-target-error.c tells the two apart.
+ */
+#define DM_REMAP_TARGET_ERROR	(-EREMOTEIO)
+
 /* Does the error leave it open that it was the media? */
 static inline bool dm_remap_may_be_media(int error)
 {
-	return error == -EIO || error == -ENODATA;
+	return error == -EIO || error == -ENODATA || error == DM_REMAP_TARGET_ERROR;
 }
 
 /*
@@ -122,6 +128,7 @@ enum dm_remap_refusal {
 	DM_REMAP_REFUSAL_TABLE_FULL,
 	DM_REMAP_REFUSAL_NO_ROOM_BENEATH,
 	DM_REMAP_REFUSAL_SPARE_FAILS,
+	DM_REMAP_REFUSAL_MAIN_REFUSES,
 };
 
 enum dm_remap_mode {
@@ -161,6 +168,7 @@ struct dm_remap_policy {
 	unsigned int read_retries;	/* more tries before a block counts as unreadable */
 	bool no_auto_remap;		/* record what is bad, move nothing by itself */
 	bool verify_spare_writes;	/* read back what is written to mapped ranges, too */
+	unsigned int recheck_pause;	/* seconds between reads of a pending range that recovers */
 };
 
 enum dm_remap_direction {
@@ -182,6 +190,14 @@ struct dm_remap_evidence {
 	atomic64_t failures;		/* so many; the latest has this number */
 	atomic64_t worked;		/* after this failure it worked */
 	atomic64_t cached;		/* ... or took a write into its cache */
+	atomic64_t target_end;		/* target errors: the highest sector that failed alone, + 1 */
+	atomic64_t beyond;		/* after this failure main worked there or behind it */
+};
+
+/* Main refuses something behind that sector, so nothing is looked into there for some time. */
+struct dm_remap_refused_range {
+	u64 from;
+	u64 until;			/* as ops->uptime() */
 };
 
 /* Relocations that the log has not told of; moves_lock. */
@@ -194,6 +210,15 @@ struct dm_remap_moves {
 
 /* Seconds between two lines about relocations. */
 #define DM_REMAP_MOVES_PAUSE 60u
+
+/* A range, pending in parts, that main reads again: [start, end). */
+struct dm_remap_recheck {
+	u64 start;
+	u64 end;
+	u64 due;			/* to be read for the last time, as ops->uptime() */
+};
+
+#define DM_REMAP_RECHECKS 64
 
 #define DM_REMAP_SOFT_RANGES 64
 
@@ -248,6 +273,9 @@ struct dm_remap_metadata {
 	struct dm_remap_evidence evidence[DM_REMAP_DIRECTIONS];	/* any context */
 
 	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
+	struct dm_remap_refused_range refused_range[DM_REMAP_DIRECTIONS];	/* move_lock */
+	struct dm_remap_recheck recheck[DM_REMAP_RECHECKS];	/* move_lock; in no order */
+	unsigned int rechecks;
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 	struct mutex moves_lock;	/* innermost */

@@ -102,6 +102,9 @@ int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
  */
 void dm_remap_place_failed(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors);
 
+/* A read there has to be redone: it does not recover (dm-remap-recheck.c). */
+void dm_remap_recheck_forget(struct dm_remap_metadata *md, u64 start, u64 length);
+
 /* Commits what was collected. An error stays in m->error, too. */
 int dm_remap_mover_commit(struct dm_remap_mover *m);
 /* Forgets what was collected; what was taken on the spare for it is free again. */
@@ -179,6 +182,7 @@ struct dm_remap_probe {
 	u64 until;		/* no command begins later, as ops->uptime() */
 	/* The probe's own, 0 at first. */
 	u32 unit;		/* sectors that are asked for at once */
+	int error;		/* of the last place that was asked */
 	unsigned int risks;	/* blocks that may yet be written */
 	int why;		/* NOT_ASKED: the spare took no copy; 0: it is another reason */
 };
@@ -189,5 +193,27 @@ struct dm_remap_probe {
  * holds. Waits for no I/O of others, and does not touch the breaker.
  */
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p);
+/*
+ * Asks in the same way in one place, at the last block of the mapped range that is neither
+ * remapped, nor held, nor pending. If that is a part of the range which failed, or if it may not
+ * be written with its neighbours in a block of the media, main is not asked.
+ */
+enum dm_remap_found dm_remap_probe_last(struct dm_remap_mover *m, struct dm_remap_probe *p);
+
+/* ---- dm-remap-target-error.c ---- */
+
+/*
+ * [@start, @start + @length) of main failed twice, at last with DM_REMAP_TARGET_ERROR. Main worked
+ * elsewhere in between. @failure is its own first failure or a later one. @p: for a
+ * probe. 0: the range counts as bad media; DM_REMAP_TARGET_ERROR: no record may be made.
+ */
+int dm_remap_target_error(struct dm_remap_mover *m, struct dm_remap_probe *p, u64 start, u32 length,
+			  u64 failure);
+/*
+ * Main fails I/O from @sector on with a target error. Does that pass without a closer look? It does
+ * for DM_REMAP_BREAKER_PAUSE seconds behind a place where no record was made for one.
+ */
+bool dm_remap_target_passes(const struct dm_remap_metadata *md, enum dm_remap_direction direction,
+			    u64 sector);
 
 #endif /* DM_REMAP_MOVER_H */

@@ -10,6 +10,9 @@
 #define SPREAD 8
 #define PLACES (SPREAD + 2)
 
+/* Blocks at the end that may be taken, before it is given up to find one that is not. */
+#define LAST_STEPS (1 << 18)
+
 /* A multiple of the probe's unit, which is a power of two. */
 static u64 place_of(const struct dm_remap_metadata *md, const struct dm_remap_probe *p,
 		    unsigned int i)
@@ -48,25 +51,30 @@ static bool in_time(const struct dm_remap_metadata *md, const struct dm_remap_pr
 	return md->ops->uptime(md->ctx) <= p->until;
 }
 
+static enum dm_remap_found read_at(struct dm_remap_mover *m, struct dm_remap_probe *p, u64 place)
+{
+	u64 since = dm_remap_main_failures(m->md, DM_REMAP_READ);
+
+	p->error = dm_remap_dev_read(m->md, DM_REMAP_MAIN, place, p->unit, m->control);
+	if (p->error)
+		return DM_REMAP_SILENT;
+	dm_remap_main_worked_at(m->md, DM_REMAP_READ, since, place);
+	return DM_REMAP_ANSWERS;
+}
+
 /* All over the disk, until one place can be read. */
 static enum dm_remap_found probe_read(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
-	struct dm_remap_metadata *md = m->md;
 	unsigned int i;
 
-	p->unit = dm_remap_granularity(md);
-	for (i = 0; i < PLACES && in_time(md, p); i++) {
-		u64 place = place_of(md, p, i), since = dm_remap_main_failures(md, DM_REMAP_READ);
-		int ret;
+	for (i = 0; i < PLACES && in_time(m->md, p); i++) {
+		u64 place = place_of(m->md, p, i);
 
 		if (!usable(m, p, place))
 			continue;
-		ret = dm_remap_dev_read(md, DM_REMAP_MAIN, place, p->unit, m->control);
-		if (!ret) {
-			dm_remap_main_worked(md, DM_REMAP_READ, since);
+		if (read_at(m, p, place) == DM_REMAP_ANSWERS)
 			return DM_REMAP_ANSWERS;
-		}
-		if (!dm_remap_may_be_media(ret))
+		if (!dm_remap_may_be_media(p->error))
 			break;
 	}
 	return DM_REMAP_SILENT;
@@ -152,7 +160,7 @@ static int rewrite(struct dm_remap_mover *m, u64 place, u32 unit)
 	int ret = dm_remap_main_rewrite(md, place, unit, m->control);
 
 	if (!ret)
-		dm_remap_main_worked(md, DM_REMAP_WRITE, since);
+		dm_remap_main_worked_at(md, DM_REMAP_WRITE, since, place);
 	if (main_holds(m, place, unit)) {
 		copy_drop(m, place, unit);
 		return ret;
@@ -181,10 +189,10 @@ static enum dm_remap_found write_held(struct dm_remap_mover *m, struct dm_remap_
 		p->why = ret;
 		return DM_REMAP_NOT_ASKED;
 	}
-	ret = rewrite(m, place, p->unit);
-	if (!ret)
+	p->error = rewrite(m, place, p->unit);
+	if (!p->error)
 		return DM_REMAP_ANSWERS;
-	p->risks = dm_remap_may_be_media(ret) && !m->error ? p->risks - 1 : 0;
+	p->risks = dm_remap_may_be_media(p->error) && !m->error ? p->risks - 1 : 0;
 	return DM_REMAP_SILENT;
 }
 
@@ -201,19 +209,13 @@ static enum dm_remap_found write_at(struct dm_remap_mover *m, struct dm_remap_pr
 
 /*
  * Nobody has written since main failed. So a good block is written with the bytes that it holds,
- * which are on the spare before, with a durable record. If nothing could be moved in any case, main
- * is not asked.
+ * which are on the spare before, with a durable record.
  */
 static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
 	enum dm_remap_found found = DM_REMAP_NOT_ASKED;
-	u32 blocks = dm_remap_media_unit(m->md) / dm_remap_granularity(m->md);
 	unsigned int i;
 
-	if (READ_ONCE(m->md->policy.no_auto_remap) || dm_remap_puts_allowed(m) < blocks + 1)
-		return DM_REMAP_NOT_ASKED;
-	p->unit = dm_remap_media_unit(m->md);
-	p->risks = DM_REMAP_CONTROLS;
 	for (i = 0; i < PLACES && p->risks && found != DM_REMAP_ANSWERS && in_time(m->md, p); i++) {
 		enum dm_remap_found here = write_at(m, p, place_of(m->md, p, i));
 
@@ -222,7 +224,49 @@ static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap
 	return found;
 }
 
+/* False: it is a write, and nothing could be moved in any case. So main is not asked. */
+static bool begin(struct dm_remap_mover *m, struct dm_remap_probe *p)
+{
+	u32 blocks = dm_remap_media_unit(m->md) / dm_remap_granularity(m->md);
+
+	p->unit = dm_remap_granularity(m->md);
+	if (p->direction == DM_REMAP_READ)
+		return true;
+	p->unit = dm_remap_media_unit(m->md);
+	p->risks = DM_REMAP_CONTROLS;
+	return !READ_ONCE(m->md->policy.no_auto_remap) && dm_remap_puts_allowed(m) > blocks;
+}
+
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
+	if (!begin(m, p))
+		return DM_REMAP_NOT_ASKED;
 	return p->direction == DM_REMAP_READ ? probe_read(m, p) : probe_write(m, p);
+}
+
+/* Is a block remapped, held, pending, or on its way to the spare? */
+static bool taken(struct dm_remap_mover *m, u64 place, u32 block)
+{
+	struct dm_remap_extent e;
+
+	dm_remap_look(m->md, place, block, &e);
+	return e.kind != DM_REMAP_NONE || e.flags || dm_remap_mover_overlaps(m, place, block);
+}
+
+enum dm_remap_found dm_remap_probe_last(struct dm_remap_mover *m, struct dm_remap_probe *p)
+{
+	u32 g = dm_remap_granularity(m->md);
+	u64 place = m->md->table.sectors - g, steps;
+
+	if (!begin(m, p))
+		return DM_REMAP_NOT_ASKED;
+	for (steps = 0; taken(m, place, g); place -= g) {
+		if (!place || steps++ == LAST_STEPS)
+			return DM_REMAP_NOT_ASKED;
+		cond_resched();
+	}
+	place &= ~((u64)p->unit - 1);
+	if (!usable(m, p, place) || !in_time(m->md, p))
+		return DM_REMAP_NOT_ASKED;
+	return p->direction == DM_REMAP_READ ? read_at(m, p, place) : write_at(m, p, place);
 }

@@ -389,6 +389,7 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
+	dm_remap_recheck_forget(m->md, start, length);
 	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);

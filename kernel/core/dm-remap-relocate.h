@@ -113,6 +113,22 @@ int dm_remap_redo_end(struct dm_remap_mover *m);
 int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number);
 
 /*
+ * A read from above ended well, and some of its sectors were pending. Ranges that main reads again
+ * are not pending for ever (dm-remap-recheck.c). Takes move_lock, and reads main.
+ */
+void dm_remap_recheck_begin(struct dm_remap_mover *m, u64 start, u64 length);
+/*
+ * Looks once more at one such range, if it is time, and ends its records. Takes move_lock; at most
+ * one command of main fails. Returns in how many seconds it is to be called again; 0: none waits.
+ */
+u32 dm_remap_recheck(struct dm_remap_mover *m);
+/* Is there any? No lock. */
+static inline bool dm_remap_rechecks_wait(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->rechecks);
+}
+
+/*
  * Main has worked for others since the breaker opened (dm-remap-evidence.h): dm_remap_breaker_look
  * closes it. Context: any; dm_remap_breaker_look may sleep.
  */

@@ -98,7 +98,7 @@ constexpr const char* status_line =
     "retired=16 records_free=90 read_errors=5 write_errors=4 relocated=3 rescued=2 refused=1 "
     "journal_used=6 "
     "journal_size=32 saves=9 save_errors=0 last_save=1700000000 autosave=60 breaker=closed "
-    "witness=6:40 refusing=table_full";
+    "witness=6:40 refusing=table_full unreadable=24 recovered=2";
 
 TEST(Status, ReadsEachKey) {
     const Result<TargetStatus> status = parse_status(status_line);
@@ -127,6 +127,8 @@ TEST(Status, ReadsEachKey) {
                                      .breaker = "closed",
                                      .refusing = "table_full",
                                      .witness = Witness{.generation = 6, .sequence = 40},
+                                     .unreadable = 24,
+                                     .recovered = 2,
                                      .other = {}}));
 }
 

@@ -165,7 +165,20 @@ bool Batch::must_succeed(const Piece& piece) {
             return false;
         }
     }
-    return true;
+    return !main_may_refuse(piece);
+}
+
+// Whether it is believed then depends on the end of main.
+bool Batch::main_may_refuse(const Piece& piece) {
+    const Faults& main = machine_.main_faults;
+    const std::uint32_t unit = l_.media_block;
+    const std::uint32_t end = (piece.start + piece.length + unit - 1) / unit * unit;
+    for (std::uint64_t s = piece.start / unit * unit; s < end && s < machine_.main.sectors(); s++) {
+        if (piece.request->is_write && main.refuses_write(s)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // Main takes all of it.
@@ -216,6 +229,7 @@ void Batch::run() {
     check_results();
     check_errors(error);
     check_outage();
+    check_refused();
     note_durable();
     complete();
 }
@@ -310,6 +324,18 @@ void Batch::check_outage() {
     }
     check_passed_on();
     check_breaker();
+}
+
+// A range that main refuses is not bad.
+void Batch::check_refused() {
+    const std::uint64_t from = machine_.main_faults.refused_from();
+    for (const Before& b : before_) {
+        if (steady_ && b.sector >= from && b.kind == DM_REMAP_NONE &&
+            l_.lookup(b.sector, g_).kind != DM_REMAP_NONE) {
+            violated(kMediaOnly, "sector %u got a record, and main refuses all from %lu on",
+                     b.sector, from);
+        }
+    }
 }
 
 // An error that says it is not the media is the answer, and means nothing to the breaker.

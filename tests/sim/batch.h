@@ -36,9 +36,11 @@ class Batch {
     int redo_piece(const Piece& piece);
     bool in_doubt(const Piece& piece);
     bool needs_no_record(const Piece& piece);
+    bool main_may_refuse(const Piece& piece);
     void check_results();
     void check_errors(int end_error);
     void check_outage();
+    void check_refused();
     void check_passed_on();
     void check_breaker();
     void complete();

@@ -26,6 +26,7 @@ Faults::Sector& Faults::at(std::uint64_t sector) {
 void Faults::heal(std::uint64_t sector, std::uint64_t n) {
     if (n == sectors_.size()) {
         flushes_to_fail_ = 0;
+        refused_from_ = UINT64_MAX;
     }
     std::fill_n(sectors_.begin() + static_cast<std::ptrdiff_t>(sector), n, Sector{});
     std::erase_if(faulty_, [&](std::uint64_t s) { return s >= sector && s < sector + n; });
@@ -42,8 +43,13 @@ void Faults::set_outage(Outage outage, int error, unsigned in) {
 }
 
 int Faults::other_error() {
-    static constexpr int kErrors[] = {-ENODEV, -ETIMEDOUT, -ENOLINK, -EREMOTEIO,
-                                      -EBADE,  -ENOSPC,    -EILSEQ,  -EOPNOTSUPP};
+    static constexpr int kErrors[] = {-ENODEV, -ETIMEDOUT, -ENOLINK,   -EBADE,
+                                      -ENOSPC, -EILSEQ,    -EOPNOTSUPP};
+    return kErrors[random_.below(std::size(kErrors))];
+}
+
+int Faults::media_error() {
+    static constexpr int kErrors[] = {-EIO, -ENODATA, DM_REMAP_TARGET_ERROR};
     return kErrors[random_.below(std::size(kErrors))];
 }
 
@@ -62,12 +68,12 @@ void Faults::count_io() {
 }
 
 Times Faults::reads_to_fail(std::uint64_t sector) const {
-    return sectors_[sector].spoils ? kForGood : sectors_[sector].read;
+    return sectors_[sector].spoils || sector >= refused_from_ ? kForGood : sectors_[sector].read;
 }
 
 bool Faults::any(std::uint64_t sector, std::uint64_t n) const {
     for (std::uint64_t s = sector; s < sector + n; s++) {
-        if (sectors_[s].write != 0 || reads_to_fail(s) != 0) {
+        if (writes_to_fail(s) != 0 || reads_to_fail(s) != 0) {
             return true;
         }
     }
@@ -88,11 +94,14 @@ int Faults::read_error(std::uint64_t sector, std::uint32_t n) {
     if (outage_ == Outage::gone) {
         return note_failed(sector, n, outage_error_);
     }
+    if (sector + n > refused_from_) {
+        return note_failed(sector, n, DM_REMAP_TARGET_ERROR);
+    }
     bool bad = false;
     for (std::uint64_t s = sector; s < sector + n; s++) {
         bad |= use_up(sectors_[s].read);
     }
-    return bad ? note_failed(sector, n, random_.coin() ? -EIO : -ENODATA) : 0;
+    return bad ? note_failed(sector, n, media_error()) : 0;
 }
 
 int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
@@ -101,6 +110,10 @@ int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
     landed_ = static_cast<Landed>(random_.below(3));
     if (outage_ != Outage::none) {
         return note_failed(sector, n, outage_error_);
+    }
+    if (sector + n > refused_from_) {
+        landed_ = Landed::nothing;
+        return note_failed(sector, n, DM_REMAP_TARGET_ERROR);
     }
     int error = 0;
     for (std::uint64_t s = sector; s < sector + n; s++) {

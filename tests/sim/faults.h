@@ -47,6 +47,9 @@ class Faults {
     void set_outage(Outage outage, int error, unsigned in = 0);
     Outage outage() const { return outage_; }
     int outage_error() const { return outage_error_; }
+    // From this sector on the disk refuses all I/O, with a target error. UINT64_MAX: it does not.
+    void refuse_from(std::uint64_t sector) { refused_from_ = sector; }
+    std::uint64_t refused_from() const { return refused_from_; }
     // So many flushes fail from now on, and lose some of what they are for.
     void fail_flushes(unsigned times) { flushes_to_fail_ = times; }
     bool flushes_fail() const { return flushes_to_fail_ != 0; }
@@ -56,7 +59,16 @@ class Faults {
     Times reads_to_fail(std::uint64_t sector) const;
     // Was it readable after the last write?
     bool readable(std::uint64_t sector) const { return sectors_[sector].read == 0; }
-    Times writes_to_fail(std::uint64_t sector) const { return sectors_[sector].write; }
+    Times writes_to_fail(std::uint64_t sector) const {
+        return sector >= refused_from_ ? kForGood : sectors_[sector].write;
+    }
+    // Will the disk say of a write there that it refuses it?
+    bool refuses_write(std::uint64_t sector) const {
+        return writes_to_fail(sector) != 0 &&
+               (sector >= refused_from_ || sectors_[sector].error == DM_REMAP_TARGET_ERROR);
+    }
+    // An error that may be the media's.
+    int media_error();
     // Is it the media, if a write fails?
     bool by_media(std::uint64_t sector) const {
         return dm_remap_may_be_media(sectors_[sector].error);
@@ -100,6 +112,7 @@ class Faults {
     int next_error_ = 0;
     unsigned outage_in_ = 0;
     unsigned flushes_to_fail_ = 0;
+    std::uint64_t refused_from_ = UINT64_MAX;
     bool write_failed_ = false;
     Landed landed_ = Landed::nothing;  // of that one
 };

@@ -105,28 +105,30 @@ void History::step_main_fault() {
     const std::uint64_t end = std::min<std::uint64_t>(start + n, geometry_.main_sectors);
     const std::uint64_t kind = random_.below(7);
     const auto times = static_cast<Times>(1 + random_.below(6));
-    trace("  step main fault: kind %lu times %u at %lu+%lu", kind, times, start, end - start);
+    const int error = random_.one_in(3) ? faults.media_error() : -EIO;
+    trace("  step main fault: kind %lu times %u at %lu+%lu (%d)", kind, times, start, end - start,
+          error);
     for (std::uint64_t s = start; s < end; s++) {
         switch (kind) {
             case 0:
-                faults.fail_writes(s, kForGood);
+                faults.fail_writes(s, kForGood, 0, error);
                 break;
             case 1:
                 faults.fail_reads(s, kForGood);
                 break;
             case 2:
                 faults.fail_reads(s, kForGood);
-                faults.fail_writes(s, kForGood);
+                faults.fail_writes(s, kForGood, 0, error);
                 break;
             case 3:
                 faults.fail_reads(s, times);
                 break;
             case 4:
-                faults.fail_writes(s, times);
+                faults.fail_writes(s, times, 0, error);
                 break;
             case 5:
                 faults.fail_reads(s, kForGood);
-                faults.fail_writes(s, times);
+                faults.fail_writes(s, times, 0, error);
                 break;
             default:
                 faults.spoil(s);
@@ -317,6 +319,13 @@ void History::step_heal() {
 void History::step_main_outage() {
     Faults& faults = machine_.main_faults;
     layer_.hopeless = 0;
+    if (random_.one_in(4)) {
+        const bool refuses = faults.refused_from() == UINT64_MAX;
+        faults.refuse_from(refuses ? any_block() : UINT64_MAX);
+        trace("  step main refuses all from sector %lu on", faults.refused_from());
+        stats_[kMainRefuses] += refuses;
+        return;
+    }
     const unsigned in = random_.one_in(3) ? 1 + static_cast<unsigned>(random_.below(12)) : 0;
     if (faults.outage() != Outage::none) {
         trace("  step main is back, in %u", in);
@@ -523,6 +532,7 @@ void History::step_time() {
     const std::uint64_t seconds = random_.below(12);
     trace("  step %lu seconds later", seconds);
     machine_.time += seconds;
+    layer_.recheck();
 }
 
 // ---- all is well ----

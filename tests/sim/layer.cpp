@@ -95,6 +95,7 @@ void Layer::open() {
         stats_[kHealedMetadata] += r.bad_table_blocks != 0 || r.bad_journal_blocks != 0;
     }
     md_->policy.read_retries = static_cast<unsigned>(random_.below(4));
+    md_->policy.recheck_pause = static_cast<unsigned>(random_.below(8));
     activated_ = activate(&report) == 0;
     if (!activated_ && machine_.on()) {
         if (!report.end_unread) {
@@ -138,6 +139,7 @@ void Layer::reopen_after(const dm_remap_report& report, int error) {
 void Layer::drop() {
     on_the_way_.clear();
     waiting_.clear();
+    read_well_.clear();
     violation_.reset();
     in_core_ = alone_ = false;
     if (md_) {
@@ -200,6 +202,7 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
         length -= piece.length;
         switch (to) {
             case DM_REMAP_WAY_MAIN:
+                piece.pending = e.kind == DM_REMAP_PENDING;
                 send(piece, DM_REMAP_MAIN, piece.start);
                 break;
             case DM_REMAP_WAY_SPARE:
@@ -319,6 +322,9 @@ void Layer::run_one(Piece piece) {
     }
     if (error == 0 && !piece.request->is_write) {
         verify(piece, piece.start, piece.length);
+        if (piece.pending) {
+            read_well_.push_back({piece.start, piece.length});
+        }
     }
     done(piece, error);
 }
@@ -330,7 +336,7 @@ void Layer::worked(const Piece& piece) {
         return;
     }
     stats_[kWorkedForOthers] += !dm_remap_main_works(&*md_, piece.direction(), piece.failures);
-    dm_remap_main_worked(&*md_, piece.direction(), piece.failures);
+    dm_remap_main_worked_at(&*md_, piece.direction(), piece.failures, piece.start);
 }
 
 // A read of these sectors has succeeded.
@@ -443,6 +449,28 @@ void Layer::redo() {
             dm_remap_breaker_look(&*md_);
             dm_remap_watch_ends(&*md_);
         }
+    }
+    recheck();
+}
+
+void Layer::recheck() {
+    while (!read_well_.empty() && machine_.on()) {
+        const Range range = read_well_.front();
+        read_well_.pop_front();
+        core([&] {
+            dm_remap_recheck_begin(mover_, range.start, range.length);
+            return 0;
+        });
+    }
+    if (!machine_.on() || !md_ || !dm_remap_rechecks_wait(&*md_)) {
+        return;
+    }
+    const auto recovered = [this] { return atomic64_read(&md_->counter[DM_REMAP_RECOVERED]); };
+    const auto before = recovered();
+    const std::uint32_t wait = core([this] { return dm_remap_recheck(mover_); });
+    if (machine_.on()) {
+        trace("    recheck: %lu ended, next in %u", recovered() - before, wait);
+        stats_[kRecovered] += static_cast<std::uint64_t>(recovered() - before);
     }
 }
 

@@ -45,6 +45,7 @@ struct Piece {
     std::uint64_t sector = 0;    // of dev
     bool counts = false;         // a drain waits for it
     bool watched = false;        // when it was sent
+    bool pending = false;        // so is its place on main
     std::uint64_t failures = 0;  // of main, when it was sent
     std::uint64_t failure = 0;   // of main: that of this piece, or 0
     bool in_cache = false;       // a write with FUA, written, and the flush behind it comes next
@@ -90,6 +91,8 @@ class Layer {
     bool idle(std::uint64_t start, std::uint64_t length);
     // Redoes one batch of what waits for the worker.
     void redo();
+    // Pending ranges that were read well, and those whose time has come.
+    void recheck();
     bool io_waits() const { return !waiting_.empty(); }
     // Until nothing is on its way any more.
     void finish();
@@ -169,6 +172,7 @@ class Layer {
 
     std::deque<Piece> on_the_way_;  // mapped, not yet done
     std::vector<Piece> waiting_;    // for the worker
+    std::deque<Range> read_well_;   // where a record was pending
     bool activated_ = false;
     bool in_core_ = false;
     bool alone_ = false;

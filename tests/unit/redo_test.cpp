@@ -766,8 +766,8 @@ TEST_P(Redo, BreakerClosesWhenAPersonSaysSo) {
 TEST_P(Redo, ErrorThatIsNotTheMediasPasses) {
     // All that the block layer makes of a status, and what nobody knows.
     for (int error :
-         {-ETIMEDOUT, -ENODEV, -ENOLINK, -EREMOTEIO, -EBADE, -ENOSPC, -EILSEQ, -EOPNOTSUPP, -ENOMEM,
-          -EBUSY, -EREMCHG, -EAGAIN, -ETOOMANYREFS, -EOVERFLOW, -ETIME, -EINVAL, -EXFULL}) {
+         {-ETIMEDOUT, -ENODEV, -ENOLINK, -EBADE, -ENOSPC, -EILSEQ, -EOPNOTSUPP, -ENOMEM, -EBUSY,
+          -EREMCHG, -EAGAIN, -ETOOMANYREFS, -EOVERFLOW, -ETIME, -EINVAL, -EXFULL}) {
         const std::string why = error == -ETIMEDOUT ? "took too long" : "not the media's error";
         world->main.on_write = [=](auto, auto, auto) { return error; };
         EXPECT_EQ(write(kAt, pattern(7, kLength)), error);

@@ -191,7 +191,9 @@ constexpr NamedAnswer kAnswers[] = {
     {"medium error", {.status = 0x02, .key = 0x3, .code = 0x0c, .qualifier = 0x02}, 0},
     {"no transport", {.host = 0x0f}, ENOLINK},
     {"reservation conflict", {.status = 0x18}, EBADE},
-    {"hardware error", {.status = 0x02, .key = 0x4, .code = 0x44}, EREMOTEIO},
+    {"hardware error", {.status = 0x02, .key = 0x4, .code = 0x44}, 0},
+    {"no spare sector left in the drive", {.status = 0x02, .key = 0x4, .code = 0x32}, 0},
+    {"no such sector, as libata says of IDNF", {.status = 0x02, .key = 0x5, .code = 0x21}, 0},
 };
 
 TEST_F(Answers, ToAllCommandsSpendNothing) {
@@ -225,6 +227,27 @@ TEST_F(Answers, ToOneCommandAreNoBadSector) {
         expect_untouched();
         expect_works();
     }
+}
+
+// What the disk says of write-zeroes is no bad sector: who asked for them hears of it, and writes
+// zeros.
+TEST_F(Answers, ToWriteZeroesThatTheDiskDoesNotHavePass) {
+    constexpr unsigned kWriteSame[] = {0x41, 0x93};
+    const BlockFile mapped(device.path());
+    for (const unsigned operation : kWriteSame) {
+        main.inject(operation, {.status = 0x02, .key = 0x5, .code = 0x20});
+    }
+    EXPECT_EQ(mapped.punch_hole(1000, 64), EOPNOTSUPP);
+    EXPECT_EQ(mapped.write_zeroes(1000, 64), 0);
+    EXPECT_EQ(read_value(sys_block(main.path()) / "queue/write_zeroes_max_bytes"), "0");
+    EXPECT_EQ(read_value(sys_block(device.path()) / "queue/write_zeroes_max_bytes"), "0");
+    EXPECT_TRUE(verify_zeroes(mapped, 1000, 64));
+    EXPECT_EQ(remap_status(device).number("write_errors"), 1U);
+    for (const unsigned operation : kWriteSame) {
+        main.end_injection(operation);
+    }
+    write_pattern(mapped, 1000, 64, 1);
+    expect_works();
 }
 
 void expect_untouched(Stack& stack) {

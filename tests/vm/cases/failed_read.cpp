@@ -8,12 +8,15 @@
 
 #include "backing.h"
 #include "block.h"
+#include "command.h"
 #include "harness.h"
 #include "stack.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
@@ -46,6 +49,32 @@ TEST(FailedRead, OfOneBlockAndOfAMegabyte) {
     EXPECT_TRUE(stack.is_whole({0, 2000, 32767}));
     stack.restart();
     EXPECT_TRUE(stack.is_whole({0, 2000, 32767}));
+}
+
+// Some blocks recover. Nobody has to write there.
+TEST(FailedRead, OfARangeThatRecoversEndsItsRecord) {
+    constexpr const char* kInterval = "/sys/module/dm_remap/parameters/dm_remap_autosave_interval";
+    Stack stack;
+    write_value(kInterval, "1");
+    stack.main.fail(1000, 8, Fails::kReadsUntilWritten);
+    ASSERT_EQ(stack.read(1000, 8), EIO);
+    ASSERT_THAT(stack.records(), ElementsAre("1000 8 pending read_error"));
+    stack.main.heal(1000, 4);
+    const uint32_t events = stack.device().info().event_nr;
+    EXPECT_EQ(stack.read(1000, 4), 0);
+    EXPECT_TRUE(within(10s, [&] { return stack.number("recovered") == 1; }));
+    EXPECT_THAT(stack.records(), ElementsAre("1004 4 pending read_error"));
+    EXPECT_TRUE(stack.has_event_after(events));
+    EXPECT_EQ(stack.number("spare_free"), stack.number("spare_total"));
+    EXPECT_TRUE(stack.is_whole({1004, 1005, 1006, 1007}));
+    stack.restart();
+    EXPECT_THAT(stack.records(), ElementsAre("1004 4 pending read_error"));
+    // Removed while one waits.
+    stack.main.heal_all();
+    EXPECT_EQ(stack.read(1004, 4), 0);
+    stack.restart();
+    write_value(kInterval, "60");
+    EXPECT_TRUE(stack.is_whole());
 }
 
 TEST(FailedRead, IsTriedAgainEachTime) {
@@ -124,7 +153,6 @@ TEST(FailedRead, ThroughThePageCache) {
 // The disk's requests take long, and what fails is decided when they begin: in the midst of the
 // retries it changes its mind.
 TEST(FailedRead, ThatComesBackIsRescued) {
-    using namespace std::chrono_literals;
     NullBlk main({.size_mb = 16, .block_size = 512, .delay_ms = 100});
     const LoopDevice spare(16 << 20);
     register_spare(spare.path());

@@ -132,6 +132,14 @@ int BlockFile::write_zeroes(uint64_t sector, uint64_t count) const {
     return ioctl(fd(), BLKZEROOUT, range.data()) == 0 ? 0 : errno;
 }
 
+int BlockFile::punch_hole(uint64_t sector, uint64_t count) const {
+    return fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(sector * kSector),
+                     static_cast<off_t>(count * kSector)) == 0
+               ? 0
+               : errno;
+}
+
 std::filesystem::path sys_block(const std::string& path) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) {

@@ -51,6 +51,8 @@ class BlockFile {
     [[nodiscard]] int flush() const;
     [[nodiscard]] int discard(uint64_t sector, uint64_t count) const;
     [[nodiscard]] int write_zeroes(uint64_t sector, uint64_t count) const;
+    // Zeros by the device's own command alone: EOPNOTSUPP where it has none.
+    int punch_hole(uint64_t sector, uint64_t count) const;
 
   private:
     std::string path_;
