@@ -736,14 +736,10 @@ static void do_tell(struct work_struct *work)
 }
 
 /* A pending range has been read from above, or it is time to look at one again. */
-static void recheck(struct dm_remap_device *d)
+static u32 recheck(struct dm_remap_device *d)
 {
 	struct dm_remap_range hint;
-	u32 wait;
 
-	/* It is not urgent: a suspend does not wait for it. */
-	if (READ_ONCE(d->stop))
-		return;
 	spin_lock_irq(&d->waiting_lock);
 	hint = d->read_well;
 	d->read_well.end = hint.start;
@@ -752,15 +748,24 @@ static void recheck(struct dm_remap_device *d)
 		WRITE_ONCE(d->metadata.policy.recheck_pause, dm_remap_autosave_interval());
 		dm_remap_recheck_begin(d->mover, hint.start, hint.end - hint.start);
 	}
-	wait = dm_remap_rechecks_wait(&d->metadata) ? dm_remap_recheck(d->mover) : 0;
-	if (wait)
-		mod_delayed_work(d->workqueue, &d->recheck, wait * HZ);
+	return dm_remap_rechecks_wait(&d->metadata) ? dm_remap_recheck(d->mover) : 0;
 }
 
-static void do_recheck(struct work_struct *work)
+/* Main is read without a request from above. It is not urgent, so a suspend does not wait for it. */
+static void read_by_time(struct dm_remap_device *d)
+{
+	u32 wait = 0;
+
+	if (!READ_ONCE(d->stop))
+		wait = min_not_zero(recheck(d), dm_remap_breaker_probe(d->mover));
+	if (wait)
+		mod_delayed_work(d->workqueue, &d->later, wait * HZ);
+}
+
+static void do_later(struct work_struct *work)
 {
 	struct dm_remap_device *d = container_of(to_delayed_work(work), struct dm_remap_device,
-						 recheck);
+						 later);
 
 	queue_work(d->workqueue, &d->work);
 }
@@ -768,7 +773,7 @@ static void do_recheck(struct work_struct *work)
 void dm_remap_map_stop(struct dm_remap_device *d)
 {
 	flush_workqueue(d->workqueue);
-	cancel_delayed_work_sync(&d->recheck);
+	cancel_delayed_work_sync(&d->later);
 	cancel_delayed_work_sync(&d->tell);
 	/* The one before may have called the worker, which has nothing to do now. */
 	flush_workqueue(d->workqueue);
@@ -791,7 +796,7 @@ static void do_waiting(struct work_struct *work)
 
 	while (redo_batch(d))
 		;
-	recheck(d);
+	read_by_time(d);
 	memalloc_noreclaim_restore(reclaim);
 	dm_remap_breaker_look(&d->metadata);
 	dm_remap_map_watch_ends(d);
@@ -808,7 +813,7 @@ int dm_remap_map_init(struct dm_remap_device *d, const char *name)
 	bio_list_init(&d->waiting);
 	INIT_WORK(&d->work, do_waiting);
 	INIT_DELAYED_WORK(&d->tell, do_tell);
-	INIT_DELAYED_WORK(&d->recheck, do_recheck);
+	INIT_DELAYED_WORK(&d->later, do_later);
 	if (inflight_alloc(d))
 		return -ENOMEM;
 	d->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);

@@ -93,7 +93,7 @@ struct dm_remap_device {
 	struct dm_remap_mover *mover;	/* the worker's */
 
 	struct delayed_work tell;	/* the log of relocations */
-	struct delayed_work recheck;	/* pending ranges that main reads again */
+	struct delayed_work later;	/* the worker reads main without a request */
 
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */

@@ -7,6 +7,9 @@
 #include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"
 
+/* Seconds. Each error of a disk that is gone is a line in the kernel's log. */
+#define LONGEST_PAUSE 320
+
 static void set(struct dm_remap_metadata *md, enum dm_remap_direction direction, bool open)
 {
 	struct dm_remap_breaker *b = &md->breaker[direction];
@@ -16,6 +19,8 @@ static void set(struct dm_remap_metadata *md, enum dm_remap_direction direction,
 	if (b->open == open)
 		return;
 	WRITE_ONCE(b->open, open);
+	b->pause = DM_REMAP_BREAKER_PAUSE;
+	b->next = md->ops->uptime(md->ctx) + b->pause;
 	/* On a disk that changes its mind this is no news for long. */
 	dm_remap_log(md, DM_REMAP_LOG_WARN,
 		     open ? "breaker open: main %s nothing, so no sector counts as bad for now" :
@@ -77,6 +82,36 @@ void dm_remap_breaker_look(struct dm_remap_metadata *md)
 	for (direction = DM_REMAP_READ; direction < DM_REMAP_DIRECTIONS; direction++)
 		if (works_for_others(md, direction))
 			dm_remap_breaker_success(md, direction);
+}
+
+static void probe(struct dm_remap_mover *m, struct dm_remap_breaker *b)
+{
+	struct dm_remap_metadata *md = m->md;
+	/* One that takes long is the last. */
+	struct dm_remap_probe p = {
+		.direction = DM_REMAP_READ, .until = md->ops->uptime(md->ctx),
+	};
+	bool answers;
+
+	dm_remap_redo_begin(m);
+	answers = dm_remap_probe(m, &p) == DM_REMAP_ANSWERS;
+	dm_remap_redo_end(m);
+	if (answers)
+		dm_remap_breaker_success(md, DM_REMAP_READ);
+	b->pause = min_t(u32, 2 * b->pause, LONGEST_PAUSE);
+	b->next = md->ops->uptime(md->ctx) + b->pause;
+}
+
+u32 dm_remap_breaker_probe(struct dm_remap_mover *m)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_breaker *b = &md->breaker[DM_REMAP_READ];
+
+	if (READ_ONCE(b->open) && md->ops->uptime(md->ctx) >= b->next)
+		probe(m, b);
+	if (!READ_ONCE(b->open))
+		return 0;
+	return max_t(s64, b->next - md->ops->uptime(md->ctx), 1);
 }
 
 void dm_remap_breaker_reset(struct dm_remap_metadata *md)

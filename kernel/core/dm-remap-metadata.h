@@ -183,6 +183,8 @@ struct dm_remap_breaker {
 	unsigned int failures;		/* requests in a row that main answered nowhere */
 	u64 failure;			/* of main: the latest of them */
 	u64 tried;			/* when that was, as ops->uptime() */
+	u32 pause;			/* reads: seconds between main being asked without I/O */
+	u64 next;			/* and when it is asked next */
 };
 
 /* The latest failures and successes of main in one direction: see dm-remap-evidence.h. */

@@ -173,8 +173,11 @@ bool Batch::main_may_refuse(const Piece& piece) {
     const Faults& main = machine_.main_faults;
     const std::uint32_t unit = l_.media_block;
     const std::uint32_t end = (piece.start + piece.length + unit - 1) / unit * unit;
+    const dm_remap_refused_range& refused = md_->refused_range[piece.direction()];
     for (std::uint64_t s = piece.start / unit * unit; s < end && s < machine_.main.sectors(); s++) {
-        if (piece.request->is_write && main.refuses_write(s)) {
+        const bool passes = s >= refused.from && machine_.time < refused.until;
+        if (piece.request->is_write ? main.refuses_write(s)
+                                    : passes && main.reads_to_fail(s) != 0) {
             return true;
         }
     }

@@ -532,7 +532,7 @@ void History::step_time() {
     const std::uint64_t seconds = random_.below(12);
     trace("  step %lu seconds later", seconds);
     machine_.time += seconds;
-    layer_.recheck();
+    layer_.read_by_time();
 }
 
 // ---- all is well ----

@@ -450,7 +450,14 @@ void Layer::redo() {
             dm_remap_watch_ends(&*md_);
         }
     }
+    read_by_time();
+}
+
+void Layer::read_by_time() {
     recheck();
+    if (machine_.on() && md_ && dm_remap_breaker_open(&*md_)) {
+        core([this] { return dm_remap_breaker_probe(mover_); });
+    }
 }
 
 void Layer::recheck() {

@@ -91,8 +91,8 @@ class Layer {
     bool idle(std::uint64_t start, std::uint64_t length);
     // Redoes one batch of what waits for the worker.
     void redo();
-    // Pending ranges that were read well, and those whose time has come.
-    void recheck();
+    // Pending ranges that were read well, and those whose time has come; and the breaker.
+    void read_by_time();
     bool io_waits() const { return !waiting_.empty(); }
     // Until nothing is on its way any more.
     void finish();
@@ -151,6 +151,7 @@ class Layer {
     std::deque<Piece>::iterator find_counted(std::uint64_t start, std::uint64_t length);
     bool drain(std::uint64_t start, std::uint64_t length, bool wait);
     void worked(const Piece& piece);
+    void recheck();
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
     void check_readable(const Piece& piece);

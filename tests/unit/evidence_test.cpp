@@ -60,6 +60,42 @@ TEST_F(Evidence, AWriteCountsWhenItIsDurable) {
     EXPECT_TRUE(dm_remap_main_works(md_->get(), DM_REMAP_WRITE, failure));
 }
 
+// Without I/O main is asked to read, less and less often, and never to write.
+TEST_F(Evidence, ABreakerOfReadsClosesWithoutIo) {
+    Mover m(*md_);
+    open_breaker(DM_REMAP_READ);
+    EXPECT_EQ(dm_remap_breaker_probe(m.get()), DM_REMAP_BREAKER_PAUSE);
+    unsigned reads = 0;
+    world_->main.fail_read = [&](auto, auto) {
+        reads++;
+        return -EIO;
+    };
+    std::uint32_t pause = DM_REMAP_BREAKER_PAUSE;
+    for (unsigned i = 0; i < 8; i++) {
+        world_->uptime += pause - 1;
+        reads = 0;
+        EXPECT_EQ(dm_remap_breaker_probe(m.get()), 1U);
+        EXPECT_EQ(reads, 0U);
+        world_->uptime++;
+        const std::uint32_t next = dm_remap_breaker_probe(m.get());
+        EXPECT_NE(reads, 0U);
+        EXPECT_EQ(next, std::min(2 * pause, 320U));
+        pause = next;
+    }
+    world_->main.fail_read = nullptr;
+    world_->uptime += pause;
+    EXPECT_EQ(dm_remap_breaker_probe(m.get()), 0U);
+    EXPECT_FALSE(dm_remap_breaker_open(md_->get()));
+    const std::uint64_t writes = world_->main.writes();
+    open_breaker(DM_REMAP_WRITE);
+    world_->main.on_write = nullptr;
+    world_->main.fail_read = nullptr;
+    world_->uptime += pause;
+    EXPECT_EQ(dm_remap_breaker_probe(m.get()), 0U);
+    EXPECT_TRUE(dm_remap_breaker_open(md_->get()));
+    EXPECT_EQ(world_->main.writes(), writes);
+}
+
 // I/O costs nothing more but while a failure waits to be judged.
 TEST_F(Evidence, IsTakenWhileAFailureWaits) {
     EXPECT_TRUE(plain());

@@ -280,6 +280,19 @@ TEST(Breaker, OpensAfterEightRequestsAndAnEvent) {
     EXPECT_TRUE(stack.is_whole());
 }
 
+TEST(Breaker, OfReadsClosesWithoutIo) {
+    Stack stack;
+    stack.main.fail_all(Fails::kAll);
+    for (unsigned i = 0; i < kBreakerLimit; i++) {
+        EXPECT_EQ(stack.read(i * 1000, 8), EIO);
+    }
+    EXPECT_EQ(stack.value("breaker"), "open");
+    stack.main.heal_all();
+    EXPECT_TRUE(within(20s, [&] { return stack.value("breaker") == "closed"; }));
+    expect_untouched(stack);
+    EXPECT_TRUE(stack.is_whole());
+}
+
 TEST(Breaker, WritesAloneThatFailEverywhere) {
     Stack stack;
     stack.main.fail_all(Fails::kWrites);
