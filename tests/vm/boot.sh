@@ -31,6 +31,7 @@ VM_DISKS=(main:2G spare:1G extra:1G)
 VM_PORTS=(verdict log acks)
 VM_CPU=() # QEMU's options for processor and memory, if others than usual are wanted
 VM_PARALLEL= # not empty: the emulated processors run at once; of user-mode Linux, debug has two
+VM_BAD=      # not empty: disks with bad sectors, too, behind QEMU's controllers
 VM_SYSTEM=   # where initramfs.cpio and, if any, system.img are, if not in build/vm/VERSION
 
 # A /dev/kvm can be there and not work; the CPU's flags tell. Emulated processors take turns in one
@@ -93,6 +94,29 @@ vm_boot() {
     done
 }
 
+# Disks of one image with bad sectors (few_commands.cpp), behind QEMU's controllers, in the options
+# "args". Those of virtio are /dev/disk/bad-512n, -512e and -4Kn. Of NVMe there are 512n and 4Kn, for
+# whoever loads the driver.
+vm_bad_disks() { # vm_bad_disks DIR
+    local image=$1/bad.img sector rules=() name blocks
+    rm -f "$image"
+    truncate -s 16M "$image"
+    for sector in 10248 {18440..18456..16} {26632..27256..16}; do
+        rules+=("{\"event\": \"none\", \"sector\": $sector, \"once\": false}")
+    done
+    args+=(-device "nvme,serial=bad" -blockdev "{
+        \"driver\": \"blkdebug\", \"node-name\": \"bad\", \"cache\": {\"no-flush\": true},
+        \"image\": {\"driver\": \"file\", \"filename\": \"$image\"},
+        \"inject-error\": [$(IFS=, && echo "${rules[*]}")]}")
+    for name in 512n 512e 4Kn; do
+        blocks=logical_block_size=512,physical_block_size=4096
+        [[ $name != 512n ]] || blocks=${blocks/4096/512}
+        [[ $name != 4Kn ]] || blocks=${blocks/512/4096}
+        args+=(-device "virtio-blk-pci,drive=bad,share-rw=on,serial=bad-$name,$blocks")
+        [[ $name == 512e ]] || args+=(-device "nvme-ns,drive=bad,share-rw=on,$blocks")
+    done
+}
+
 # vm_start_* VERSION DIR MEMORY OPTIONS: starts the machine in the background. Of the options for the
 # kernel, these come on top.
 
@@ -108,6 +132,7 @@ vm_start_qemu() {
         args+=(-drive "if=none,id=${disk%:*},file=$dir/${disk%:*}.img,format=raw,discard=unmap"
             -device "virtio-blk-pci,drive=${disk%:*},serial=${disk%:*}")
     done
+    [[ -z $VM_BAD ]] || vm_bad_disks "$dir"
     [[ ! -e $system ]] ||
         args+=(-drive "if=none,id=system,file=$system,format=raw,readonly=on"
             -device "virtio-blk-pci,drive=system,serial=system")
@@ -121,7 +146,7 @@ vm_start_qemu() {
         -kernel "$kernel/vmlinux" -initrd "$dir/initrd" \
         -append "console=ttyS0 mitigations=off $options" \
         -chardev "file,id=console,path=$dir/console" -serial chardev:console \
-        "${args[@]}" </dev/null >&2 &
+        "${args[@]}" </dev/null >&2 2> >(grep -v 'aio failed: Input/output error' >&2) &
 }
 
 # Disks are files, ports serial lines, and /usr is a directory of the host: init gives them their names.

@@ -26,7 +26,8 @@ udev_rules=(50-udev-default 55-dm 60-block 60-persistent-storage 60-persistent-s
 first_modules=(virtio_pci virtio_blk ext4)
 modules=(configfs dm-mod dm-zero dm-flakey dm-delay dm-log-writes dm-crypt xts
     sd_mod scsi_debug loop nbd brd null_blk ext4)
-# The quickest cipher that the kernel has; and a SCSI target, which only Debian's kernels have.
+# The quickest cipher that the kernel has; and a SCSI target and NVMe, which only Debian's kernels
+# have.
 case $version in
 *-um-*)
     modules+=(dm-dust aes)
@@ -35,7 +36,7 @@ case $version in
 *-kcsan-*) modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c aes_generic ecb) ;;
 *)
     modules+=(virtio_pci virtio_blk virtio_console xfs btrfs crc32c
-        aesni_intel target_core_mod tcm_loop)
+        aesni_intel target_core_mod tcm_loop nvme)
     ;;
 esac
 built=(build/cmake/tests/vm/vm-cases build/cmake/tests/bench/kernel-bench build/cmake/tools/dm-remapctl)

@@ -24,6 +24,8 @@ case='*'
 failing=
 machine=
 jobs=
+# shellcheck disable=SC2034 # vm_boot reads it
+VM_BAD=yes
 vm_options "$@"
 # Bash lets SIGINT pass by what runs in the background.
 trap 'trap - TERM && kill 0' INT

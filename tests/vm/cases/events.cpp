@@ -2,17 +2,12 @@
 
 #include <gmock/gmock.h>
 
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
-#include "command.h"
 #include "stack.h"
+#include "trace.h"
 
 namespace remap::vm {
 namespace {
 
-namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::Not;
@@ -49,36 +44,11 @@ TEST(Events, GoToTheTableThatIsLive) {
     EXPECT_TRUE(stack.has_event_after(before));
 }
 
-// All tracepoints of the module on, for a scope.
-class Trace {
-  public:
-    Trace() {
-        if (!fs::exists(kRoot / "events")) {
-            run_ok({"mount", "-t", "tracefs", "trace", kRoot});
-        }
-        write_value(kRoot / "trace", "");
-        write_value(kEnable, "1");
-    }
-    ~Trace() { write_value(kEnable, "0"); }
-    Trace(const Trace&) = delete;
-    Trace& operator=(const Trace&) = delete;
-
-    [[nodiscard]] std::string text() const {
-        std::ostringstream text;
-        text << std::ifstream(kRoot / "trace").rdbuf();
-        return text.str();
-    }
-
-  private:
-    inline static const fs::path kRoot = "/sys/kernel/tracing";
-    inline static const fs::path kEnable = kRoot / "events/dm_remap/enable";
-};
-
 TEST(Events, TracepointsTellOfEachDecision) {
     Stack stack;
     stack.main.fail(1000, 4, Fails::kWrites);
     stack.main.fail(2000, 4, Fails::kReadsUntilWritten);
-    const Trace trace;
+    const Trace trace("dm_remap");
     ASSERT_EQ(stack.write(5000, 100, 2), 0);
     EXPECT_THAT(trace.text(), Not(HasSubstr("dm_remap_")));
     ASSERT_EQ(stack.write(992, 32, 2), 0);

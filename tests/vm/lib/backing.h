@@ -14,7 +14,8 @@ namespace remap::vm {
 
 // One of the machine's own disks: "main" (2 GiB), "spare" (1 GiB), "extra" (1 GiB). They are virtio
 // disks on sparse files; a Reboot suite finds them in its next phase as it left them, an ordinary
-// case finds whatever the case before left.
+// case finds whatever the case before left. An emulated machine has "bad-512n", "bad-512e" and
+// "bad-4Kn", too, where sectors fail (boot.sh).
 std::string machine_disk(const std::string& name);
 
 // Disks in memory, by the scsi_debug module. Only one object at a time: the module is loaded for

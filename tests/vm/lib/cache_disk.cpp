@@ -108,6 +108,12 @@ void CacheDisk::direct(std::function<Answer(const Request&)> director) {
     flushes_ = 0;
 }
 
+void CacheDisk::fail_reads_together(size_t reads, uint64_t bad) {
+    const std::lock_guard lock(mutex_);
+    reads_together_ = reads;
+    bad_ = bad;
+}
+
 void CacheDisk::wait(const std::string& what, const std::function<bool()>& done) {
     using namespace std::chrono_literals;
     std::unique_lock lock(mutex_);
@@ -135,6 +141,7 @@ void CacheDisk::release() {
 
 void CacheDisk::release_all() {
     director_ = nullptr;
+    reads_together_ = 0;
     for (const Command& command : std::exchange(held_, {})) {
         finish(command);
     }
@@ -199,12 +206,26 @@ void CacheDisk::take(Command command) {
             break;
         case Answer::kHold:
             held_.push_back(std::move(command));
+            fail_together();
             break;
     }
     changed_.notify_all();
 }
 
+void CacheDisk::fail_together() {
+    if (reads_together_ == 0 || held_.size() < reads_together_) {
+        return;
+    }
+    reads_together_ = 0;
+    for (const Command& command : std::exchange(held_, {})) {
+        reply(command, EIO);
+    }
+}
+
 CacheDisk::Answer CacheDisk::ask(const Command& command) {
+    if (command.type == NBD_CMD_READ) {
+        return ask_read(command);
+    }
     Request request;
     request.flush = command.type == NBD_CMD_FLUSH;
     if (!request.flush && command.type != NBD_CMD_WRITE) {
@@ -213,6 +234,14 @@ CacheDisk::Answer CacheDisk::ask(const Command& command) {
     request.sector = request.flush ? 0 : command.from / kSector;
     request.number = ++(request.flush ? flushes_ : writes_[request.sector]);
     return director_ ? director_(request) : Answer::kDo;
+}
+
+CacheDisk::Answer CacheDisk::ask_read(const Command& command) const {
+    if (reads_together_ != 0) {
+        return Answer::kHold;
+    }
+    const uint64_t first = command.from / kSector;
+    return bad_ && *bad_ - first < command.length / kSector ? Answer::kFail : Answer::kDo;
 }
 
 void CacheDisk::reply(const Command& command, int error, const std::vector<std::byte>& data) {

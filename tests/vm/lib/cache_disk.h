@@ -42,6 +42,10 @@ class CacheDisk {
     // Does and answers what is held, in the order in which it came. Nothing is directed any more.
     void release();
 
+    // Reads wait until so many are there, and fail together. Those that come later fail if they
+    // have the bad sector.
+    void fail_reads_together(size_t reads, uint64_t bad);
+
     // The next flush that finds a write to this sector in the cache fails, and the sector has what
     // it had before that write. No later flush says so again.
     void lose(uint64_t sector);
@@ -64,6 +68,8 @@ class CacheDisk {
     bool receive(Command& command);
     void take(Command command);
     Answer ask(const Command& command);
+    [[nodiscard]] Answer ask_read(const Command& command) const;
+    void fail_together();
     void reply(const Command& command, int error, const std::vector<std::byte>& data = {});
     void finish(const Command& command);
     int carry_out(const Command& command);
@@ -83,6 +89,8 @@ class CacheDisk {
     std::function<Answer(const Request&)> director_;
     std::map<uint64_t, unsigned> writes_;
     unsigned flushes_ = 0;
+    size_t reads_together_ = 0;  // 0: none wait
+    std::optional<uint64_t> bad_;
     std::vector<Command> held_;
     std::vector<std::byte> current_;
     std::vector<std::byte> durable_;
