@@ -86,9 +86,9 @@ TEST_F(Evidence, ABreakerOfReadsClosesWithoutIo) {
     world_->uptime += pause;
     EXPECT_EQ(dm_remap_breaker_probe(m.get()), 0U);
     EXPECT_FALSE(dm_remap_breaker_open(md_->get()));
-    const std::uint64_t writes = world_->main.writes();
     open_breaker(DM_REMAP_WRITE);
     world_->main.on_write = nullptr;
+    const std::uint64_t writes = world_->main.writes();
     world_->main.fail_read = nullptr;
     world_->uptime += pause;
     EXPECT_EQ(dm_remap_breaker_probe(m.get()), 0U);
