@@ -1,6 +1,8 @@
 #include "lab.h"
 
 #include <algorithm>
+#include <array>
+#include <fstream>
 #include <iostream>
 #include <random>
 
@@ -12,6 +14,15 @@ namespace remap::bench {
 
 void report(const std::string& name, double value) {
     std::cout << "bench " << name << ' ' << std::fixed << value << std::endl;
+}
+
+Requests requests(const std::string& disk) {
+    std::ifstream stat("/sys/block/" + disk.substr(disk.rfind('/') + 1) + "/stat");
+    std::array<uint64_t, 5> field{};  // Documentation/block/stat.rst
+    for (auto& value : field) {
+        stat >> value;
+    }
+    return {field[0], field[4]};
 }
 
 std::vector<uint64_t> records(Spread spread, uint64_t count) {

@@ -23,6 +23,14 @@ constexpr uint64_t kBlock = 8;  // sectors of most I/Os
 
 void report(const std::string& name, double value);
 
+// Requests that a disk has completed since it is there, well or not.
+struct Requests {
+    uint64_t reads = 0;
+    uint64_t writes = 0;
+    [[nodiscard]] uint64_t all() const { return reads + writes; }
+};
+Requests requests(const std::string& disk);
+
 // Records are single sectors, the second of a block each.
 enum class Spread {
     kScattered,  // anywhere

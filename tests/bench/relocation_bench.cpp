@@ -1,9 +1,11 @@
 // What a write costs that main refuses: the I/Os to both devices until it is acknowledged, and its
 // time.
 
-#include <array>
-#include <fstream>
+#include <optional>
 #include <span>
+#include <stop_token>
+#include <string>
+#include <thread>
 
 #include "aio.h"
 #include "backing.h"
@@ -20,22 +22,29 @@ constexpr size_t kBad = 512;       // sectors that can't be written; null_blk ta
 constexpr size_t kFew = 30;        // of them: their commits fill no journal
 constexpr uint64_t kApart = 1024;  // sectors from one to the next
 
-// Requests that a disk has completed since it is there.
-struct Requests {
-    uint64_t reads = 0;
-    uint64_t writes = 0;
+// Somebody who writes other sectors, one after the other, for a scope: what ends well shows that
+// main works.
+class Others {
+  public:
+    explicit Others(const std::string& path)
+        : thread_([file = vm::BlockFile(path)](const std::stop_token& stop) {
+              const vm::Buffer block(vm::kSector);
+              while (!stop.stop_requested()) {
+                  (void)file.write(kApart / 2, block.bytes());
+              }
+          }) {}
+
+  private:
+    std::jthread thread_;
 };
 
-Requests requests(const std::string& disk) {
-    std::ifstream stat("/sys/block/" + disk.substr(disk.rfind('/') + 1) + "/stat");
-    std::array<uint64_t, 5> field{};  // Documentation/block/stat.rst
-    for (auto& value : field) {
-        stat >> value;
-    }
-    return {field[0], field[4]};
-}
+struct Kind {
+    const char* name;
+    unsigned depth;
+    bool others;
+};
 
-class Relocation : public testing::TestWithParam<unsigned> {};
+class Relocation : public testing::TestWithParam<Kind> {};
 
 TEST_P(Relocation, OfFailedWrites) {
     vm::NullBlk main({.size_mb = 1024});
@@ -47,12 +56,16 @@ TEST_P(Relocation, OfFailedWrites) {
         main.add_bad(at[i], 1);
     }
 
-    const std::string name = "relocation/" + std::to_string(GetParam()) + "/";
+    const std::string name = std::string("relocation/") + GetParam().name + "/";
+    std::optional<Others> others;
+    if (GetParam().others) {
+        others.emplace(device.path());
+    }
     const auto relocate = [&](std::span<const uint64_t> sectors, const std::string& suffix) {
         const Requests main_before = requests(main.path());
         const Requests spare_before = requests(spare.path());
         const double time = time_per_io(
-            device.path(), {.write = true, .bytes = vm::kSector, .depth = GetParam()}, sectors);
+            device.path(), {.write = true, .bytes = vm::kSector, .depth = GetParam().depth}, sectors);
         const auto each = [&](uint64_t after, uint64_t before) {
             return static_cast<double>(after - before) / static_cast<double>(sectors.size());
         };
@@ -69,7 +82,8 @@ TEST_P(Relocation, OfFailedWrites) {
     ASSERT_EQ(vm::remap_status(device).number("relocated"), kBad);
 }
 
-INSTANTIATE_TEST_SUITE_P(Bench, Relocation, testing::Values(1, 32));
+INSTANTIATE_TEST_SUITE_P(Bench, Relocation, testing::Values(Kind{"alone", 1, false}, Kind{"others", 1, true},
+                                         Kind{"32", 32, false}));
 
 }  // namespace
 }  // namespace remap::bench

@@ -91,16 +91,28 @@ def scaling_rows(kernel: dict) -> Iterator[Row]:
                       at_least=0.98)
 
 
+def failure_rows(kernel: dict) -> Iterator[Row]:
+    for direction in ["write", "read"]:
+        for load in ["4k-1", "1m-1", "1m-2", "1m-40"]:
+            name = f"failure/{direction}-{load}"
+            yield Row("under failure: size and bad blocks", f"{direction} {load}",
+                      kernel[f"{name}/failing"], "commands of main that fail", kernel[f"{name}/most"])
+            yield Row("under failure: size and bad blocks", f"{direction} {load}",
+                      kernel[f"{name}/good"], "commands of main that do not")
+
+
 def relocation_rows(kernel: dict) -> Iterator[Row]:
-    for depth, writes, reads in [(1, 3, 5), (32, 1.5, 1.5)]:
-        name = f"relocation/{depth}"
-        group = f"relocation, {depth} at a time"
-        # A write of data, and one of the journal to each replica, which a batch shares. These are
-        # read back, and so are both superblocks.
+    # A write of data, and one of the journal to each replica, which a batch shares. These are read
+    # back, and so are both superblocks. Alone, a good block is copied and rewritten before.
+    kinds = [("others", "while others write", 3, 5), ("alone", "alone", None, None), ("32", "32 at a time", 1.5, 1.5)]
+    for kind, text, writes, reads in kinds:
+        name = f"relocation/{kind}"
+        group = f"relocation, {text}"
         yield Row(group, "writes to the spare", kernel[f"{name}/spare-writes"], "requests", writes)
         yield Row(group, "reads of the spare", kernel[f"{name}/spare-reads"], "requests", reads)
-        yield Row(group, "writes to main", kernel[f"{name}/main-writes"], "requests")
-        yield Row(group, "reads of main", kernel[f"{name}/main-reads"], "requests")
+        if kind != "others":
+            yield Row(group, "writes to main", kernel[f"{name}/main-writes"], "requests")
+            yield Row(group, "reads of main", kernel[f"{name}/main-reads"], "requests")
         yield Row(group, "relocations a second", 1e9 / kernel[f"{name}/time"],
                   "at 1e9 instructions a second")
 
@@ -219,6 +231,7 @@ def main(kernel_path: str, core_path: str, directory: str) -> int:
     benchmarks = json.loads(pathlib.Path(core_path).read_text())["benchmarks"]
     core = {b["name"]: b for b in benchmarks}
     rows = [*io_rows(kernel), *scaling_rows(kernel), *relocation_rows(kernel),
+            *failure_rows(kernel),
             *checkpoint_rows(kernel), *table_rows(kernel, core), *core_rows(core)]
     print_table(rows)
     write_json(rows, pathlib.Path(directory) / "bench.json")
