@@ -266,16 +266,55 @@ static bool ranges_overlap(u64 a, u64 a_length, u64 b, u64 b_length)
 	return a < b + b_length && b < a + a_length;
 }
 
-/* May the mapped device of @d give up the spare of @d for another? */
+/* May the mapped device of @d not give up the spare of @d for another? */
 static bool spare_in_use(struct dm_remap_device *d)
 {
 	struct dm_remap_metadata *md = &d->metadata;
 	struct dm_remap_totals totals;
 
-	if (!md->loaded)
+	/* What was loaded and never served is on the spare. */
+	if (!md->loaded || !READ_ONCE(md->served))
 		return false;
 	dm_remap_table_totals(&md->table, &totals);
 	return totals.records || READ_ONCE(md->doubt);
+}
+
+/*
+ * Has the kernel given up the disk of the spare? Errors alone do not tell that from a disk that is
+ * slow or has lost its link for a time. A device of device-mapper, md, loop or nbd stays as long
+ * as it is open, whatever becomes of the disk beneath, and gets that back under its own name.
+ */
+static bool spare_is_gone(const struct dm_remap_device *d)
+{
+	return !READ_ONCE(d->spare_devt) ||
+	       test_bit(GD_DEAD, &READ_ONCE(d->spare_bdev)->bd_disk->state);
+}
+
+#define SPARE_IS_THERE \
+	"the spare in use is there and holds records: unremap them, or see recovery.md"
+#define SPARE_IS_GONE \
+	"the spare in use is gone and holds records: bring that one back, format none"
+#define OTHER_START \
+	"the spare in use holds records for another start of main; remove the device first"
+
+/*
+ * The table @t names another spare than the live device @d of the same mapped device has. Only its
+ * own spare, under another name, may go on with the records of @d. 1: try that; 0: @d has none.
+ */
+static int spare_conflict(struct dm_remap_device *d, const struct dm_remap_target *t,
+			  u64 main_start, char **error)
+{
+	if (!spare_in_use(d))
+		return 0;
+	if (!spare_is_gone(d))
+		*error = SPARE_IS_THERE;
+	else if (t->features.format)
+		*error = SPARE_IS_GONE;
+	else if (d->main_start != main_start)
+		*error = OTHER_START;
+	else
+		return 1;
+	return -EBUSY;
 }
 
 /*
@@ -286,13 +325,14 @@ static int device_conflict(struct dm_remap_device *d, const struct dm_remap_targ
 			   u64 main_start, char **error)
 {
 	dev_t main = t->main->bdev->bd_dev, spare = t->spare->bdev->bd_dev;
+	dev_t live = READ_ONCE(d->spare_devt);
 	bool same_dm = d->dm == dm_table_get_md(t->ti->table);
 
-	if (d->spare_devt == main || d->main_devt == spare) {
+	if (live == main || d->main_devt == spare) {
 		*error = "a device cannot be main of one remap device and spare of another";
 		return -EBUSY;
 	}
-	if (d->spare_devt != spare) {
+	if (live != spare) {
 		if (d->main_devt != main ||
 		    !ranges_overlap(d->main_start, d->main_claim, main_start, t->ti->len))
 			return 0;
@@ -300,11 +340,7 @@ static int device_conflict(struct dm_remap_device *d, const struct dm_remap_targ
 			*error = "main is in use by another remap device, and the ranges overlap";
 			return -EBUSY;
 		}
-		if (spare_in_use(d)) {
-			*error = "the spare in use holds records; unremap them first";
-			return -EBUSY;
-		}
-		return 0;
+		return spare_conflict(d, t, main_start, error);
 	}
 	if (!same_dm) {
 		*error = "spare is in use by another remap device";
@@ -349,6 +385,35 @@ static int device_check_shared(struct dm_remap_target *t, char **error)
 	return ret ?: device_check_witness(t, error);
 }
 
+static bool names_another_spare(const struct dm_remap_target *t, const struct dm_remap_device *d)
+{
+	return t->spare->bdev->bd_dev != READ_ONCE(d->spare_devt);
+}
+
+/*
+ * Has the spare of the live device come back under another name, as the table has it? Refused now,
+ * it leaves the live table as it is. The resume looks once more.
+ */
+static int device_check_returned(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_device *live = t->device, *d = device_alloc(t, live->main_start);
+	struct dm_remap_report report;
+	int ret;
+
+	if (IS_ERR(d))
+		return PTR_ERR(d);
+	t->device = d;
+	ret = device_load(t, error);
+	if (!ret) {
+		ret = dm_remap_check_returned(&live->metadata, &d->metadata, &report);
+		if (ret)
+			*error = (char *)report.refusal;
+	}
+	t->device = live;
+	device_free(d);
+	return ret;
+}
+
 /* The live device that serves @t, NULL if there is none, or an error: all are looked at. */
 static struct dm_remap_device *device_find(const struct dm_remap_target *t, u64 main_start,
 					   char **error)
@@ -384,6 +449,8 @@ static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, ch
 
 	t->device = d;
 	ret = device_check_shared(t, error);
+	if (!ret && names_another_spare(t, d))
+		ret = device_check_returned(t, error);
 	if (ret)
 		return ret;
 	list_add(&t->list, &d->tables);
@@ -430,6 +497,23 @@ int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 	return ret;
 }
 
+/*
+ * The last table that held the spare open may be gone, and what is left is to bring it back. Then
+ * the kernel may give its number to another disk.
+ */
+static void device_forget_spare(struct dm_remap_device *d)
+{
+	const struct dm_remap_target *t;
+
+	lockdep_assert_held(&registry_lock);
+	list_for_each_entry(t, &d->tables, list)
+		if (!names_another_spare(t, d))
+			return;
+	t = list_first_entry(&d->tables, struct dm_remap_target, list);
+	WRITE_ONCE(d->spare_devt, 0);
+	WRITE_ONCE(d->spare_bdev, t->spare->bdev);
+}
+
 void dm_remap_device_put(struct dm_remap_target *t)
 {
 	struct dm_remap_device *d = t->device;
@@ -438,6 +522,7 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	list_del(&t->list);
 	if (!list_empty(&d->tables)) {
 		device_claim(d);
+		device_forget_spare(d);
 	} else {
 		mutex_lock(&list_lock);
 		list_del(&d->list);
@@ -563,6 +648,23 @@ static bool device_superseded(struct dm_remap_device *d)
 	return d->superseded;
 }
 
+/* The spare of the table, which is not open under the name that it had, must be the same still. */
+static int device_take_back(struct dm_remap_target *t)
+{
+	struct dm_remap_device *d = t->device;
+	struct dm_remap_report report;
+	int ret;
+
+	if (!names_another_spare(t, d))
+		return 0;
+	ret = dm_remap_take_back(&d->metadata, bdev_nr_sectors(d->spare_bdev), &report);
+	if (ret)
+		DMERR("%s: %s", dm_device_name(d->dm), report.refusal);
+	else
+		WRITE_ONCE(d->spare_devt, d->spare_bdev->bd_dev);
+	return ret;
+}
+
 /* Main's physical block in sectors, where the mapped device begins with one; else 0. */
 static u32 media_block(const struct dm_remap_device *d)
 {
@@ -585,13 +687,14 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 		return -EBUSY;
 	d->ti = t->ti;
 	d->main_bdev = t->main->bdev;
-	d->spare_bdev = t->spare->bdev;
+	WRITE_ONCE(d->spare_bdev, t->spare->bdev);
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
 	snprintf(md->spare_name, sizeof(md->spare_name), "%pg", d->spare_bdev);
 	WRITE_ONCE(d->stop, false);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
+	ret = ret ?: device_take_back(t);
 	ret = ret ?: device_resize(d);
 	if (ret) {
 		d->ti = NULL;

@@ -58,7 +58,7 @@ struct dm_remap_device {
 	struct list_head tables;	/* that share it; registry_lock */
 	struct mapped_device *dm;
 	dev_t main_devt;
-	dev_t spare_devt;
+	dev_t spare_devt;		/* 0: no table has it open, as it was unplugged */
 	sector_t main_start;
 	u64 main_claim;			/* sectors from there on, of its longest table */
 	struct bio_set bios;		/* for I/O of the core */

@@ -7,14 +7,13 @@
 
 /* ---- the spare once more, beside what is in memory ---- */
 
-static void beside_free(struct dm_remap_metadata *disk)
+void dm_remap_beside_free(struct dm_remap_metadata *disk)
 {
 	dm_remap_metadata_exit(disk);
 	dm_remap_free(disk);
 }
 
-/* NULL: no memory. */
-static struct dm_remap_metadata *beside(const struct dm_remap_metadata *md)
+struct dm_remap_metadata *dm_remap_beside(const struct dm_remap_metadata *md)
 {
 	struct dm_remap_metadata *disk = dm_remap_zalloc(sizeof(*disk));
 
@@ -48,7 +47,7 @@ static bool journal_grew(const struct dm_remap_metadata *md, const struct dm_rem
 
 int dm_remap_journal_unchanged(struct dm_remap_metadata *md)
 {
-	struct dm_remap_metadata *disk = beside(md);
+	struct dm_remap_metadata *disk = dm_remap_beside(md);
 	struct dm_remap_report report;
 	int ret;
 
@@ -61,7 +60,7 @@ int dm_remap_journal_unchanged(struct dm_remap_metadata *md)
 	} else if (!ret && journal_grew(md, disk, &report)) {
 		ret = -ESTALE;
 	}
-	beside_free(disk);
+	dm_remap_beside_free(disk);
 	return ret;
 }
 
@@ -100,7 +99,7 @@ static void adopt(struct dm_remap_metadata *md, struct dm_remap_metadata *disk)
 static int load_anew(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 		     struct dm_remap_report *report)
 {
-	struct dm_remap_metadata *disk = beside(md);
+	struct dm_remap_metadata *disk = dm_remap_beside(md);
 	int ret;
 
 	if (!disk)
@@ -116,7 +115,7 @@ static int load_anew(struct dm_remap_metadata *md, const struct dm_remap_main *m
 		adopt(md, disk);
 	else
 		dm_remap_log(md, DM_REMAP_LOG_ERR, "%s", report->refusal);
-	beside_free(disk);
+	dm_remap_beside_free(disk);
 	return ret;
 }
 
@@ -334,7 +333,7 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
 			 struct dm_remap_report *report)
 {
-	struct dm_remap_metadata *disk = beside(md);
+	struct dm_remap_metadata *disk = dm_remap_beside(md);
 	int ret;
 
 	if (!disk)
@@ -359,7 +358,7 @@ static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
 		md->sb_holders &= disk->sb_holders;
 		mutex_unlock(&md->super_lock);
 	}
-	beside_free(disk);
+	dm_remap_beside_free(disk);
 	return ret;
 }
 

@@ -33,6 +33,15 @@ int dm_remap_flush_ended(struct dm_remap_metadata *md, enum dm_remap_dev dev, u6
 	return error;
 }
 
+bool dm_remap_spare_cache_lost(struct dm_remap_metadata *md)
+{
+	bool lost = !dm_remap_spare_is_flushed(md);
+
+	if (lost)
+		atomic_set(&md->cache[DM_REMAP_SPARE].untold, 1);
+	return lost;
+}
+
 bool dm_remap_fua_lost(struct dm_remap_metadata *md, enum dm_remap_dev dev, int told, int error)
 {
 	/* The flush behind it may have failed. -EAGAIN: it was not even sent. */

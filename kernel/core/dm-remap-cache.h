@@ -6,7 +6,8 @@
  * A disk that cannot make a write durable says so once, to one of those who flush it at that
  * time. The flush may be from above, one of the core, or the one behind a write with FUA. So:
  *
- * - The next flush from above passes on that a flush of the core failed.
+ * - The next flush from above passes on that a flush of the core failed, or that the spare was
+ *   unplugged before all was flushed.
  * - A write that has to be durable by itself is done once more, if any loss was told between its
  *   begin and its end.
  * - A table that was written meanwhile is written once more.
@@ -75,6 +76,12 @@ int dm_remap_flush_ended(struct dm_remap_metadata *md, enum dm_remap_dev dev, u6
  * where FUA may be a flush behind the write (enum dm_remap_fua).
  */
 bool dm_remap_fua_lost(struct dm_remap_metadata *md, enum dm_remap_dev dev, int told, int error);
+
+/*
+ * The spare was without power, and no write is on its way there. True: acknowledged writes may be
+ * lost, and the next flush from above says so.
+ */
+bool dm_remap_spare_cache_lost(struct dm_remap_metadata *md);
 
 /* A flush of the core, for ops->flush. */
 struct dm_remap_flush {

@@ -158,6 +158,13 @@ int dm_remap_look_after_pause(struct dm_remap_metadata *md);
 /* The same with commit_lock held. 0 or -ESTALE; the mode is the caller's business. */
 int dm_remap_look_if_paused(struct dm_remap_metadata *md);
 
+/*
+ * Superblocks of @disk, which was loaded from a spare with the UUID of @md. 0: one is the last that
+ * @md wrote there, and none is another system's; -ESTALE: one is; -EUCLEAN: they are older.
+ * checkpoint_lock held.
+ */
+int dm_remap_supers_known(struct dm_remap_metadata *md, const struct dm_remap_metadata *disk);
+
 /* Both superblocks hold the current generation; only then may there be a next. checkpoint_lock. */
 int dm_remap_supers_equalise(struct dm_remap_metadata *md);
 /*
@@ -191,6 +198,9 @@ enum dm_remap_mode dm_remap_mode_of_copies(const struct dm_remap_super *sb);
 
 /* ---- dm-remap-activate.c, dm-remap-load.c ---- */
 
+/* To load the spare once more, beside what is in memory. NULL: no memory. */
+struct dm_remap_metadata *dm_remap_beside(const struct dm_remap_metadata *md);
+void dm_remap_beside_free(struct dm_remap_metadata *disk);
 /*
  * Is all that was acknowledged in what was loaded? 0; -ESTALE: the journal has grown since;
  * -EUCLEAN: it cannot be read; or what dm_remap_may_try_again() knows.

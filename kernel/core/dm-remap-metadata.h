@@ -8,7 +8,7 @@
  *
  *	init -> load -> activate -> commit, checkpoint, restore ... -> deactivate
  *	                   ^                                              |
- *	                   +----------------- resume --------------------+-> exit
+ *	                   +------ resume, perhaps after take_back -------+-> exit
  *
  * load only reads; activate is the first that writes. All functions may sleep and
  * do I/O through the operations unless they say otherwise.
@@ -436,6 +436,24 @@ int dm_remap_check_witness(const struct dm_remap_metadata *md,
  */
 int dm_remap_activate(struct dm_remap_metadata *md, const struct dm_remap_main *main,
 		      const struct dm_remap_report *report);
+
+/*
+ * A spare that was unplugged while @md used it may have come back, and was loaded as @disk. Does it
+ * hold what @md knows that it holds? The superblocks must be ours, and the journal and each record
+ * as in memory. Commits that failed may be there or not, and soft state need not be there.
+ * 0, or -ESTALE and report->refusal.
+ */
+int dm_remap_check_returned(struct dm_remap_metadata *md, struct dm_remap_metadata *disk,
+			    struct dm_remap_report *report);
+
+/*
+ * Between deactivate and activate: from now on the operations lead to a spare that may be ours and
+ * was unplugged; it is now @spare_sectors long. It is loaded and compared as above. Memory stays as
+ * it is, and the next checkpoint writes all of it. If writes to the spare had not been flushed, the
+ * next flush from above fails. 0, or a negative errno and report->refusal: nothing has changed.
+ */
+int dm_remap_take_back(struct dm_remap_metadata *md, u64 spare_sectors,
+		       struct dm_remap_report *report);
 
 /*
  * The mapped device is @sectors long from now on; the activation that follows begins the

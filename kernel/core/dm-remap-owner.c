@@ -22,7 +22,7 @@ enum found {
  * Has a write of ours landed that failed? It is of this activation, or of the one before it, or
  * says what the other superblock does.
  */
-static bool has_landed(const struct dm_remap_metadata *md, const struct dm_remap_super *found)
+static bool has_landed(const struct dm_remap_metadata *md, const struct dm_remap_super_id *found)
 {
 	const struct dm_remap_super *sb = &md->sb;
 
@@ -37,15 +37,12 @@ static bool has_landed(const struct dm_remap_metadata *md, const struct dm_remap
  * loaded, it may be one generation ahead, of the activation before. No system goes on from there
  * before the other superblock has it, too.
  */
-static enum found whose(const struct dm_remap_metadata *md, const struct dm_remap_super *found,
+static enum found whose(const struct dm_remap_metadata *md, const struct dm_remap_super_id *found,
 			int replica)
 {
 	const struct dm_remap_super_id *held = &md->held[replica];
 	bool holder = md->sb_holders & (1 << replica);
 
-	if (memcmp(found->uuid, md->sb.uuid, sizeof(md->sb.uuid)) ||
-	    found->incompat & ~DM_REMAP_INCOMPAT_KNOWN)
-		return FOUND_OTHER;
 	if (!holder && has_landed(md, found))
 		return FOUND_OURS;
 	if (!held->known)
@@ -75,6 +72,7 @@ static enum found super_find(struct dm_remap_metadata *md, int replica,
 			     struct dm_remap_super *super)
 {
 	u64 at = dm_remap_superblock_at(&md->sb.layout, replica);
+	struct dm_remap_super_id id;
 
 	lockdep_assert_held(&md->super_lock);
 	memset(super, 0, sizeof(*super));
@@ -82,7 +80,11 @@ static enum found super_find(struct dm_remap_metadata *md, int replica,
 		return FOUND_FAULT;
 	switch (dm_remap_super_decode(super, md->sb_back, at)) {
 	case DM_REMAP_VALID:
-		return whose(md, super, replica);
+		if (memcmp(super->uuid, md->sb.uuid, sizeof(md->sb.uuid)) ||
+		    super->incompat & ~DM_REMAP_INCOMPAT_KNOWN)
+			return FOUND_OTHER;
+		id = dm_remap_super_id(super);
+		return whose(md, &id, replica);
 	case DM_REMAP_NEWER:
 		return FOUND_OTHER;
 	default:
@@ -124,6 +126,25 @@ int dm_remap_look_at_supers(struct dm_remap_metadata *md)
 	md->looked = md->ops->now(md->ctx);
 	mutex_unlock(&md->super_lock);
 	return ret;
+}
+
+int dm_remap_supers_known(struct dm_remap_metadata *md, const struct dm_remap_metadata *disk)
+{
+	bool other = false, ours = false;
+	int r;
+
+	lockdep_assert_held(&md->checkpoint_lock);
+	mutex_lock(&md->super_lock);
+	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
+		enum found found = FOUND_FAULT;
+
+		if (disk->held[r].known)
+			found = whose(md, &disk->held[r], r);
+		other |= found == FOUND_OTHER;
+		ours |= found == FOUND_OURS && md->held[r].known;
+	}
+	mutex_unlock(&md->super_lock);
+	return other ? -ESTALE : ours ? 0 : -EUCLEAN;
 }
 
 void dm_remap_taken(struct dm_remap_metadata *md)

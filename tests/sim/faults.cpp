@@ -34,6 +34,7 @@ void Faults::heal(std::uint64_t sector, std::uint64_t n) {
 
 void Faults::set_outage(Outage outage, int error, unsigned in) {
     outage_in_ = in;
+    unplugged_ = pulled_ = false;
     next_outage_ = outage;
     next_error_ = error;
     if (in == 0) {
@@ -107,8 +108,9 @@ int Faults::read_error(std::uint64_t sector, std::uint32_t n) {
 int Faults::write_error(std::uint64_t sector, std::uint32_t n) {
     count_io();
     write_failed_ = true;
-    landed_ = static_cast<Landed>(random_.below(3));
+    landed_ = pulled_ ? Landed::nothing : static_cast<Landed>(random_.below(3));
     if (outage_ != Outage::none) {
+        pulled_ = unplugged_;
         return note_failed(sector, n, outage_error_);
     }
     if (sector + n > refused_from_) {

@@ -45,6 +45,11 @@ class Faults {
 
     // The whole disk fails with @error, from the @in-th I/O from now on.
     void set_outage(Outage outage, int error, unsigned in = 0);
+    // The same, of a disk that is pulled: after the I/O that fails first nothing gets there.
+    void unplug(unsigned in) {
+        set_outage(Outage::gone, -EIO, in);
+        unplugged_ = true;
+    }
     Outage outage() const { return outage_; }
     int outage_error() const { return outage_error_; }
     // From this sector on the disk refuses all I/O, with a target error. UINT64_MAX: it does not.
@@ -111,6 +116,8 @@ class Faults {
     Outage next_outage_ = Outage::none;
     int next_error_ = 0;
     unsigned outage_in_ = 0;
+    bool unplugged_ = false;
+    bool pulled_ = false;  // and an I/O has failed since
     unsigned flushes_to_fail_ = 0;
     std::uint64_t refused_from_ = UINT64_MAX;
     bool write_failed_ = false;

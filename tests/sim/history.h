@@ -76,6 +76,8 @@ class History {
     void step_main_outage();
     void step_main_size();
     void step_spare_outage();
+    void pull_spare();
+    void spare_comes_back();
     void step_remap();
     void step_unremap();
     void step_forget();
@@ -151,6 +153,7 @@ class History {
     void check_data(bool after_cut);
     void check_records();
     void check_published();
+    void forget_written_over();
     void check_marks();
     std::vector<Known> published();
     std::vector<bool> retired_sectors();

@@ -137,6 +137,15 @@ void History::check_published() {
     }
 }
 
+// A write over it may have ended the mark, and the power went before it was acknowledged.
+void History::forget_written_over() {
+    for (std::uint64_t s = 0; s < geometry_.main_sectors; s++) {
+        if ((layer_.lookup(s, 1).flags & DM_REMAP_F_UNREADABLE) == 0) {
+            layer_.known_unreadable[s] = 0;
+        }
+    }
+}
+
 // A mark that was saved is there. Others may have been forgotten.
 void History::check_marks() {
     for (std::uint64_t s = 0; s < geometry_.main_sectors; s++) {
@@ -164,6 +173,7 @@ void History::power_cut() {
     // What was loaded and not activated was served to nobody.
     if (layer_.activated()) {
         published_ = published();
+        forget_written_over();
     }
     layer_.drop();
     model_.power_cut();

@@ -458,9 +458,60 @@ void History::step_restore() {
 
 // ---- life cycle ----
 
+void History::spare_comes_back() {
+    machine_.plug_in_spare();
+    model_.cache_lost();
+    stats_[kSparesReturned]++;
+    stats_[kReturnedUnflushed] += !dm_remap_spare_is_flushed(layer_.md());
+    dm_remap_report report{};
+    if (layer_.take_back(report) == 0) {
+        layer_.activate(nullptr);
+        return;
+    }
+    // It may be that a copy cannot be read, and the other was not written.
+    trace("  refused: %s", report.refusal);
+    machine_.spare_faults.heal(0, machine_.spare.sectors());
+    if (layer_.take_back(report) == 0) {
+        layer_.activate(nullptr);
+        return;
+    }
+    // Rightly, if one end was out of reach when memory was loaded, and no write has come there
+    // since: it may know more. The device is created anew.
+    if (layer_.md()->owned) {
+        violated(kTableWhole, "the spare comes back, and is refused: %s", report.refusal);
+    }
+    stats_[kReturnedRefused]++;
+    power_cut();
+}
+
+// Out, perhaps in the midst of something, and in again under another name.
+void History::pull_spare() {
+    trace("  step suspend: the spare is pulled before");
+    machine_.spare_faults.unplug(static_cast<unsigned>(random_.below(12)));
+    for (std::uint64_t n = random_.below(4); n != 0 && machine_.on(); n--) {
+        step_requests();
+    }
+    layer_.finish();
+    if (!machine_.on() || layer_.md()->taken) {
+        return;
+    }
+    if (machine_.spare_faults.outage() != Outage::gone) {
+        machine_.spare_faults.unplug(0);
+    }
+    layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });
+    if (!machine_.on()) {
+        return;
+    }
+    spare_comes_back();
+}
+
 void History::step_suspend() {
-    trace("  step suspend and resume");
     layer_.hopeless = 0;
+    if (random_.coin()) {
+        pull_spare();
+        return;
+    }
+    trace("  step suspend and resume");
     layer_.finish();
     const int error = layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });
     trace("  deactivate: %d", error);

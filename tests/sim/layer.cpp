@@ -84,6 +84,20 @@ int Layer::activate(const dm_remap_report* report) {
     return error;
 }
 
+int Layer::take_back(dm_remap_report& report) {
+    const std::uint64_t failures = machine_.memory.failures();
+    int error = -EINTR;
+    while (error == -EINTR || error == -EAGAIN ||
+           (error == -ENOMEM && machine_.memory.failures() != failures)) {
+        if (error == -ENOMEM) {
+            machine_.memory.plenty();
+        }
+        error = core_alone(
+            [&] { return dm_remap_take_back(&*md_, machine_.spare.sectors(), &report); });
+    }
+    return error;
+}
+
 void Layer::open() {
     dm_remap_report report{};
     const int error = load(report);

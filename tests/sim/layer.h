@@ -119,6 +119,8 @@ class Layer {
 
     // Resumes. Where memory is short, once more: nothing of the first try may be left.
     int activate(const dm_remap_report* report);
+    // Suspended: the spare is back. Any error but for memory, and why.
+    int take_back(dm_remap_report& report);
 
     std::uint32_t media_block = 0;  // of main, in sectors; before open()
     // Where the I/O of others goes that begins while the core is at work.

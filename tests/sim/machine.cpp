@@ -121,20 +121,31 @@ void Machine::cut_power() {
     on_ = false;
 }
 
-void Machine::power_on() {
+void Machine::switch_on(SimDisk& disk) {
     // Of 8 sector writes so many survive.
     const std::uint64_t share[] = {0, 0, 1, 4, 4, 7, 8, 8};
+    const std::uint64_t drawn = share[random_.below(8)];
+    const std::uint64_t survive = (without & kNoLoss) != 0 ? 8 : drawn;
+    std::uint64_t last = UINT64_MAX;
+    bool keep = false;
+    disk.power_on([&](std::uint64_t write, std::uint64_t /*sector*/) {
+        const bool kept = random_.below(8) < survive;
+        keep = (without & kNoTear) != 0 && write == last ? keep : kept;
+        last = write;
+        return keep;
+    });
+}
+
+void Machine::plug_in_spare() {
+    spare.power_off();
+    switch_on(spare);
+    spare_faults.fail_flushes(0);
+    spare_faults.set_outage(Outage::none, 0);
+}
+
+void Machine::power_on() {
     for (SimDisk* disk : {&main, &spare}) {
-        const std::uint64_t drawn = share[random_.below(8)];
-        const std::uint64_t survive = (without & kNoLoss) != 0 ? 8 : drawn;
-        std::uint64_t last = UINT64_MAX;
-        bool keep = false;
-        disk->power_on([&](std::uint64_t write, std::uint64_t /*sector*/) {
-            const bool kept = random_.below(8) < survive;
-            keep = (without & kNoTear) != 0 && write == last ? keep : kept;
-            last = write;
-            return keep;
-        });
+        switch_on(*disk);
     }
     if (destroyed.length != 0) {
         stats_[kDestroyed]++;

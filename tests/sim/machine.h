@@ -42,6 +42,8 @@ class Machine {
     bool on() const { return on_; }
     // Back again, and what was not flushed is there or not.
     void power_on();
+    // The spare alone was pulled, and is back.
+    void plug_in_spare();
 
     // The write that the power failed in; of no length: it failed elsewhere.
     struct Interrupted {
@@ -100,6 +102,7 @@ class Machine {
     bool survives();
     int flush_device(dm_remap_dev dev, const std::function<bool(std::uint64_t)>& may_lose);
     void io_of(bool other);
+    void switch_on(SimDisk& disk);
 
     Random& random_;
     Stats& stats_;

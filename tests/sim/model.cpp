@@ -134,6 +134,16 @@ void Model::power_cut() {
     }
 }
 
+void Model::cache_lost() {
+    for (const std::uint32_t s : open_) {
+        for (Candidate& c : sectors_[s]) {
+            if (c.unreachable == 0) {
+                c.overwritten = 0;
+            }
+        }
+    }
+}
+
 void Model::forget_before(std::uint64_t time) {
     for (const std::uint32_t s : open_) {
         std::erase_if(sectors_[s], [time](const Candidate& c) {

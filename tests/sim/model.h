@@ -39,6 +39,10 @@ class Model {
     // The same just after a power cut, when what is there is durable.
     bool seen_durable(std::uint32_t sector, WriteId id);
 
+    // A disk lost its cache: what was not flushed is open for readers, too. A flush that succeeds
+    // says as much as ever: one must fail first.
+    void cache_lost();
+
     // The power went: nothing is on its way any more, and what was not flushed is open.
     void power_cut();
 

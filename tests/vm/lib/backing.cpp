@@ -46,23 +46,45 @@ void wait_until(const std::string& what, const std::function<bool()>& done) {
     throw std::system_error(errno, std::generic_category(), what);
 }
 
-// The disks of the module's adapters that are ready, adapter by adapter.
-std::vector<std::string> scsi_debug_disks() {
+fs::path scsi_debug_adapter(unsigned adapter) {
+    return "/sys/bus/pseudo/devices/adapter" + std::to_string(adapter);
+}
+
+// The disks of one of the module's adapters.
+std::vector<std::string> scsi_debug_disks(unsigned adapter) {
     std::vector<std::string> disks;
-    for (unsigned adapter = 0;; adapter++) {
-        const fs::path root = "/sys/bus/pseudo/devices/adapter" + std::to_string(adapter);
-        if (!fs::exists(root)) {
-            return disks;
+    for (const auto& entry : fs::recursive_directory_iterator(scsi_debug_adapter(adapter))) {
+        if (entry.path().filename() != "block" || !fs::is_directory(entry.path())) {
+            continue;
         }
-        for (const auto& entry : fs::recursive_directory_iterator(root)) {
-            if (entry.path().filename() != "block" || !fs::is_directory(entry.path())) {
-                continue;
-            }
-            for (const auto& disk : fs::directory_iterator(entry.path())) {
-                disks.push_back("/dev/" + disk.path().filename().string());
-            }
+        for (const auto& disk : fs::directory_iterator(entry.path())) {
+            disks.push_back("/dev/" + disk.path().filename().string());
         }
     }
+    return disks;
+}
+
+// Of all of them, adapter by adapter.
+std::vector<std::string> scsi_debug_disks() {
+    std::vector<std::string> disks;
+    for (unsigned adapter = 0; fs::exists(scsi_debug_adapter(adapter)); adapter++) {
+        const auto more = scsi_debug_disks(adapter);
+        disks.insert(disks.end(), more.begin(), more.end());
+    }
+    return disks;
+}
+
+// The node is there before the disk has a size, and before it can be opened.
+bool is_ready(const std::string& path) {
+    const fs::path size = "/sys/block" / fs::path(path).filename() / "size";
+    if (!fs::exists(size) || read_value(size) == "0") {
+        return false;
+    }
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0;
 }
 
 std::vector<std::string> scsi_debug_parameters(std::vector<std::string> parameters,
@@ -107,14 +129,10 @@ std::string machine_disk(const std::string& name) {
 ScsiDebug::ScsiDebug(std::vector<std::string> parameters, unsigned disks)
     : module_("scsi_debug", scsi_debug_parameters(std::move(parameters), disks)) {
     run_ok({"modprobe", "sd_mod"});
-    // The disks are probed behind modprobe's back. They can be opened when they have a size.
+    // The disks are probed behind modprobe's back.
     wait_until("the disks of scsi_debug", [&] {
         paths_ = scsi_debug_disks();
-        return paths_.size() == disks &&
-               std::all_of(paths_.begin(), paths_.end(), [](const std::string& path) {
-                   return fs::exists(path) &&
-                          read_value("/sys/block" / fs::path(path).filename() / "size") != "0";
-               });
+        return paths_.size() == disks && std::all_of(paths_.begin(), paths_.end(), is_ready);
     });
 }
 
@@ -142,6 +160,24 @@ void ScsiDebug::set_parameter(const std::string& parameter, const std::string& v
 void ScsiDebug::set_device(const std::string& attribute, const std::string& value, unsigned disk) {
     write_value("/sys/block" / fs::path(path(disk)).filename() / "device" / attribute,
                 value + "\n");
+}
+
+void ScsiDebug::unplug(unsigned disk) {
+    set_device("delete", "1", disk);
+    wait_until("a disk to go", [&] { return scsi_debug_disks(disk).empty(); });
+}
+
+void ScsiDebug::plug_in(unsigned disk) {
+    for (const auto& entry : fs::directory_iterator(scsi_debug_adapter(disk))) {
+        const std::string host = entry.path().filename();
+        if (host.starts_with("host")) {
+            write_value(entry.path() / "scsi_host" / host / "scan", "- - -");
+        }
+    }
+    wait_until("a disk to come back", [&] {
+        const auto found = scsi_debug_disks(disk);
+        return !found.empty() && is_ready(paths_.at(disk) = found.front());
+    });
 }
 
 std::string ScsiDebug::injection_file() const {

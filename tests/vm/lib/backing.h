@@ -44,6 +44,11 @@ class ScsiDebug {
     // How often the kernel tries a command again before it fails.
     void set_retries(const std::string& value, unsigned disk = 0);
 
+    // The kernel gives the disk up, as it does with one that is pulled. Its content stays.
+    void unplug(unsigned disk = 0);
+    // It is found again, under another name while somebody has the old one open.
+    void plug_in(unsigned disk = 0);
+
     // Whether the module can fail commands as inject() wants; since Linux 6.7.
     [[nodiscard]] bool can_inject() const;
     // What a command gets instead of being carried out, in the words of SCSI.
