@@ -272,7 +272,7 @@ static bool spare_in_use(struct dm_remap_device *d)
 	struct dm_remap_metadata *md = &d->metadata;
 	struct dm_remap_totals totals;
 
-	/* What was loaded and never served is on the spare. */
+	/* A table that was loaded and never served is on the spare, as it was. */
 	if (!md->loaded || !READ_ONCE(md->served))
 		return false;
 	dm_remap_table_totals(&md->table, &totals);
@@ -282,7 +282,7 @@ static bool spare_in_use(struct dm_remap_device *d)
 /*
  * Has the kernel given up the disk of the spare? Errors alone do not tell that from a disk that is
  * slow or has lost its link for a time. A device of device-mapper, md, loop or nbd stays as long
- * as it is open, whatever becomes of the disk beneath, and gets that back under its own name.
+ * as it is open. When the disk beneath comes back, the device has its old name.
  */
 static bool spare_is_gone(const struct dm_remap_device *d)
 {

@@ -97,7 +97,7 @@ static u64 doubt_explains(const struct pair *p, const struct stretch *s)
 	return length;
 }
 
-/* What memory has of @s is newer than the last commit: a pending record, or a mark. */
+/* Soft state in memory, which is newer than the last commit: a pending record, or a mark. */
 static u64 soft_explains(const struct pair *p, const struct stretch *s)
 {
 	bool marked = s->memory.kind == DM_REMAP_MAPPED && s->disk.kind == DM_REMAP_MAPPED &&
@@ -188,7 +188,7 @@ int dm_remap_check_returned(struct dm_remap_metadata *md, struct dm_remap_metada
 	return report->refusal ? -ESTALE : 0;
 }
 
-/* The spare is ours. What of it was lost or damaged is written anew, and doubts are settled. */
+/* The spare is ours. The activation writes its metadata anew, and settles doubts. */
 static void taken_back(struct dm_remap_metadata *md)
 {
 	mutex_lock(&md->checkpoint_lock);

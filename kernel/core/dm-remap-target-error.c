@@ -4,7 +4,7 @@
  * HARDWARE ERROR 04/32/00 and 04/44/00, and 05/21/00, which libata makes of IDNF. But others refuse
  * a whole range in this way: what is locked, what a bridge does not reach, a namespace that is not
  * ready. That spends no spare. So main must also work behind the block, or fail there in another
- * way, and 64 MiB of records side by side are taken for such a range.
+ * way. And 64 MiB of records side by side are taken for such a range.
  */
 #include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"

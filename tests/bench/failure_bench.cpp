@@ -1,5 +1,5 @@
-// What bad blocks cost main: commands that fail, each of which takes a disk many seconds, and those
-// that do not.
+// Commands of main that bad blocks cost: those that fail, each of which takes a disk many seconds, and
+// those that do not.
 
 #include <algorithm>
 #include <cerrno>

@@ -28,7 +28,7 @@ class TargetError : public ::testing::TestWithParam<dm_remap_direction> {
             return answer(at, n, DM_REMAP_WRITE);
         };
     }
-    // What I/O of main in the direction under test ends with.
+    // The answer of main to I/O in the direction under test.
     int answer(std::uint64_t at, std::uint32_t n, dm_remap_direction direction) {
         if (direction != GetParam()) {
             return 0;
@@ -115,7 +115,7 @@ TEST_P(TargetError, BehindARefusedPlacePassesForSomeTime) {
     expect_no_record(kAt + kBlock);
     EXPECT_EQ(asked_, 1U);
     EXPECT_EQ(asked_last_, 0U);
-    // What lies before that place is looked into.
+    // A failure before that place is looked into.
     fail(kAt - 2 * kBlock, kAt - kBlock);
     expect_no_record(kAt - 2 * kBlock);
     EXPECT_EQ(asked_last_, 1U);

@@ -229,8 +229,8 @@ TEST_F(Answers, ToOneCommandAreNoBadSector) {
     }
 }
 
-// What the disk says of write-zeroes is no bad sector: who asked for them hears of it, and writes
-// zeros.
+// A disk that has no write-zeroes says so. That is no bad sector: the error goes up, and zeros are
+// written instead.
 TEST_F(Answers, ToWriteZeroesThatTheDiskDoesNotHavePass) {
     constexpr unsigned kWriteSame[] = {0x41, 0x93};
     const BlockFile mapped(device.path());
