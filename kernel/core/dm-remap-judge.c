@@ -184,7 +184,7 @@ static int convict(struct walk *w, u32 at, u32 n, int error, u64 failure)
 	};
 
 	set_fate(w, at, n, DM_REMAP_BAD);
-	if (!of_main(w) || error != DM_REMAP_TARGET_ERROR)
+	if (!of_main(w) || t->pending || error != DM_REMAP_TARGET_ERROR)
 		return 0;
 	return dm_remap_target_error(w->m, &p, t->sector + at * g, n * g, failure);
 }
@@ -291,7 +291,34 @@ static int main_works(struct walk *w, u32 done)
 		return ret;
 	if (write_is_refused(w))
 		return -EIO;
-	return ask_main(w) ? 0 : -EIO;
+	/* Entries that are proved do not depend on those that are not. */
+	if (!t->proved_later || !w->again || !w->m->now->unproved)
+		dm_remap_mover_commit(w->m);
+	if (t->proved_later && w->again) {
+		t->unproved = w->failure;
+		return 0;
+	}
+	return dm_remap_main_works(w->m->md, t->direction, w->failure) || ask_main(w) ? 0 : -EIO;
+}
+
+int dm_remap_prove(struct dm_remap_mover *m)
+{
+	struct dm_remap_entries *e = m->now;
+	struct dm_remap_transfer t = {
+		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = e->entry[0].main,
+		.sectors = e->entry[0].length,
+	};
+	struct walk w = { .m = m, .t = &t, .began = m->md->ops->uptime(m->md->ctx) };
+	bool works;
+
+	if (dm_remap_main_works(m->md, DM_REMAP_WRITE, e->unproved) ||
+	    dm_remap_main_flushes(m->md, e->unproved))
+		return 0;
+	/* The copy for a control is committed by itself. */
+	m->now = e == &m->entries[0] ? &m->entries[1] : &m->entries[0];
+	works = ask_main(&w);
+	m->now = e;
+	return works ? 0 : -EIO;
 }
 
 static int settle_suspects(struct walk *w, u32 done)
@@ -302,7 +329,7 @@ static int settle_suspects(struct walk *w, u32 done)
 /* Main has just refused a range in which this is. */
 static bool passes(const struct walk *w, u32 at, int error)
 {
-	return of_main(w) && error == DM_REMAP_TARGET_ERROR &&
+	return of_main(w) && !w->t->pending && error == DM_REMAP_TARGET_ERROR &&
 	       dm_remap_target_passes(w->m->md, w->t->direction,
 				      w->t->sector + at * dm_remap_granularity(w->m->md));
 }

@@ -18,6 +18,7 @@ struct dm_remap_mover *dm_remap_mover_alloc(struct dm_remap_metadata *md, u32 se
 	if (!m)
 		return NULL;
 	m->md = md;
+	m->now = &m->entries[0];
 	m->buf = dm_remap_zalloc(dm_remap_bytes(sectors));
 	m->check = dm_remap_zalloc(dm_remap_bytes(sectors));
 	m->back = dm_remap_zalloc(dm_remap_bytes(sectors));
@@ -98,34 +99,35 @@ int dm_remap_hold_idle(struct dm_remap_metadata *md, u64 start, u64 length)
 
 static void entry_add(struct dm_remap_mover *m, u8 kind, u8 reason, u64 main, u64 spare, u32 length)
 {
+	struct dm_remap_entries *e = m->now;
 	struct dm_remap_record r = {
 		.main = main, .spare = spare, .length = length, .kind = kind, .reason = reason,
 	};
 
-	m->collected |= m->write;
+	e->writes |= m->write;
 	if (kind != DM_REMAP_CLEAR) {
 		r.first_time = m->md->ops->now(m->md->ctx);
 		r.last_time = r.first_time;
 	}
-	if (m->n && kind == DM_REMAP_MAPPED && dm_remap_record_joins(&m->entry[m->n - 1], &r)) {
-		dm_remap_record_join(&m->entry[m->n - 1], &r);
+	if (e->n && kind == DM_REMAP_MAPPED && dm_remap_record_joins(&e->entry[e->n - 1], &r)) {
+		dm_remap_record_join(&e->entry[e->n - 1], &r);
 		return;
 	}
-	m->entry[m->n] = r;
-	m->frees[m->n] = 0;
-	m->taken[m->n] = kind == DM_REMAP_MAPPED || kind == DM_REMAP_RETIRED;
-	m->n++;
+	e->entry[e->n] = r;
+	e->frees[e->n] = 0;
+	e->taken[e->n] = kind == DM_REMAP_MAPPED || kind == DM_REMAP_RETIRED;
+	e->n++;
 }
 
 static int commit_if_many(struct dm_remap_mover *m)
 {
-	return m->n >= COMMIT_ENTRIES ? dm_remap_mover_commit(m) : 0;
+	return m->now->n >= COMMIT_ENTRIES ? dm_remap_mover_commit(m) : 0;
 }
 
 int dm_remap_clear_add(struct dm_remap_mover *m, u64 main, u32 sectors, u64 frees)
 {
 	entry_add(m, DM_REMAP_CLEAR, 0, main, 0, sectors);
-	m->frees[m->n - 1] = frees;
+	m->now->frees[m->now->n - 1] = frees;
 	return commit_if_many(m);
 }
 
@@ -139,16 +141,16 @@ int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors)
 {
 	entry_add(m, DM_REMAP_RETIRED, DM_REMAP_REASON_WRITE_ERROR, 0, spare, sectors);
 	/* The old record has it until this is committed. */
-	m->taken[m->n - 1] = false;
+	m->now->taken[m->now->n - 1] = false;
 	return commit_if_many(m);
 }
 
-bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 length)
+static bool entries_overlap(const struct dm_remap_entries *e, u64 start, u64 length)
 {
 	unsigned int i;
 
-	for (i = 0; i < m->n; i++) {
-		const struct dm_remap_record *r = &m->entry[i];
+	for (i = 0; i < e->n; i++) {
+		const struct dm_remap_record *r = &e->entry[i];
 
 		if (r->kind != DM_REMAP_RETIRED && r->main < start + length &&
 		    start < r->main + r->length)
@@ -157,15 +159,29 @@ bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 leng
 	return false;
 }
 
+bool dm_remap_mover_overlaps(const struct dm_remap_mover *m, u64 start, u64 length)
+{
+	return entries_overlap(&m->entries[0], start, length) ||
+	       entries_overlap(&m->entries[1], start, length);
+}
+
+static void entries_forget(struct dm_remap_entries *e)
+{
+	e->n = 0;
+	e->writes = 0;
+	e->unproved = 0;
+}
+
 void dm_remap_mover_drop(struct dm_remap_mover *m)
 {
+	struct dm_remap_entries *e = m->now;
 	unsigned int i;
 
-	for (i = 0; i < m->n; i++)
-		if (m->taken[i])
-			dm_remap_alloc_release(&m->md->alloc, m->entry[i].spare,
-					       m->entry[i].length);
-	m->n = 0;
+	for (i = 0; i < e->n; i++)
+		if (e->taken[i])
+			dm_remap_alloc_release(&m->md->alloc, e->entry[i].spare,
+					       e->entry[i].length);
+	entries_forget(e);
 }
 
 static void mapped_done(struct dm_remap_mover *m, const struct dm_remap_record *r)
@@ -201,10 +217,11 @@ static void clear_done(struct dm_remap_mover *m, const struct dm_remap_record *r
 
 static void entries_done(struct dm_remap_mover *m)
 {
+	struct dm_remap_entries *e = m->now;
 	unsigned int i;
 
-	for (i = 0; i < m->n; i++) {
-		const struct dm_remap_record *r = &m->entry[i];
+	for (i = 0; i < e->n; i++) {
+		const struct dm_remap_record *r = &e->entry[i];
 
 		switch (r->kind) {
 		case DM_REMAP_MAPPED:
@@ -218,29 +235,33 @@ static void entries_done(struct dm_remap_mover *m)
 			dm_remap_note(m->md, DM_REMAP_NOTE_RETIRED, r->spare, r->length, 0);
 			break;
 		default:
-			clear_done(m, r, m->frees[i]);
+			clear_done(m, r, e->frees[i]);
 		}
 	}
-	m->n = 0;
 }
 
 int dm_remap_mover_commit(struct dm_remap_mover *m)
 {
+	struct dm_remap_entries *e = m->now;
+	u64 writes = e->writes;
 	int ret;
 
-	if (!m->n)
+	if (!e->n) {
+		e->unproved = 0;
 		return 0;
-	ret = dm_remap_commit(m->md, m->entry, m->n);
+	}
+	ret = dm_remap_prove(m) ?: dm_remap_commit(m->md, e->entry, e->n);
 	if (!ret)
 		entries_done(m);
-	else if (ret == -EUCLEAN)
-		m->n = 0;	/* in doubt: what the entries hold is not ours any more */
+	/* In doubt: what the entries hold is not ours any more. */
+	if (!ret || ret == -EUCLEAN)
+		entries_forget(e);
 	else
 		dm_remap_mover_drop(m);
-	if (ret)
+	if (ret) {
 		m->error = ret;
-	m->failed |= ret ? m->collected : 0;
-	m->collected = 0;
+		m->failed |= writes;
+	}
 	return ret;
 }
 
@@ -328,10 +349,11 @@ u64 dm_remap_puts_allowed(struct dm_remap_mover *m)
 	struct dm_remap_metadata *md = m->md;
 	u64 blocks = div_u64(dm_remap_alloc_free_sectors(&md->alloc), dm_remap_granularity(md));
 	u64 room = dm_remap_room(md);
+	unsigned int collected = m->entries[0].n + m->entries[1].n;
 
-	if (dm_remap_may_move(md) || room <= m->n)
+	if (dm_remap_may_move(md) || room <= collected)
 		return 0;
-	return min_t(u64, blocks, room - m->n);
+	return min_t(u64, blocks, room - collected);
 }
 
 int dm_remap_put(struct dm_remap_mover *m, u8 reason, u64 main, u32 sectors, const u8 *data)

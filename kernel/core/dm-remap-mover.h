@@ -22,6 +22,19 @@ enum dm_remap_block_fate {
 	DM_REMAP_BAD_BACK,	/* written, but it does not read back */
 };
 
+/* Entries for one commit. */
+struct dm_remap_entries {
+	u64 writes;			/* of these writes of the batch */
+	/* Main must have worked after this failure of a write, or none of it is committed; 0. */
+	u64 unproved;
+	unsigned int n;
+	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
+	/* Spare sectors: what CLEAR sets free when it is committed (0: nothing). */
+	u64 frees[DM_REMAP_ENTRIES_PER_BLOCK];
+	/* They were taken for this entry, and are free again if it is not committed. */
+	bool taken[DM_REMAP_ENTRIES_PER_BLOCK];
+};
+
 struct dm_remap_mover {
 	struct dm_remap_metadata *md;
 	u8 *buf;			/* data of a request or chunk */
@@ -38,14 +51,8 @@ struct dm_remap_mover {
 	u64 write;			/* whose entries are collected now; 0: of none */
 	u64 failed;			/* they have an entry in a commit that failed */
 
-	/* Collected for the next commit. */
-	u64 collected;			/* of these writes */
-	unsigned int n;
-	struct dm_remap_record entry[DM_REMAP_ENTRIES_PER_BLOCK];
-	/* Spare sectors: what CLEAR sets free when it is committed (0: nothing). */
-	u64 frees[DM_REMAP_ENTRIES_PER_BLOCK];
-	/* They were taken for this entry, and are free again if it is not committed. */
-	bool taken[DM_REMAP_ENTRIES_PER_BLOCK];
+	struct dm_remap_entries *now;	/* collected for the next commit */
+	struct dm_remap_entries entries[2];	/* the other: see dm_remap_prove() */
 };
 
 static inline size_t dm_remap_bytes(u64 sectors)
@@ -129,6 +136,9 @@ struct dm_remap_transfer {
 	u8 *data;
 	unsigned int flags;		/* of the writes */
 	unsigned int retries;		/* more tries for a block that failed by itself */
+	bool pending;			/* it is: a target error says nothing new */
+	bool proved_later;		/* a block may count as bad before dm_remap_prove() */
+	u64 unproved;			/* one does: see struct dm_remap_entries; else 0 */
 	struct dm_remap_tried *tried;	/* the request of which it is a part; NULL: none failed */
 	bool stoppable;			/* ask ops->stop between the steps */
 	bool whole;			/* tried once as a whole: a failure is returned */
@@ -143,6 +153,12 @@ struct dm_remap_transfer {
  *	or another negative errno, which is not the media's, or of ops->stop.
  */
 int dm_remap_transfer(struct dm_remap_mover *m, struct dm_remap_transfer *t);
+
+/*
+ * Before a commit. Writes that failed together may share the evidence that main works, so it is
+ * looked for when all of them have been judged. 0; -EIO: there is none.
+ */
+int dm_remap_prove(struct dm_remap_mover *m);
 
 /* Blocks from @i on with the same fate as block @i, of @n. */
 u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);

@@ -100,11 +100,11 @@ static int copy_commit(struct dm_remap_mover *m)
  */
 static int copy_make(struct dm_remap_mover *m, u64 place, u32 unit)
 {
-	int ret = dm_remap_mover_commit(m);
 	u64 write = m->write;
+	int ret;
 
 	m->write = 0;	/* it belongs to none */
-	ret = ret ?: dm_remap_put(m, DM_REMAP_REASON_RESCUED, place, unit, m->control);
+	ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, place, unit, m->control);
 	ret = ret ?: dm_remap_soft_commit(m->md);
 	if (ret)
 		dm_remap_mover_drop(m);
@@ -224,7 +224,10 @@ static enum dm_remap_found probe_write(struct dm_remap_mover *m, struct dm_remap
 	return found;
 }
 
-/* False: it is a write, and nothing could be moved in any case. So main is not asked. */
+/*
+ * False: it is a write, and nothing could be moved in any case. So main is not asked. The commit of
+ * a copy has nothing else in it.
+ */
 static bool begin(struct dm_remap_mover *m, struct dm_remap_probe *p)
 {
 	u32 blocks = dm_remap_media_unit(m->md) / dm_remap_granularity(m->md);
@@ -234,7 +237,8 @@ static bool begin(struct dm_remap_mover *m, struct dm_remap_probe *p)
 		return true;
 	p->unit = dm_remap_media_unit(m->md);
 	p->risks = DM_REMAP_CONTROLS;
-	return !READ_ONCE(m->md->policy.no_auto_remap) && dm_remap_puts_allowed(m) > blocks;
+	p->why = dm_remap_mover_commit(m);
+	return !p->why && !READ_ONCE(m->md->policy.no_auto_remap) && dm_remap_puts_allowed(m) > blocks;
 }
 
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p)

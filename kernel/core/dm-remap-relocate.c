@@ -12,6 +12,7 @@ void dm_remap_redo_begin(struct dm_remap_mover *m)
 	m->writes = 0;
 	m->write = BIT_ULL(0);
 	m->failed = 0;
+	m->now->unproved = 0;
 }
 
 unsigned int dm_remap_redo_next(struct dm_remap_mover *m)
@@ -135,6 +136,7 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 	struct dm_remap_transfer back = {
 		.dev = t->dev, .direction = DM_REMAP_READ, .sector = t->sector,
 		.sectors = t->sectors, .data = m->check, .fate = m->fate[1],
+		.pending = t->pending,
 	};
 	u32 g = dm_remap_granularity(m->md), n = t->sectors / g, i;
 	size_t size = dm_remap_bytes(g);
@@ -161,13 +163,15 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0], .flags = DM_REMAP_FUA,
-		.tried = tried,
+		.tried = tried, .pending = pending,
+		.proved_later = !pending && !READ_ONCE(m->md->policy.no_auto_remap),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
 	if (!ret && pending)
 		ret = read_back(m, &t);
+	m->now->unproved = max_t(u64, m->now->unproved, ret ? 0 : t.unproved);
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 

@@ -295,6 +295,46 @@ TEST_P(Redo, LoneBadBlockIsProvedByRewritingAGoodOne) {
     EXPECT_EQ(notes(DM_REMAP_NOTE_CLEARED), 0U);
 }
 
+// All have failed before main works for the first. It is asked twice: for the first, and after the
+// last, whether it still works.
+TEST_P(Redo, WritesThatFailTogetherShareTheEvidence) {
+    constexpr unsigned kWrites = 16;
+    for (const bool goes : {false, true}) {
+        make(1 << 12);
+        std::vector<dm_remap_tried> tried;
+        for (unsigned i = 0; i < kWrites; i++) {
+            bad_block(world->main.bad_write, bad + 2ULL * i * g);
+            tried.push_back(tried_before(DM_REMAP_WRITE, g, true));
+        }
+        dm_remap_redo_begin(mover->get());
+        unsigned spare_writes = 0;
+        for (unsigned i = 0; i < kWrites; i++) {
+            const Image data = pattern(7 + i, g);
+            const unsigned number = dm_remap_redo_next(mover->get());
+            EXPECT_EQ(number, i);
+            EXPECT_EQ(
+                dm_remap_redo_write(mover->get(), bad + 2ULL * i * g, g, data.data(), &tried[i]),
+                0);
+            spare_writes = i == 0 ? world->spare.writes() : spare_writes;
+            if (i == 0 || !goes) {
+                set_content(bad + 2ULL * i * g, data);
+            }
+        }
+        EXPECT_EQ(world->drains, 1U);
+        EXPECT_EQ(world->spare.writes(), spare_writes + 2 + kWrites - 1)
+            << "the record of the first, and the data of the others";
+        if (goes) {
+            world->main.on_write = [](auto, auto, auto) { return -EIO; };
+        }
+        EXPECT_EQ(dm_remap_redo_end(mover->get()), goes ? -EIO : 0);
+        EXPECT_EQ(md->records().size(), goes ? 1U : kWrites);
+        EXPECT_EQ(free_sectors(), free_at_start - g * (goes ? 1 : kWrites));
+        EXPECT_EQ(result(0), 0);
+        EXPECT_EQ(result(kWrites - 1), goes ? -EIO : 0);
+        world->main.on_write = nullptr;
+    }
+}
+
 // A block of the same write that was good, once more: nobody else's is needed.
 TEST_P(Redo, GoodBlocksOfTheWriteAreControlEnough) {
     bad_block(world->main.bad_write, kAt + kLength - g);

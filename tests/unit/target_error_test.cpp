@@ -125,6 +125,20 @@ TEST_P(TargetError, BehindARefusedPlacePassesForSomeTime) {
     EXPECT_EQ(asked_last_, 1U);
 }
 
+// A pending block is known to be bad.
+TEST_P(TargetError, OfAWriteToAPendingRangeMovesIt) {
+    std::vector<std::uint8_t> data(std::size_t{kBlock} * kSector, 7);
+    fail(kAt, kMain);
+    expect_no_record(kAt);
+    ASSERT_EQ(md_->commit({pending(kAt, kBlock)}), 0);
+    Mover m(*md_);
+    dm_remap_redo_begin(m.get());
+    // The write itself fails, or it is not read back.
+    EXPECT_EQ(dm_remap_redo_write(m.get(), kAt, kBlock, data.data(), nullptr), 0);
+    EXPECT_EQ(dm_remap_redo_end(m.get()), 0);
+    EXPECT_EQ(md_->lookup(kAt).kind, DM_REMAP_MAPPED);
+}
+
 TEST_P(TargetError, OfAllOfMainLeavesNoRecord) {
     fail(0, kMain);
     for (unsigned i = 0; i < DM_REMAP_BREAKER_LIMIT; i++) {

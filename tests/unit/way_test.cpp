@@ -169,14 +169,14 @@ TEST_F(Way, IsPlainOnlyFarFromAnyRecord) {
 }
 
 TEST(WayOfFailedIo, IsTheWorkerWhereTheMediaMayBeAtFault) {
-    for (const int error : {-EIO, -ENODATA}) {
+    for (const int error : {-EIO, -ENODATA, -EREMOTEIO}) {
         EXPECT_TRUE(dm_remap_fails_for_worker(DM_REMAP_IO_READ, error));
         EXPECT_TRUE(dm_remap_fails_for_worker(DM_REMAP_IO_WRITE, error));
         EXPECT_TRUE(dm_remap_fails_for_worker(DM_REMAP_IO_ZEROES, error));
         // Advice.
         EXPECT_FALSE(dm_remap_fails_for_worker(DM_REMAP_IO_DISCARD, error));
     }
-    for (const int error : {-ETIMEDOUT, -ENOLINK, -EAGAIN, -EREMOTEIO, -ENOSPC}) {
+    for (const int error : {-ETIMEDOUT, -ENOLINK, -EAGAIN, -ENOSPC}) {
         EXPECT_FALSE(dm_remap_fails_for_worker(DM_REMAP_IO_WRITE, error)) << error;
     }
 }
