@@ -751,7 +751,7 @@ static u32 recheck(struct dm_remap_device *d)
 	return dm_remap_rechecks_wait(&d->metadata) ? dm_remap_recheck(d->mover) : 0;
 }
 
-/* Main is read without a request from above. It is not urgent, so a suspend does not wait for it. */
+/* Main is read without a request from above. A suspend does not wait for that. */
 static void read_by_time(struct dm_remap_device *d)
 {
 	u32 wait = 0;

@@ -91,8 +91,8 @@ struct TargetStatus {
     std::string breaker;
     std::string refusing;  // why the last relocation was refused, in one word; or "no"
     std::optional<Witness> witness = {};
-    std::uint64_t unreadable = 0;  // of those remapped
-    std::uint64_t recovered = 0;   // events
+    std::uint64_t unreadable = 0;                                 // of those remapped
+    std::uint64_t recovered = 0;                                  // events
     std::vector<std::pair<std::string, std::string>> other = {};  // keys of newer modules
 
     bool operator==(const TargetStatus&) const = default;

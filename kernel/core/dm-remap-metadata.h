@@ -192,7 +192,7 @@ struct dm_remap_evidence {
 	atomic64_t failures;		/* so many; the latest has this number */
 	atomic64_t worked;		/* after this failure it worked */
 	atomic64_t cached;		/* ... or took a write into its cache */
-	atomic64_t target_end;		/* target errors: the highest sector that failed alone, + 1 */
+	atomic64_t target_end;		/* the highest sector + 1 with a target error of its own */
 	atomic64_t beyond;		/* after this failure main worked there or behind it */
 };
 

@@ -11,7 +11,7 @@
 #define PLACES (SPREAD + 2)
 
 /* Blocks at the end that may be taken, before it is given up to find one that is not. */
-#define LAST_STEPS (1 << 18)
+#define LAST_STEPS 262144
 
 /* A multiple of the probe's unit, which is a power of two. */
 static u64 place_of(const struct dm_remap_metadata *md, const struct dm_remap_probe *p,
@@ -238,7 +238,9 @@ static bool begin(struct dm_remap_mover *m, struct dm_remap_probe *p)
 	p->unit = dm_remap_media_unit(m->md);
 	p->risks = DM_REMAP_CONTROLS;
 	p->why = dm_remap_mover_commit(m);
-	return !p->why && !READ_ONCE(m->md->policy.no_auto_remap) && dm_remap_puts_allowed(m) > blocks;
+	if (p->why || READ_ONCE(m->md->policy.no_auto_remap))
+		return false;
+	return dm_remap_puts_allowed(m) > blocks;
 }
 
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p)

@@ -136,10 +136,10 @@ bool dm_remap_breaker_due(struct dm_remap_metadata *md);
 void dm_remap_breaker_look(struct dm_remap_metadata *md);
 
 /*
- * The breaker of reads, without I/O from above. If it is time, main is asked to read something. It is
+ * The breaker of reads, without I/O from above. If it is time, main is asked to read something:
  * after DM_REMAP_BREAKER_PAUSE seconds, and then less and less often. A write would put data at
- * risk, so the breaker of writes stays open. Takes move_lock if it is time, and is called by the worker alone.
- * Returns in how many seconds it is to be called again; 0: the breaker is closed.
+ * risk, so the breaker of writes stays open. For the worker alone; it takes move_lock if it is
+ * time. Returns in how many seconds it is to be called again; 0: the breaker is closed.
  */
 u32 dm_remap_breaker_probe(struct dm_remap_mover *m);
 

@@ -1,5 +1,5 @@
-// Commands of main that bad blocks cost: those that fail, each of which takes a disk many seconds, and
-// those that do not.
+// Commands of main that bad blocks cost: those that fail, each of which takes a disk many seconds,
+// and those that do not.
 
 #include <algorithm>
 #include <cerrno>
@@ -27,8 +27,7 @@ class UnderFailure : public testing::TestWithParam<Failing> {
     void measure(bool writes) const {
         vm::NullBlk main({.size_mb = 16});
         const vm::LoopDevice spare(16 << 20);
-        const vm::DmDevice device("remap",
-                                  vm::remap_table(main.path(), spare.path(), {"format"}));
+        const vm::DmDevice device("remap", vm::remap_table(main.path(), spare.path(), {"format"}));
         const vm::BlockFile mapped(device.path());
         const vm::Buffer buffer(GetParam().sectors * vm::kSector);
         const uint64_t at = kFirstBad - buffer.sectors() / 4;

@@ -64,8 +64,9 @@ TEST_P(Relocation, OfFailedWrites) {
     const auto relocate = [&](std::span<const uint64_t> sectors, const std::string& suffix) {
         const Requests main_before = requests(main.path());
         const Requests spare_before = requests(spare.path());
-        const double time = time_per_io(
-            device.path(), {.write = true, .bytes = vm::kSector, .depth = GetParam().depth}, sectors);
+        const double time =
+            time_per_io(device.path(),
+                        {.write = true, .bytes = vm::kSector, .depth = GetParam().depth}, sectors);
         const auto each = [&](uint64_t after, uint64_t before) {
             return static_cast<double>(after - before) / static_cast<double>(sectors.size());
         };
@@ -82,7 +83,8 @@ TEST_P(Relocation, OfFailedWrites) {
     ASSERT_EQ(vm::remap_status(device).number("relocated"), kBad);
 }
 
-INSTANTIATE_TEST_SUITE_P(Bench, Relocation, testing::Values(Kind{"alone", 1, false}, Kind{"others", 1, true},
+INSTANTIATE_TEST_SUITE_P(Bench, Relocation,
+                         testing::Values(Kind{"alone", 1, false}, Kind{"others", 1, true},
                                          Kind{"32", 32, false}));
 
 }  // namespace

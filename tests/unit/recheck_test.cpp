@@ -116,11 +116,10 @@ TEST_F(Recheck, EndsWhatIsPendingOfTheRangeAlone) {
     }
     hint(kAt + 8, 48);
     EXPECT_EQ(recheck(kPause), 0U);
-    EXPECT_EQ(md_->records(),
-              (Records{{DM_REMAP_PENDING, kAt, 0, 8},
-                       {DM_REMAP_MAPPED, kAt + 16, md_->lookup(kAt + 16).spare, 8},
-                       {DM_REMAP_PENDING, kAt + 32, 0, 8},
-                       {DM_REMAP_PENDING, kAt + 56, 0, 8}}));
+    EXPECT_EQ(md_->records(), (Records{{DM_REMAP_PENDING, kAt, 0, 8},
+                                       {DM_REMAP_MAPPED, kAt + 16, md_->lookup(kAt + 16).spare, 8},
+                                       {DM_REMAP_PENDING, kAt + 32, 0, 8},
+                                       {DM_REMAP_PENDING, kAt + 56, 0, 8}}));
     EXPECT_EQ(recovered(), 1U);
 }
 

@@ -82,8 +82,7 @@ class TargetError : public ::testing::TestWithParam<dm_remap_direction> {
     unsigned asked_last_ = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Direction, TargetError,
-                         ::testing::Values(DM_REMAP_READ, DM_REMAP_WRITE));
+INSTANTIATE_TEST_SUITE_P(Direction, TargetError, ::testing::Values(DM_REMAP_READ, DM_REMAP_WRITE));
 
 TEST_P(TargetError, OfOneBlockIsBadMedia) {
     fail(kAt, kAt + kBlock);

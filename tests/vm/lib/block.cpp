@@ -134,8 +134,7 @@ int BlockFile::write_zeroes(uint64_t sector, uint64_t count) const {
 
 int BlockFile::punch_hole(uint64_t sector, uint64_t count) const {
     return fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                     static_cast<off_t>(sector * kSector),
-                     static_cast<off_t>(count * kSector)) == 0
+                     static_cast<off_t>(sector * kSector), static_cast<off_t>(count * kSector)) == 0
                ? 0
                : errno;
 }
