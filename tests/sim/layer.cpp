@@ -495,11 +495,18 @@ void Layer::recheck() {
     }
 }
 
+// So many batches, and nobody begins anything more.
+constexpr unsigned kRounds = 64;
+
 void Layer::finish() {
+    unsigned rounds = 0;
     while (machine_.on() && (!on_the_way_.empty() || !waiting_.empty())) {
+        // Long requests that fail might begin more of them than are done.
+        quiet_ = ++rounds > kRounds;
         run();
         redo();
     }
+    quiet_ = false;
 }
 
 // ---- while the core is at work ----
@@ -533,7 +540,7 @@ void Layer::begin_save() {
 void Layer::meanwhile() {
     const bool flushes_fail =
         machine_.main_faults.flushes_fail() || machine_.spare_faults.flushes_fail();
-    if (!machine_.on() || !random_.one_in(12) || (machine_.without & kNoMeanwhile) != 0) {
+    if (!machine_.on() || quiet_ || !random_.one_in(12) || (machine_.without & kNoMeanwhile) != 0) {
         return;
     }
     if (random_.one_in(flushes_fail ? 2 : 8)) {

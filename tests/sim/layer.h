@@ -176,6 +176,7 @@ class Layer {
     std::deque<Piece> on_the_way_;  // mapped, not yet done
     std::vector<Piece> waiting_;    // for the worker
     std::deque<Range> read_well_;   // where a record was pending
+    bool quiet_ = false;            // nobody begins anything
     bool activated_ = false;
     bool in_core_ = false;
     bool alone_ = false;
