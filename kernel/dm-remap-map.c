@@ -774,9 +774,9 @@ void dm_remap_map_stop(struct dm_remap_device *d)
 {
 	flush_workqueue(d->workqueue);
 	cancel_delayed_work_sync(&d->later);
-	cancel_delayed_work_sync(&d->tell);
-	/* The one before may have called the worker, which has nothing to do now. */
+	/* It may have called the worker, which does not arm it again, and may arm the other. */
 	flush_workqueue(d->workqueue);
+	cancel_delayed_work_sync(&d->tell);
 	dm_remap_moves_tell(&d->metadata, true);
 }
 

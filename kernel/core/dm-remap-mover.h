@@ -211,8 +211,8 @@ struct dm_remap_probe {
 enum dm_remap_found dm_remap_probe(struct dm_remap_mover *m, struct dm_remap_probe *p);
 /*
  * Asks in the same way in one place, at the last block of the mapped range that is neither
- * remapped, nor held, nor pending. Main is not asked if that is a part of the range which failed,
- * or may not be written together with its neighbours in a block of the media.
+ * remapped, nor held, nor pending. That may be a part of the range which failed, or a block that
+ * may not be written together with its neighbours in the media. Then main is not asked.
  */
 enum dm_remap_found dm_remap_probe_last(struct dm_remap_mover *m, struct dm_remap_probe *p);
 

@@ -237,8 +237,8 @@ static bool begin(struct dm_remap_mover *m, struct dm_remap_probe *p)
 		return true;
 	p->unit = dm_remap_media_unit(m->md);
 	p->risks = DM_REMAP_CONTROLS;
-	p->why = dm_remap_mover_commit(m);
-	if (p->why || READ_ONCE(m->md->policy.no_auto_remap))
+	/* A commit that fails has told of itself, and so has main if nothing was proved. */
+	if (READ_ONCE(m->md->policy.no_auto_remap) || dm_remap_mover_commit(m))
 		return false;
 	return dm_remap_puts_allowed(m) > blocks;
 }

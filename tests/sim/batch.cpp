@@ -168,7 +168,7 @@ bool Batch::must_succeed(const Piece& piece) {
     return !main_may_refuse(piece);
 }
 
-// Whether it is believed then depends on the end of main.
+// A target error there may pass: that depends on the end of main.
 bool Batch::main_may_refuse(const Piece& piece) {
     const Faults& main = machine_.main_faults;
     const std::uint32_t unit = l_.media_block;

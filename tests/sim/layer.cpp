@@ -71,7 +71,8 @@ int Layer::load(dm_remap_report& report) {
     return error;
 }
 
-int Layer::activate(const dm_remap_report* report) {
+// Where memory is short, once more: nothing of the first try may be left.
+int Layer::patiently(const std::function<int()>& function) {
     const std::uint64_t failures = machine_.memory.failures();
     int error = -EINTR;
     while (error == -EINTR || error == -EAGAIN ||
@@ -79,23 +80,17 @@ int Layer::activate(const dm_remap_report* report) {
         if (error == -ENOMEM) {
             machine_.memory.plenty();
         }
-        error = core_alone([&] { return dm_remap_activate(&*md_, nullptr, report); });
+        error = core_alone(function);
     }
     return error;
 }
 
+int Layer::activate(const dm_remap_report* report) {
+    return patiently([&] { return dm_remap_activate(&*md_, nullptr, report); });
+}
+
 int Layer::take_back(dm_remap_report& report) {
-    const std::uint64_t failures = machine_.memory.failures();
-    int error = -EINTR;
-    while (error == -EINTR || error == -EAGAIN ||
-           (error == -ENOMEM && machine_.memory.failures() != failures)) {
-        if (error == -ENOMEM) {
-            machine_.memory.plenty();
-        }
-        error = core_alone(
-            [&] { return dm_remap_take_back(&*md_, machine_.spare.sectors(), &report); });
-    }
-    return error;
+    return patiently([&] { return dm_remap_take_back(&*md_, machine_.spare.sectors(), &report); });
 }
 
 void Layer::open() {

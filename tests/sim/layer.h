@@ -153,6 +153,7 @@ class Layer {
     std::deque<Piece>::iterator find_counted(std::uint64_t start, std::uint64_t length);
     bool drain(std::uint64_t start, std::uint64_t length, bool wait);
     void worked(const Piece& piece);
+    int patiently(const std::function<int()>& function);
     void recheck();
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);

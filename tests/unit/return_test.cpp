@@ -76,7 +76,7 @@ TEST_F(Returned, WasNotMissed) {
     expect_to_serve_on();
 }
 
-// Whatever write it is pulled in: what was acknowledged is served, what failed is not.
+// It is pulled in any write: all that was acknowledged is served.
 TEST_F(Returned, InTheMidstOfAnyWrite) {
     bool pulled = true;
     std::uint64_t n = 0;
@@ -149,7 +149,7 @@ TEST_F(Returned, OlderCopyIsRefused) {
     const std::function<void()> steps[] = {
         [this] { EXPECT_EQ(md_->remap(300), 0); },
         [this] { EXPECT_EQ(md_->commit({clear(200)}), 0); },
-        // The records are as they were. What was written to them meanwhile may not be.
+        // The records are as they were. Data that was written to them meanwhile may not be.
         [this] {
             EXPECT_EQ(md_->remap(300), 0);
             EXPECT_EQ(md_->commit({clear(300)}), 0);

@@ -140,7 +140,7 @@ TEST_F(ReturnedSpare, MayBeReadOnlyFirst) {
     expect_to_go_on();
 }
 
-// What was in its cache is anybody's guess.
+// Nobody knows whether the data in its cache is there.
 TEST_F(ReturnedSpare, NextFlushFailsOnceIfWritesHadNotBeenFlushed) {
     for (const bool flushed : {false, true}) {
         EXPECT_EQ(write(1000, 8, 2), 0);
@@ -198,7 +198,7 @@ TEST_F(ReturnedSpare, AnotherSpareIsRefused) {
     expect_to_go_on();
 }
 
-// Where it was meanwhile another system may have moved data.
+// It was elsewhere meanwhile, and another system may have moved data.
 TEST_F(ReturnedSpare, SpareThatAnotherSystemHasUsedIsRefused) {
     unplug();
     plug_in();

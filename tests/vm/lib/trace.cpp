@@ -28,7 +28,7 @@ uint64_t kernel_number(const std::string& disk) {
     return uint64_t{major(status.st_rdev)} << kMinorBits | minor(status.st_rdev);
 }
 
-// Whoever opens it to write it anew empties it.
+// To open it with O_TRUNC empties it.
 void empty() {
     const File file(kRoot / "trace", O_WRONLY | O_TRUNC);
 }
