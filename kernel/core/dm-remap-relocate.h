@@ -14,7 +14,7 @@
  *	dm_remap_redo_end(m);
  *	complete the writes: those that had succeeded with dm_remap_redo_result(m, number)
  *
- * What is decided here, and where: docs/relocation.md has the table.
+ * What is decided here, and where: docs/relocation.md has the rules, docs/outcomes.md each case.
  *
  * - A request that failed is searched block by block of the media.
  * - A block is bad if it failed, main then did something else in the same direction, and the

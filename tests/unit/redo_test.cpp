@@ -1,4 +1,4 @@
-// What becomes of I/O that failed: the rows of the table in docs/relocation.md.
+// What becomes of I/O that failed: the rows of the tables in docs/outcomes.md.
 #include <gtest/gtest.h>
 
 #include <algorithm>
