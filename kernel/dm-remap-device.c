@@ -15,12 +15,12 @@
 #define LINE(field) (offsetof(struct dm_remap_device, field) / SMP_CACHE_BYTES)
 #define APART(a, b) static_assert(!IS_ENABLED(CONFIG_SMP) || LINE(a) != LINE(b))
 
-APART(main_bdev, work);
-APART(inflight, work);
+APART(main_bdev, worker);
+APART(counter[DM_REMAP_SLOT_LONG], worker);
 APART(metadata.mode, metadata.cache[DM_REMAP_MAIN].underway);
 APART(metadata.mode, metadata.commit_lock);
 APART(metadata.cache[DM_REMAP_SPARE].written, metadata.cache[DM_REMAP_SPARE].flushed);
-APART(metadata.cache[DM_REMAP_SPARE].flushed, metadata.move_lock);
+APART(metadata.cache[DM_REMAP_SPARE].flushed, metadata.schedule);
 APART(metadata.counter_saved[DM_REMAP_NR_COUNTERS - 1], metadata.table.chunk);
 APART(metadata.table.chunk, metadata.table.lock);
 
@@ -213,7 +213,8 @@ static int device_load(struct dm_remap_target *t, char **error)
 
 static void device_free(struct dm_remap_device *d)
 {
-	dm_remap_map_exit(d);
+	dm_remap_workers_exit(d);
+	dm_remap_inflight_exit(d);
 	dm_remap_metadata_exit(&d->metadata);
 	bioset_exit(&d->bios);
 	mutex_destroy(&d->event_lock);
@@ -245,11 +246,16 @@ static struct dm_remap_device *device_alloc(struct dm_remap_target *t, u64 main_
 	ret = dm_remap_metadata_init(&d->metadata, &dm_remap_kernel_ops, d);
 	if (ret)
 		goto out_bios;
-	ret = dm_remap_map_init(d, dm_device_name(d->dm));
+	ret = dm_remap_inflight_init(d);
 	if (ret)
 		goto out_metadata;
+	ret = dm_remap_workers_init(d, dm_device_name(d->dm));
+	if (ret)
+		goto out_inflight;
 	return d;
 
+out_inflight:
+	dm_remap_inflight_exit(d);
 out_metadata:
 	dm_remap_metadata_exit(&d->metadata);
 out_bios:
@@ -691,7 +697,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
 	snprintf(md->spare_name, sizeof(md->spare_name), "%pg", d->spare_bdev);
-	WRITE_ONCE(d->stop, false);
+	dm_remap_device_go_on(d);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
 	ret = ret ?: device_take_back(t);
@@ -703,7 +709,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 	event_baseline(d);
 	read_main(t, &main);
 	dm_remap_breaker_reset(md);
-	dm_remap_map_watch_ends(d);
+	dm_remap_watch_ends_if_idle(d);
 	md->write_nothing = md->sb.compat_ro || !writable;
 	ret = dm_remap_activate(md, &main, d->report_due ? &d->report : NULL);
 	if (ret) {
@@ -758,9 +764,16 @@ int dm_remap_device_resume(struct dm_remap_target *t)
 	return ret;
 }
 
-void dm_remap_device_stop(struct dm_remap_device *d, bool stop)
+void dm_remap_device_stop(struct dm_remap_device *d, bool noflush)
 {
-	WRITE_ONCE(d->stop, stop);
+	WRITE_ONCE(d->stop, true);
+	dm_remap_workers_give_up(d, noflush ? DM_REMAP_GIVE_UP_ALL : DM_REMAP_GIVE_UP_READS);
+}
+
+void dm_remap_device_go_on(struct dm_remap_device *d)
+{
+	WRITE_ONCE(d->stop, false);
+	WRITE_ONCE(d->metadata.give_up, DM_REMAP_GIVE_UP_NOTHING);
 }
 
 void dm_remap_device_suspend(struct dm_remap_device *d)
@@ -771,7 +784,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d)
 	if (!d->ti)
 		return;
 	dm_remap_autosave_stop(d);
-	dm_remap_map_stop(d);
+	dm_remap_workers_stop(d);
 	ret = d->metadata.write_nothing ? 0 : dm_remap_deactivate(&d->metadata);
 	/* Of another system that has the spare it was told. */
 	if (ret && ret != -ESTALE)

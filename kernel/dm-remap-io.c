@@ -394,7 +394,7 @@ static u64 op_main_sectors(void *ctx)
 	return sectors - min_t(u64, sectors, d->main_start);
 }
 
-static int op_stop(void *ctx)
+int dm_remap_stop(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
 
@@ -413,7 +413,10 @@ const struct dm_remap_ops dm_remap_kernel_ops = {
 	.flush = op_flush,
 	.fua = op_fua,
 	.drain = dm_remap_drain,
-	.stop = op_stop,
+	.kick = dm_remap_kick,
+	.wait = dm_remap_wait_for_claim,
+	.give_way = dm_remap_give_way,
+	.stop = dm_remap_stop,
 	.note = op_note,
 	.main_sectors = op_main_sectors,
 };

@@ -254,7 +254,7 @@ static int message_reset_breaker(struct message *m)
 	if (ret)
 		return ret;
 	dm_remap_breaker_reset(&m->d->metadata);
-	dm_remap_map_watch_ends(m->d);
+	dm_remap_watch_ends_if_idle(m->d);
 	dm_remap_device_event(m->d);
 	return 0;
 }

@@ -276,12 +276,12 @@ static struct dm_remap_device *device_of(struct dm_target *ti)
 
 static void remap_presuspend(struct dm_target *ti)
 {
-	dm_remap_device_stop(device_of(ti), true);
+	dm_remap_device_stop(device_of(ti), dm_noflush_suspending(ti));
 }
 
 static void remap_presuspend_undo(struct dm_target *ti)
 {
-	dm_remap_device_stop(device_of(ti), false);
+	dm_remap_device_go_on(device_of(ti));
 }
 
 static void remap_postsuspend(struct dm_target *ti)

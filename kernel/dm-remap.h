@@ -9,7 +9,9 @@
  *
  * dm-remap-target.c	table line, suspend and resume, module
  * dm-remap-device.c	the live devices: found, loaded, activated, given up
- * dm-remap-map.c	the way of a bio
+ * dm-remap-map.c	the way of a bio; dm-remap-bio.h: what it carries
+ * dm-remap-inflight.c	waiting for bios that are on their way
+ * dm-remap-worker.c	bios that cannot simply go on
  * dm-remap-message.c	messages and status
  * dm-remap-io.c	block I/O for the core, and the metadata's entry points
  * dm-remap-autosave.c	the background save
@@ -46,10 +48,16 @@ struct dm_remap_features {
 	struct dm_remap_policy policy;
 };
 
-/* Sectors [start, end) of the mapped device. */
-struct dm_remap_range {
-	u64 start;
-	u64 end;
+/* Regions are counted by their numbers, in so many slots; and one for what is longer. */
+#define DM_REMAP_SLOTS		16
+#define DM_REMAP_SLOT_LONG	DM_REMAP_SLOTS
+
+/* Does bios over that cannot simply go on. */
+struct dm_remap_worker {
+	struct work_struct work;
+	struct dm_remap_device *d;
+	struct dm_remap_mover *mover;
+	bool writes;			/* nothing else */
 };
 
 struct dm_remap_device {
@@ -79,21 +87,21 @@ struct dm_remap_device {
 	struct block_device *spare_bdev;
 	bool stop;			/* a suspend has begun: long work ends */
 
-	/* In flight: writes to main, all I/O to the spare. */
-	struct mutex drain_lock;	/* to exchange the two */
-	struct dm_remap_inflight __percpu *inflight;
-	struct dm_remap_inflight __percpu *inflight_next;
+	/* In flight: writes to main, all I/O to the spare. Of each slot the counter in use. */
+	unsigned long __percpu *counter[DM_REMAP_SLOTS + 1];
 
-	/* Bios that cannot simply go on; the worker does them through the core. */
+	/* Bios that cannot simply go on. The schedule of the core says whose turn it is. */
+	struct dm_remap_worker worker[DM_REMAP_MOVERS] ____cacheline_aligned_in_smp;
+	struct workqueue_struct *write_queue;	/* of the first */
 	struct workqueue_struct *workqueue;
-	struct work_struct work ____cacheline_aligned_in_smp;
-	spinlock_t waiting_lock;	/* protects waiting and read_well */
-	struct bio_list waiting;
-	struct dm_remap_range read_well; /* what was pending there has been read */
-	struct dm_remap_mover *mover;	/* the worker's */
+	wait_queue_head_t turn;		/* somebody's may have come */
+
+	struct dm_remap_inflight __percpu *inflight;
+	unsigned long __percpu *counter_next[DM_REMAP_SLOTS + 1];	/* slot_lock */
+	struct mutex slot_lock[DM_REMAP_SLOTS + 1];	/* of a drain; to exchange the two */
 
 	struct delayed_work tell;	/* the log of relocations */
-	struct delayed_work later;	/* the worker reads main without a request */
+	struct delayed_work later;	/* a worker reads main without a request */
 
 	struct delayed_work autosave;
 	bool autosaving;		/* schedule_lock (dm-remap-autosave.c) */
@@ -137,8 +145,13 @@ int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 void dm_remap_device_put(struct dm_remap_target *t);
 /* Formats if that was asked for, activates, starts autosave. 0 or a negative errno. */
 int dm_remap_device_resume(struct dm_remap_target *t);
-/* A suspend has begun: long work ends. May be taken back. */
-void dm_remap_device_stop(struct dm_remap_device *d, bool stop);
+/*
+ * A suspend has begun: long work ends. Without a flush (@noflush) bios that wait are given back to dm,
+ * and done after the resume. Otherwise only reads that failed are given up.
+ */
+void dm_remap_device_stop(struct dm_remap_device *d, bool noflush);
+/* It was taken back. */
+void dm_remap_device_go_on(struct dm_remap_device *d);
 /* No bio is in flight any more: stops everything, checkpoints to CLEAN. */
 void dm_remap_device_suspend(struct dm_remap_device *d);
 /*
@@ -162,24 +175,40 @@ struct dm_remap_io {
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
-	/* IO_FAILED: the number of main's failure, or 0. IO_WATCHED: those before it was sent. */
+	/* If it was tried: the number of main's failure, or 0. IO_WATCHED: those before it was sent. */
 	u64 failure;
-	bool pending;			/* IO_WATCHED: where it goes a record is pending */
+	bool pending;			/* where it goes a record is pending */
+	bool tried;			/* before it came to a worker, and it failed */
+	int error;			/* of a worker's try */
+	struct dm_remap_job job;	/* while it waits for a worker, and is done over */
 };
 
 int dm_remap_map(struct dm_target *ti, struct bio *bio);
 int dm_remap_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
-int dm_remap_map_init(struct dm_remap_device *d, const char *name);
-void dm_remap_map_exit(struct dm_remap_device *d);
+
+/* ---- dm-remap-inflight.c ---- */
+
+int dm_remap_inflight_init(struct dm_remap_device *d);
+void dm_remap_inflight_exit(struct dm_remap_device *d);
+/* An operation of the core (see struct dm_remap_ops). */
+bool dm_remap_drain(void *ctx, u64 start, u64 length, unsigned int ms);
+
+/* ---- dm-remap-worker.c ---- */
+
+int dm_remap_workers_init(struct dm_remap_device *d, const char *name);
+void dm_remap_workers_exit(struct dm_remap_device *d);
+void dm_remap_workers_give_up(struct dm_remap_device *d, enum dm_remap_give_up what);
+/* They have nothing to do any more: the log tells what they have moved. */
+void dm_remap_workers_stop(struct dm_remap_device *d);
 /*
  * I/O from above is not watched any more, if no failure waits to be judged, and the breaker is
  * closed. Context: process.
  */
-void dm_remap_map_watch_ends(struct dm_remap_device *d);
-/* The worker has nothing to do any more: the log tells what it has moved. */
-void dm_remap_map_stop(struct dm_remap_device *d);
-/* Operations of the core (see struct dm_remap_ops). */
-bool dm_remap_drain(void *ctx, u64 start, u64 length, bool wait);
+void dm_remap_watch_ends_if_idle(struct dm_remap_device *d);
+/* Operations of the core. */
+void dm_remap_kick(void *ctx);
+int dm_remap_wait_for_claim(void *ctx, const struct dm_remap_job *claim);
+void dm_remap_give_way(void *ctx);
 
 /* ---- dm-remap-io.c ---- */
 
@@ -195,6 +224,9 @@ static inline int dm_remap_errno_of(blk_status_t status)
 }
 
 extern const struct dm_remap_ops dm_remap_kernel_ops;
+
+/* An operation of the core: does long work end? 0, -EAGAIN: a suspend has begun; -EINTR. */
+int dm_remap_stop(void *ctx);
 
 /* How does the device make a write durable by itself, today? */
 enum dm_remap_fua dm_remap_fua_of(struct block_device *bdev);

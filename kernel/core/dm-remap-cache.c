@@ -108,12 +108,11 @@ int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors)
 
 	if (sector <= now && sectors <= now - sector)
 		return 0;
-	lockdep_assert_held(&md->move_lock);
-	if (md->short_told != now + 1)
+	if (READ_ONCE(md->short_told) != now + 1)
 		dm_remap_log(md, DM_REMAP_LOG_ERR,
 			     "main has only %llu sectors now: I/O behind them fails, without a record; give main its former size back",
 			     (unsigned long long)now);
-	md->short_told = now + 1;
+	WRITE_ONCE(md->short_told, now + 1);
 	return -ENXIO;
 }
 

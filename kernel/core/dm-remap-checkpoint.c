@@ -58,7 +58,8 @@ int dm_remap_metadata_init(struct dm_remap_metadata *md, const struct dm_remap_o
 	md->ops = ops;
 	md->ctx = ctx;
 	md->mode = DM_REMAP_MODE_FAIL;
-	mutex_init(&md->move_lock);
+	dm_remap_schedule_init(&md->schedule, ops->kick, ctx);
+	mutex_init(&md->later_lock);
 	mutex_init(&md->breaker_lock);
 	mutex_init(&md->moves_lock);
 	mutex_init(&md->checkpoint_lock);
@@ -87,7 +88,7 @@ void dm_remap_metadata_exit(struct dm_remap_metadata *md)
 	dm_remap_free(md->sb_back);
 	dm_remap_free(md->journal_buf);
 	dm_remap_free(md->journal_back);
-	mutex_destroy(&md->move_lock);
+	mutex_destroy(&md->later_lock);
 	mutex_destroy(&md->breaker_lock);
 	mutex_destroy(&md->moves_lock);
 	mutex_destroy(&md->checkpoint_lock);

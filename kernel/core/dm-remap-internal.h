@@ -66,7 +66,7 @@ int dm_remap_block_write_checked(struct dm_remap_metadata *md, u64 block, const 
 
 /*
  * Is the range of main still there? 0, or -ENXIO: main has become shorter, so I/O there fails for
- * another reason than its media. The log tells once for each length. move_lock held.
+ * another reason than its media. The log tells once for each length.
  */
 int dm_remap_main_reaches(struct dm_remap_metadata *md, u64 sector, u64 sectors);
 

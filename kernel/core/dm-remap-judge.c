@@ -69,6 +69,18 @@ static bool breaker_holds(const struct walk *w)
 
 /* ---- one command ---- */
 
+static bool is_given_up(const struct walk *w)
+{
+	switch (READ_ONCE(w->m->md->give_up)) {
+	case DM_REMAP_GIVE_UP_ALL:
+		return true;
+	case DM_REMAP_GIVE_UP_READS:
+		return w->t->read_from_above && (w->error || w->t->tried->failure);
+	default:
+		return false;
+	}
+}
+
 /* May the transfer go on? A block that fails can take a drive many seconds. */
 static int go_on(const struct walk *w)
 {
@@ -76,6 +88,8 @@ static int go_on(const struct walk *w)
 
 	if (w->t->stoppable)
 		return md->ops->stop(md->ctx);
+	if (is_given_up(w))
+		return DM_REMAP_GIVEN_UP;
 	return md->ops->uptime(md->ctx) > w->began + DM_REMAP_REDO_BUDGET ? -ETIMEDOUT : 0;
 }
 
@@ -121,9 +135,13 @@ static int once(struct walk *w, u32 at, u32 n)
 	struct dm_remap_transfer *t = w->t;
 	struct dm_remap_metadata *md = w->m->md;
 	u32 g = dm_remap_granularity(md);
-	u64 since = dm_remap_main_failures(md, t->direction);
-	int ret = go_on(w);
+	u64 since;
+	int ret;
 
+	if (t->gives_way && md->ops->give_way)
+		md->ops->give_way(md->ctx);
+	since = dm_remap_main_failures(md, t->direction);
+	ret = go_on(w);
 	ret = ret ?: send(md, t, t->sector + at * g, n * g, t->data + dm_remap_bytes(at * g));
 	if (!of_main(w))
 		return ret;
@@ -149,7 +167,7 @@ static int not_the_media(const struct walk *w, int error)
 
 	if (error == -ETIMEDOUT && of_main(w))
 		dm_remap_breaker_failure(w->m->md, t->direction);
-	if (!t->stoppable)
+	if (!t->stoppable && error != DM_REMAP_GIVEN_UP)
 		dm_remap_log(w->m->md, DM_REMAP_LOG_WARN,
 			     "%s of %s at sector %llu + %u fails: %s (%d)",
 			     t->direction == DM_REMAP_WRITE ? "write" : "read",

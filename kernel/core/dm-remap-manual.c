@@ -3,7 +3,7 @@
 
 /*
  * Sectors that are held, read and written at once. A block that fails may take a drive many
- * seconds, and who waits for the range, or for move_lock, must get a turn: what fails is tried
+ * seconds, and I/O that waits for the range must get a turn: what fails is tried
  * in chunks that are so many times smaller, and block by block only within the smallest. All are
  * powers of two, and multiples of any granularity.
  */
@@ -19,26 +19,36 @@
 
 #define WHY_DOUBT "a record of this range may be on the spare, or not: save must succeed first"
 
-/* One chunk, held meanwhile. */
+static int chunk_held(struct dm_remap_mover *m, u64 start, u32 length,
+		      int (*chunk)(struct dm_remap_mover *m, u64 start, u32 length))
+{
+	struct dm_remap_metadata *md = m->md;
+	int ret = dm_remap_hold(md, start, length, DM_REMAP_NO_END), committed;
+
+	/* Without an end it waits until it is stopped. */
+	if (ret)
+		return ret == -EBUSY ? md->ops->stop(md->ctx) ?: ret : ret;
+	ret = chunk(m, start, length);
+	/* What was moved already is committed, whatever stopped the rest. */
+	committed = dm_remap_mover_commit(m);
+	if (!ret || ret == TRY_LESS)
+		ret = committed ?: ret;
+	dm_remap_release(md, start, length);
+	return ret;
+}
+
+/* One chunk: others wait for it meanwhile, and reclaim may wait for them. */
 static int one_chunk(struct dm_remap_mover *m, u64 start, u32 length,
 		     int (*chunk)(struct dm_remap_mover *m, u64 start, u32 length))
 {
 	struct dm_remap_metadata *md = m->md;
-	/* Others wait for the lock, and reclaim may wait for them. */
 	unsigned int reclaim = dm_remap_reclaim_off();
-	int ret, committed;
+	struct dm_remap_job claim;
+	int ret;
 
-	mutex_lock(&md->move_lock);
-	ret = dm_remap_hold(md, start, length);
-	if (!ret) {
-		ret = chunk(m, start, length);
-		/* What was moved already is committed, whatever stopped the rest. */
-		committed = dm_remap_mover_commit(m);
-		if (!ret || ret == TRY_LESS)
-			ret = committed ?: ret;
-		dm_remap_release(md, start, length);
-	}
-	mutex_unlock(&md->move_lock);
+	dm_remap_job_claim(&md->schedule, &claim, start, length);
+	ret = md->ops->wait(md->ctx, &claim) ?: chunk_held(m, start, length, chunk);
+	dm_remap_job_done(&md->schedule, &claim);
 	dm_remap_reclaim_restore(reclaim);
 	return ret;
 }
@@ -309,7 +319,7 @@ int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
 
 /* ---- forget ---- */
 
-static int forget_locked(struct dm_remap_mover *m, u64 start, u64 end)
+static int forget_claimed(struct dm_remap_mover *m, u64 start, u64 end)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_record r;
@@ -331,14 +341,15 @@ int dm_remap_forget(struct dm_remap_metadata *md, u64 start, u64 length,
 		    struct dm_remap_moved *moved)
 {
 	struct dm_remap_mover *m = dm_remap_mover_alloc(md, DM_REMAP_BLOCK_SECTORS);
+	struct dm_remap_job claim;
 	int ret;
 
 	memset(moved, 0, sizeof(*moved));
 	if (!m)
 		return -ENOMEM;
-	mutex_lock(&md->move_lock);
-	ret = forget_locked(m, start, start + length);
-	mutex_unlock(&md->move_lock);
+	dm_remap_job_claim(&md->schedule, &claim, start, length);
+	ret = md->ops->wait(md->ctx, &claim) ?: forget_claimed(m, start, start + length);
+	dm_remap_job_done(&md->schedule, &claim);
 	if (!ret && !m->moved.dropped) {
 		m->moved.why = "nothing in the range is pending; see list";
 		ret = -ENOENT;

@@ -13,13 +13,14 @@
  * load only reads; activate is the first that writes. All functions may sleep and
  * do I/O through the operations unless they say otherwise.
  *
- * Locks, outermost first: move_lock, checkpoint_lock, commit_lock, super_lock, then those of
- * table and allocator, or breaker_lock. The functions here take what they need.
+ * Locks, outermost first: checkpoint_lock, commit_lock, super_lock, then those of table and
+ * allocator, breaker_lock, moves_lock or later_lock. The functions here take what they need.
  */
 #ifndef DM_REMAP_METADATA_H
 #define DM_REMAP_METADATA_H
 
 #include "dm-remap-alloc.h"
+#include "dm-remap-schedule.h"
 #include "dm-remap-table.h"
 
 enum dm_remap_dev {
@@ -87,9 +88,11 @@ struct dm_remap_ops {
 	 * DM_REMAP_FUA_BY_FLUSH. Without it the device's own way of both flags will do.
 	 * fua: what the device does today. NULL where flush is.
 	 * drain: has every write to main, and all I/O to the spare, that was mapped before the
-	 * call for sectors [start, start + length) of the mapped device completed? @wait: returns
-	 * true when it has. Else it returns within a second, and false where that is not
-	 * known.
+	 * call for sectors [start, start + length) of the mapped device completed? It waits for
+	 * so many @ms, or, with DM_REMAP_NO_END, until stop ends it. False: that is not known.
+	 * kick: somebody's turn may have come (dm-remap-schedule.h). Under the schedule's lock.
+	 * wait: until dm_remap_job_claimed(). 0, or the error of stop.
+	 * give_way: waits for some seconds at most while dm_remap_writes_run(). May be NULL.
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
@@ -97,11 +100,19 @@ struct dm_remap_ops {
 	 */
 	int (*flush)(void *ctx, struct dm_remap_flush *f);
 	enum dm_remap_fua (*fua)(void *ctx, enum dm_remap_dev dev);
-	bool (*drain)(void *ctx, u64 start, u64 length, bool wait);
+	bool (*drain)(void *ctx, u64 start, u64 length, unsigned int ms);
+	void (*kick)(void *ctx);
+	int (*wait)(void *ctx, const struct dm_remap_job *job);
+	void (*give_way)(void *ctx);
 	int (*stop)(void *ctx);
 	void (*note)(void *ctx, enum dm_remap_note note, u64 sector, u64 sectors, s64 value);
 	u64 (*main_sectors)(void *ctx);
 };
+
+#define DM_REMAP_NO_END		UINT_MAX
+
+/* No device says this: a suspend has ended a redo. */
+#define DM_REMAP_GIVEN_UP	(-ECANCELED)
 
 /*
  * The drive itself does not do it (BLK_STS_TARGET). Some say so of bad sectors, some of what they
@@ -171,6 +182,13 @@ struct dm_remap_policy {
 	unsigned int recheck_pause;	/* seconds between reads of a pending range that recovers */
 };
 
+/* What of I/O that is redone ends between two commands, with DM_REMAP_GIVEN_UP. */
+enum dm_remap_give_up {
+	DM_REMAP_GIVE_UP_NOTHING,
+	DM_REMAP_GIVE_UP_READS,		/* from above, that main has failed */
+	DM_REMAP_GIVE_UP_ALL,
+};
+
 enum dm_remap_direction {
 	DM_REMAP_READ,
 	DM_REMAP_WRITE,
@@ -196,7 +214,10 @@ struct dm_remap_evidence {
 	atomic64_t beyond;		/* after this failure main worked there or behind it */
 };
 
-/* Main refuses something behind that sector, so nothing is looked into there for some time. */
+/*
+ * Main refuses something behind that sector, so nothing is looked into there for some time. Protected
+ * by breaker_lock.
+ */
 struct dm_remap_refused_range {
 	u64 from;
 	u64 until;			/* as ops->uptime() */
@@ -213,14 +234,20 @@ struct dm_remap_moves {
 /* Seconds between two lines about relocations. */
 #define DM_REMAP_MOVES_PAUSE 60u
 
-/* A range, pending in parts, that main reads again: [start, end). */
-struct dm_remap_recheck {
+/* Sectors [start, end) of main that are looked at again, without a request from above. */
+struct dm_remap_later {
 	u64 start;
 	u64 end;
-	u64 due;			/* to be read for the last time, as ops->uptime() */
+	u64 due;			/* as ops->uptime() */
+	u32 pause;			/* seconds to the next try */
 };
 
-#define DM_REMAP_RECHECKS 64
+#define DM_REMAP_LATER 64
+
+struct dm_remap_laters {
+	struct dm_remap_later entry[DM_REMAP_LATER];	/* in no order */
+	unsigned int n;
+};
 
 #define DM_REMAP_SOFT_RANGES 64
 
@@ -270,16 +297,18 @@ struct dm_remap_metadata {
 	char spare_name[32];		/* for the log; may be empty */
 
 	struct dm_remap_cache cache[2];	/* of each enum dm_remap_dev; any context */
-	u64 short_told;			/* main_sectors + 1 when the log told of it; move_lock */
+	u64 short_told;			/* main_sectors + 1 when the log told of it */
 
 	struct dm_remap_evidence evidence[DM_REMAP_DIRECTIONS];	/* any context */
 
-	struct mutex move_lock;		/* one mover of data at a time: a hold has no owner */
-	struct dm_remap_refused_range refused_range[DM_REMAP_DIRECTIONS];	/* move_lock */
-	struct dm_remap_recheck recheck[DM_REMAP_RECHECKS];	/* move_lock; in no order */
-	unsigned int rechecks;
+	struct dm_remap_schedule schedule;
+	enum dm_remap_give_up give_up;	/* of what is redone; any context */
+	struct mutex later_lock;	/* innermost */
+	struct dm_remap_laters rechecks;	/* pending, in parts, and main reads them again */
+	struct dm_remap_laters rescues;	/* they came back late, and writes were on their way */
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
+	struct dm_remap_refused_range refused_range[DM_REMAP_DIRECTIONS];
 	struct mutex moves_lock;	/* innermost */
 	struct dm_remap_moves moves;
 
@@ -330,7 +359,7 @@ struct dm_remap_metadata {
 	struct dm_remap_alloc alloc;
 
 	/* Read for status, without a lock. */
-	enum dm_remap_refusal refusal;	/* until a relocation succeeds; writers: move_lock */
+	enum dm_remap_refusal refusal;	/* until a relocation succeeds */
 	bool loaded;
 	bool write_nothing;		/* an unknown compat_ro flag is set */
 	bool active;

@@ -76,20 +76,11 @@ void dm_remap_release(struct dm_remap_metadata *md, u64 start, u64 length)
 		cond_resched();
 }
 
-int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length)
+int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length, unsigned int ms)
 {
 	int ret = range_flags(md, start, length, DM_REMAP_F_HELD, 0);
 
-	if (!ret)
-		md->ops->drain(md->ctx, start, length, true);
-	return ret;
-}
-
-int dm_remap_hold_idle(struct dm_remap_metadata *md, u64 start, u64 length)
-{
-	int ret = range_flags(md, start, length, DM_REMAP_F_HELD, 0);
-
-	if (ret || md->ops->drain(md->ctx, start, length, false))
+	if (ret || md->ops->drain(md->ctx, start, length, ms))
 		return ret;
 	dm_remap_release(md, start, length);
 	return -EBUSY;

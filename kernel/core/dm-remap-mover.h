@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What moving data takes, for the files that implement dm-remap-relocate.h and
- * dm-remap-manual.h, and for no one else. move_lock is held in all of it.
+ * dm-remap-manual.h, and for no one else. The caller has the ranges (dm-remap-schedule.h).
  */
 #ifndef DM_REMAP_MOVER_H
 #define DM_REMAP_MOVER_H
@@ -80,10 +80,12 @@ static inline int dm_remap_may_move_now(struct dm_remap_metadata *md)
 
 /* ---- dm-remap-mover.c ---- */
 
-/* From here on nothing is in flight to the range, and nothing new gets there. 0, -ENOMEM. */
-int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length);
-/* The same without waiting. -EBUSY: something may be on its way there; then it is not held. */
-int dm_remap_hold_idle(struct dm_remap_metadata *md, u64 start, u64 length);
+/*
+ * From here on nothing is in flight to the range, and nothing new gets there. What is on its way is
+ * waited for, so many @ms, or with DM_REMAP_NO_END until ops->stop ends it. 0; -ENOMEM; or -EBUSY:
+ * something is on its way there yet, and the range is not held.
+ */
+int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length, unsigned int ms);
 void dm_remap_release(struct dm_remap_metadata *md, u64 start, u64 length);
 
 /* How many blocks could be put on the spare, and recorded, each apart from the others. */
@@ -108,9 +110,6 @@ int dm_remap_retire_add(struct dm_remap_mover *m, u64 spare, u32 sectors);
  * spare reads something else now and the place fails again.
  */
 void dm_remap_place_failed(struct dm_remap_mover *m, u64 main, u64 spare, u32 sectors);
-
-/* A read there has to be redone: it does not recover (dm-remap-recheck.c). */
-void dm_remap_recheck_forget(struct dm_remap_metadata *md, u64 start, u64 length);
 
 /* Commits what was collected. An error stays in m->error, too. */
 int dm_remap_mover_commit(struct dm_remap_mover *m);
@@ -141,6 +140,8 @@ struct dm_remap_transfer {
 	u64 unproved;			/* one does: see struct dm_remap_entries; else 0 */
 	struct dm_remap_tried *tried;	/* the request of which it is a part; NULL: none failed */
 	bool stoppable;			/* ask ops->stop between the steps */
+	bool gives_way;			/* before each command, to writes that are redone */
+	bool read_from_above;		/* if main fails it, a suspend with a flush ends it */
 	bool whole;			/* tried once as a whole: a failure is returned */
 	u8 *fate;			/* for each block; all GOOD where nothing failed */
 };
@@ -167,6 +168,28 @@ u32 dm_remap_fate_run(const u8 *fate, u32 i, u32 n);
 
 /* A relocation that was called for and is not possible, because of @why. Returns -EIO. */
 int dm_remap_refused(struct dm_remap_metadata *md, u64 start, u32 length, int why);
+/* The same, where the reason is known. */
+void dm_remap_not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
+			enum dm_remap_refusal refusal, int why);
+
+/* ---- dm-remap-later.c, and what it looks at ---- */
+
+/* [@start, @end) in @pause seconds, if there is room. False: it is there already. */
+bool dm_remap_later_add(struct dm_remap_metadata *md, struct dm_remap_laters *list, u64 start,
+			u64 end, u32 pause);
+/* What overlaps is not looked at. */
+void dm_remap_later_forget(struct dm_remap_metadata *md, struct dm_remap_laters *list, u64 start,
+			   u64 length);
+/* Takes one that is due off the list. False: none is. */
+bool dm_remap_later_take(struct dm_remap_metadata *md, struct dm_remap_laters *list,
+			 struct dm_remap_later *entry);
+/* Seconds to the next that is due, at least 1; 0: there is none. */
+u32 dm_remap_later_wait(struct dm_remap_metadata *md, struct dm_remap_laters *list);
+
+/* Somebody has read the range, which was pending, and nothing failed (dm-remap-recheck.c). */
+void dm_remap_recheck_hint(struct dm_remap_metadata *md, u64 start, u32 length);
+/* Blocks that came back late, of a range that the caller has, are moved: now, or later. */
+void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length);
 
 /* ---- dm-remap-breaker.c ---- */
 
@@ -229,7 +252,7 @@ int dm_remap_target_error(struct dm_remap_mover *m, struct dm_remap_probe *p, u6
  * Main fails I/O from @sector on with a target error. Does that pass without a closer look? It does
  * for DM_REMAP_BREAKER_PAUSE seconds behind a place where no record was made for one.
  */
-bool dm_remap_target_passes(const struct dm_remap_metadata *md, enum dm_remap_direction direction,
+bool dm_remap_target_passes(struct dm_remap_metadata *md, enum dm_remap_direction direction,
 			    u64 sector);
 
 #endif /* DM_REMAP_MOVER_H */

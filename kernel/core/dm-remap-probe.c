@@ -10,6 +10,9 @@
 #define SPREAD 8
 #define PLACES (SPREAD + 2)
 
+/* Milliseconds for the writes on their way to a place. */
+#define DRAIN_MS 100
+
 /* Blocks at the end that may be taken, before it is given up to find one that is not. */
 #define LAST_STEPS 262144
 
@@ -198,12 +201,17 @@ static enum dm_remap_found write_held(struct dm_remap_mover *m, struct dm_remap_
 
 static enum dm_remap_found write_at(struct dm_remap_mover *m, struct dm_remap_probe *p, u64 place)
 {
-	enum dm_remap_found found;
+	enum dm_remap_found found = DM_REMAP_NOT_ASKED;
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_job claim;
 
-	if (!usable(m, p, place) || dm_remap_hold_idle(m->md, place, p->unit))
+	if (!dm_remap_job_claim_now(&md->schedule, &claim, place, p->unit))
 		return DM_REMAP_NOT_ASKED;
-	found = write_held(m, p, place);
-	dm_remap_release(m->md, place, p->unit);
+	if (usable(m, p, place) && !dm_remap_hold(md, place, p->unit, DRAIN_MS)) {
+		found = write_held(m, p, place);
+		dm_remap_release(md, place, p->unit);
+	}
+	dm_remap_job_done(&md->schedule, &claim);
 	return found;
 }
 

@@ -3,10 +3,10 @@
  * Pending ranges that main reads again. Some blocks recover: an SSD's after an hour, those of a
  * range that was locked, and those of a disk that was too warm.
  *
- * Somebody's read of a pending range ends well: that is a hint. The range is then read three times
- * more, once at once, and twice after a pause. Meanwhile no redo of a read may have come there. If
- * all three end well the record ends, and no place on the spare is spent. This concerns records
- * with the reason read_error alone. After a write that failed, main holds something older.
+ * Somebody's read of a pending range ends well: that is the first of three. Two follow after a
+ * pause. Meanwhile no read there may fail. If all three end well the record ends, and no place on
+ * the spare is spent. This concerns records with the reason read_error alone. After a write that
+ * failed, main holds something older.
  */
 #include "dm-remap-evidence.h"
 #include "dm-remap-mover.h"
@@ -43,57 +43,14 @@ static bool read_well(struct dm_remap_mover *m, u64 start, u32 sectors)
 	return true;
 }
 
-void dm_remap_recheck_forget(struct dm_remap_metadata *md, u64 start, u64 length)
+void dm_remap_recheck_hint(struct dm_remap_metadata *md, u64 start, u32 length)
 {
-	unsigned int i;
-
-	for (i = md->rechecks; i--;)
-		if (md->recheck[i].start < start + length && start < md->recheck[i].end)
-			md->recheck[i] = md->recheck[--md->rechecks];
-}
-
-static bool waits_already(const struct dm_remap_metadata *md, u64 start, u64 end)
-{
-	unsigned int i;
-
-	for (i = 0; i < md->rechecks; i++)
-		if (md->recheck[i].start <= start && end <= md->recheck[i].end)
-			return true;
-	return false;
-}
-
-/* The first of the three reads. */
-static bool begins_well(struct dm_remap_mover *m, u64 start, u64 end)
-{
-	bool any = false;
+	u64 pos = start;
 	u32 sectors;
 
-	for (; next_pending(m->md, &start, end, &sectors); start += sectors) {
-		if (!read_well(m, start, sectors))
-			return false;
-		any = true;
-	}
-	return any;
-}
-
-static void begin(struct dm_remap_mover *m, u64 start, u64 end)
-{
-	struct dm_remap_metadata *md = m->md;
-
-	if (md->rechecks == DM_REMAP_RECHECKS || waits_already(md, start, end) ||
-	    dm_remap_may_move(md) || !begins_well(m, start, end))
-		return;
-	md->recheck[md->rechecks++] = (struct dm_remap_recheck) {
-		.start = start, .end = end,
-		.due = md->ops->uptime(md->ctx) + READ_ONCE(md->policy.recheck_pause),
-	};
-}
-
-void dm_remap_recheck_begin(struct dm_remap_mover *m, u64 start, u64 length)
-{
-	dm_remap_redo_begin(m);
-	begin(m, start, start + length);
-	dm_remap_redo_end(m);
+	if (!dm_remap_may_move(md) && next_pending(md, &pos, start + length, &sectors))
+		dm_remap_later_add(md, &md->rechecks, start, start + length,
+				   READ_ONCE(md->policy.recheck_pause));
 }
 
 /* The last two reads, and the end. @start is behind the sectors that it was about. */
@@ -111,7 +68,7 @@ static int end_records(struct dm_remap_mover *m, u64 *start, u64 end)
 	return ret;
 }
 
-static void finish(struct dm_remap_mover *m, const struct dm_remap_recheck *r)
+static void finish(struct dm_remap_mover *m, const struct dm_remap_later *r)
 {
 	struct dm_remap_metadata *md = m->md;
 	u64 before = m->moved.dropped, pos = r->start;
@@ -127,37 +84,19 @@ static void finish(struct dm_remap_mover *m, const struct dm_remap_recheck *r)
 		     (unsigned long long)r->start, (unsigned long long)(pos - r->start));
 }
 
-/* Which one is due first? md->rechecks: none waits. */
-static unsigned int first_due(const struct dm_remap_metadata *md)
-{
-	unsigned int first = 0, i;
-
-	for (i = 1; i < md->rechecks; i++)
-		if (md->recheck[i].due < md->recheck[first].due)
-			first = i;
-	return first;
-}
-
 u32 dm_remap_recheck(struct dm_remap_mover *m)
 {
 	struct dm_remap_metadata *md = m->md;
-	u64 now = md->ops->uptime(md->ctx);
-	struct dm_remap_recheck r;
-	unsigned int i;
-	u32 wait = 0;
+	struct dm_remap_job claim;
+	struct dm_remap_later r;
 
-	dm_remap_redo_begin(m);
-	m->write = 0;
-	i = first_due(md);
-	if (md->rechecks && md->recheck[i].due <= now) {
-		r = md->recheck[i];
-		md->recheck[i] = md->recheck[--md->rechecks];
+	if (dm_remap_later_take(md, &md->rechecks, &r) &&
+	    dm_remap_job_claim_now(&md->schedule, &claim, r.start, r.end - r.start)) {
+		dm_remap_redo_begin(m);
+		m->write = 0;
 		finish(m, &r);
-		i = first_due(md);
+		dm_remap_redo_end(m);
+		dm_remap_job_done(&md->schedule, &claim);
 	}
-	now = md->ops->uptime(md->ctx);
-	if (md->rechecks)
-		wait = md->recheck[i].due > now ? md->recheck[i].due - now : 1;
-	dm_remap_redo_end(m);
-	return wait;
+	return dm_remap_later_wait(md, &md->rechecks);
 }

@@ -7,7 +7,6 @@
 
 void dm_remap_redo_begin(struct dm_remap_mover *m)
 {
-	mutex_lock(&m->md->move_lock);
 	m->error = 0;
 	m->writes = 0;
 	m->write = BIT_ULL(0);
@@ -36,7 +35,6 @@ int dm_remap_redo_end(struct dm_remap_mover *m)
 		dm_remap_log(m->md, DM_REMAP_LOG_WARN,
 			     "relocations fail together: the table is full");
 	}
-	mutex_unlock(&m->md->move_lock);
 	return m->error;
 }
 
@@ -87,8 +85,8 @@ static const char *reason(enum dm_remap_refusal refusal, int why)
 	return why == -EROFS ? "the spare cannot be written" : text[refusal];
 }
 
-static void not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
-		      enum dm_remap_refusal refusal, int why)
+void dm_remap_not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
+			enum dm_remap_refusal refusal, int why)
 {
 	dm_remap_count(md, DM_REMAP_REFUSED, 1);
 	if (refusal)
@@ -101,7 +99,7 @@ static void not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
 
 int dm_remap_refused(struct dm_remap_metadata *md, u64 start, u32 length, int why)
 {
-	not_moved(md, start, length, refusal_of(md, why), why);
+	dm_remap_not_moved(md, start, length, refusal_of(md, why), why);
 	return -EIO;
 }
 
@@ -272,82 +270,48 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 /* ---- reads ---- */
 
-/*
- * Blocks that came back after they had failed: moved while they can be had. The range
- * is held, so what is read now is the last that was written.
- */
-static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
+/* A read of main has failed there, for which it took so many seconds. */
+static void unreadable(struct dm_remap_mover *m, u64 start, u32 length, u64 took)
 {
 	struct dm_remap_metadata *md = m->md;
-	struct dm_remap_transfer t = {
-		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
-		.sectors = length, .data = m->check, .fate = m->fate[1],
-		.retries = READ_ONCE(md->policy.read_retries),
-	};
-	u32 g = dm_remap_granularity(md), n = length / g, i, run;
-	int ret = dm_remap_transfer(m, &t);
 
-	/* Main does not return it again: that says nothing of the spare. */
-	if (ret) {
-		not_moved(md, start, length, DM_REMAP_REFUSAL_NONE, ret);
-		return;
-	}
-	for (i = 0; !ret && i < n; i += run) {
-		u64 at = start + i * g;
-
-		run = dm_remap_fate_run(t.fate, i, n);
-		if (t.fate[i] != DM_REMAP_BAD)
-			ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, at, run * g,
-					   m->check + dm_remap_bytes(i * g));
-		else
-			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
-	}
-	ret = dm_remap_mover_commit(m) ?: ret;
-	if (ret)
-		dm_remap_refused(md, start, length, ret);
-}
-
-static void rescue(struct dm_remap_mover *m, u64 start, u32 length)
-{
-	int error;
-
-	if (READ_ONCE(m->md->policy.no_auto_remap) || dm_remap_may_move(m->md))
-		return;
-	/* The writes of the batch first: what becomes of the rescue is nothing to them. */
-	dm_remap_mover_commit(m);
-	error = m->error;
-	if (!dm_remap_hold(m->md, start, length)) {
-		rescue_held(m, start, length);
-		dm_remap_release(m->md, start, length);
-	}
-	m->error = error;
+	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, 0);
+	dm_remap_pending_add(md, start, length, DM_REMAP_REASON_READ_ERROR);
+	dm_remap_unread_add(&md->schedule, start, length, took, md->ops->uptime(md->ctx));
 }
 
 static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
-		     struct dm_remap_tried *tried)
+		     struct dm_remap_tried *tried, bool pending)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0],
-		.tried = tried,
+		.tried = tried, .gives_way = pending, .read_from_above = true,
 		.retries = READ_ONCE(md->policy.read_retries),
 	};
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
+	u64 began = md->ops->uptime(md->ctx), took;
+	bool well = !tried || !tried->failure;
 	int ret = dm_remap_transfer(m, &t), error = 0;
 
+	took = md->ops->uptime(md->ctx) - began;
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 
 		run = dm_remap_fate_run(t.fate, i, n);
+		well = well && t.fate[i] == DM_REMAP_GOOD;
 		if (t.fate[i] == DM_REMAP_LATE) {
-			rescue(m, at, run * g);
+			dm_remap_rescue(m, at, run * g);
 		} else if (t.fate[i] == DM_REMAP_BAD) {
 			error = -EIO;
-			dm_remap_note(md, DM_REMAP_NOTE_BAD, at, run * g, 0);
-			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
+			unreadable(m, at, run * g, took);
 		}
 	}
+	if (ret || !well)
+		dm_remap_later_forget(md, &md->rechecks, start, length);
+	else if (pending)
+		dm_remap_recheck_hint(md, start, length);
 	return ret ?: error;
 }
 
@@ -372,15 +336,21 @@ static int read_spare(struct dm_remap_mover *m, u64 start, u64 spare, u32 length
 	return ret ?: error;
 }
 
-static int read_extent(struct dm_remap_mover *m, u64 start, const struct dm_remap_extent *e,
+/* Of a pending range the answer may serve that main has just given to others. */
+static int read_extent(struct dm_remap_mover *m, u64 start, struct dm_remap_extent *e,
 		       u8 *data, struct dm_remap_tried *tried)
 {
+	struct dm_remap_metadata *md = m->md;
+	bool pending = e->kind == DM_REMAP_PENDING;
+
 	if (e->flags & DM_REMAP_F_DOUBT)
 		return -EIO;
 	if (e->kind == DM_REMAP_MAPPED)
 		return read_spare(m, start, e->spare, e->length, data);
-	return dm_remap_main_reaches(m->md, start, e->length) ?:
-	       read_main(m, start, e->length, data, tried);
+	if (pending && dm_remap_unread(&md->schedule, start, &e->length, md->ops->uptime(md->ctx)))
+		return -EIO;
+	return dm_remap_main_reaches(md, start, e->length) ?:
+	       read_main(m, start, e->length, data, tried, pending);
 }
 
 int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *data,
@@ -393,7 +363,6 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
-	dm_remap_recheck_forget(m->md, start, length);
 	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
 	if (dm_remap_mover_overlaps(m, start, length))
 		dm_remap_mover_commit(m);

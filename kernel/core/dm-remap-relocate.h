@@ -74,7 +74,7 @@ void dm_remap_mover_free(struct dm_remap_mover *m);
 /* Room for the data of a request; free for the caller's use between two calls. */
 void *dm_remap_mover_buffer(struct dm_remap_mover *m);
 
-/* Takes move_lock, until dm_remap_redo_end. */
+/* The batch ends with dm_remap_redo_end. */
 void dm_remap_redo_begin(struct dm_remap_mover *m);
 
 /*
@@ -113,22 +113,6 @@ int dm_remap_redo_end(struct dm_remap_mover *m);
 int dm_remap_redo_result(const struct dm_remap_mover *m, unsigned int number);
 
 /*
- * A read from above ended well, and some of its sectors were pending. Ranges that main reads again
- * are not pending for ever (dm-remap-recheck.c). Takes move_lock, and reads main.
- */
-void dm_remap_recheck_begin(struct dm_remap_mover *m, u64 start, u64 length);
-/*
- * Looks once more at one such range, if it is time, and ends its records. Takes move_lock; at most
- * one command of main fails. Returns in how many seconds it is to be called again; 0: none waits.
- */
-u32 dm_remap_recheck(struct dm_remap_mover *m);
-/* Is there any? No lock. */
-static inline bool dm_remap_rechecks_wait(const struct dm_remap_metadata *md)
-{
-	return READ_ONCE(md->rechecks);
-}
-
-/*
  * Main has worked for others since the breaker opened (dm-remap-evidence.h): dm_remap_breaker_look
  * closes it. Context: any; dm_remap_breaker_look may sleep.
  */
@@ -136,10 +120,21 @@ bool dm_remap_breaker_due(struct dm_remap_metadata *md);
 void dm_remap_breaker_look(struct dm_remap_metadata *md);
 
 /*
- * The breaker of reads, without I/O from above. If it is time, main is asked to read something:
- * after DM_REMAP_BREAKER_PAUSE seconds, and then less and less often. A write would put data at
- * risk, so the breaker of writes stays open. For the worker alone; it takes move_lock if it is
- * time. Returns in how many seconds it is to be called again; 0: the breaker is closed.
+ * Looks at main without a request from above: at a pending range that it reads again, a block that
+ * could not be rescued at once, and whether the breaker of reads may be closed. One caller at a
+ * time. Of each at most one is looked at, if it is time, and few commands fail. Returns in how many
+ * seconds it is to be called again; 0: there is nothing to look at.
+ */
+u32 dm_remap_do_later(struct dm_remap_mover *m);
+/* Is there anything? No lock. */
+bool dm_remap_later_any(const struct dm_remap_metadata *md);
+
+/* Its parts, in this order. Each returns the same. */
+u32 dm_remap_recheck(struct dm_remap_mover *m);
+u32 dm_remap_rescue_again(struct dm_remap_mover *m);
+/*
+ * Main is asked to read something DM_REMAP_BREAKER_PAUSE seconds after the breaker has opened, and
+ * then less and less often. A write would put data at risk, so the breaker of writes stays open.
  */
 u32 dm_remap_breaker_probe(struct dm_remap_mover *m);
 

@@ -31,20 +31,26 @@ static bool in_range_refused(struct dm_remap_metadata *md, u64 start, u32 length
 	return run >= RANGE_REFUSED;
 }
 
-bool dm_remap_target_passes(const struct dm_remap_metadata *md, enum dm_remap_direction direction,
+bool dm_remap_target_passes(struct dm_remap_metadata *md, enum dm_remap_direction direction,
 			    u64 sector)
 {
 	const struct dm_remap_refused_range *r = &md->refused_range[direction];
+	bool passes;
 
-	return sector >= r->from && md->ops->uptime(md->ctx) < r->until;
+	mutex_lock(&md->breaker_lock);
+	passes = sector >= r->from && md->ops->uptime(md->ctx) < r->until;
+	mutex_unlock(&md->breaker_lock);
+	return passes;
 }
 
 static int refused(struct dm_remap_metadata *md, enum dm_remap_direction direction, u64 start,
 		   u32 length, const char *why)
 {
+	mutex_lock(&md->breaker_lock);
 	md->refused_range[direction] = (struct dm_remap_refused_range) {
 		.from = start, .until = md->ops->uptime(md->ctx) + DM_REMAP_BREAKER_PAUSE,
 	};
+	mutex_unlock(&md->breaker_lock);
 	dm_remap_log(md, DM_REMAP_LOG_WARN,
 		     "sectors %llu + %u: main fails them as a target, so it may refuse them rather than be bad there: %s",
 		     (unsigned long long)start, length, why);

@@ -40,7 +40,7 @@ static inline bool dm_remap_way_is_plain(const struct dm_remap_metadata *md, u64
 
 /*
  * Zeros for the spare are written out: it may have no command for them. A write to a pending range
- * settles that. A write to a place that could not be read, or to a spare that is not trusted, is
+ * settles that. Of its reads one is done at a time. A write to a place that could not be read, or to a spare that is not trusted, is
  * read back.
  */
 static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
@@ -51,9 +51,9 @@ static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
 		return kind == DM_REMAP_IO_ZEROES ||
 		       (kind == DM_REMAP_IO_WRITE && (e->flags & DM_REMAP_F_UNREADABLE ||
 						      READ_ONCE(md->policy.verify_spare_writes)));
-	return e->kind == DM_REMAP_PENDING &&
-	       (kind == DM_REMAP_IO_WRITE || kind == DM_REMAP_IO_ZEROES) &&
-	       !READ_ONCE(md->policy.no_auto_remap) && READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
+	if (e->kind != DM_REMAP_PENDING || kind == DM_REMAP_IO_READ)
+		return e->kind == DM_REMAP_PENDING;
+	return !READ_ONCE(md->policy.no_auto_remap) && READ_ONCE(md->mode) < DM_REMAP_MODE_RO;
 }
 
 /* A discard never goes to the spare, and waits for nobody. */
@@ -83,6 +83,29 @@ static inline enum dm_remap_way dm_remap_find_way(const struct dm_remap_metadata
 	if (dm_remap_needs_worker(md, kind, e))
 		return DM_REMAP_WAY_WORKER;
 	return e->kind == DM_REMAP_MAPPED ? DM_REMAP_WAY_SPARE : DM_REMAP_WAY_MAIN;
+}
+
+/*
+ * Has main just failed to read all of a pending range? Then that is the answer. Context: any, but
+ * not in an RCU read-side section.
+ */
+static inline bool dm_remap_answer_is_known(struct dm_remap_metadata *md,
+					    enum dm_remap_kind_of_io kind, u64 sector,
+					    const struct dm_remap_extent *e)
+{
+	u64 length = e->length;
+
+	return kind == DM_REMAP_IO_READ && e->kind == DM_REMAP_PENDING &&
+	       dm_remap_unread(&md->schedule, sector, &length, md->ops->uptime(md->ctx)) &&
+	       length == e->length;
+}
+
+/* What kind of job is it for a worker? */
+static inline enum dm_remap_job_kind dm_remap_job_kind_of(enum dm_remap_kind_of_io kind, bool pending)
+{
+	if (kind != DM_REMAP_IO_READ)
+		return DM_REMAP_JOB_WRITE;
+	return pending ? DM_REMAP_JOB_PENDING : DM_REMAP_JOB_READ;
 }
 
 /* Must a drain wait for it? I/O that waits for the worker is not in flight. */

@@ -23,6 +23,7 @@ extern "C" {
 #include "dm-remap-manual.h"
 #include "dm-remap-metadata.h"
 #include "dm-remap-relocate.h"
+#include "dm-remap-schedule.h"
 #include "dm-remap-table.h"
 #include "dm-remap-way.h"
 }

@@ -8,23 +8,58 @@
 
 namespace remap::sim {
 
-Batch::Batch(Layer& layer)
-    : l_(layer), md_(layer.md()), machine_(layer.machine_), g_(md_->sb.layout.granularity) {
+Batch::Batch(Layer& layer, std::size_t worker)
+    : l_(layer),
+      mover_(layer.mover_[worker]),
+      writes_(worker == 0),
+      begun_(++layer.begun_),
+      alone_(l_.redoes_ && std::count(l_.works_.begin(), l_.works_.end(), true) == 1),
+      md_(layer.md()),
+      machine_(layer.machine_),
+      g_(md_->sb.layout.granularity) {
     take_pieces();
     look_before();
 }
 
+// As the schedule says. A read has a batch of its own.
+bool Batch::take(bool write) {
+    dm_remap_job* job = dm_remap_job_next(&md_->schedule, write);
+    if (job == nullptr) {
+        return false;
+    }
+    const auto it = std::find_if(l_.waiting_.begin(), l_.waiting_.end(),
+                                 [job](const Waiting& w) { return &w.job == job; });
+    waiting_.push_back(it);
+    pieces_.push_back(it->piece);
+    l_.busy.push_back({it->piece.start, it->piece.length});
+    busy_ranges_.push_back(std::prev(l_.busy.end()));
+    return true;
+}
+
 void Batch::take_pieces() {
     const std::uint64_t n = 1 + l_.random_.below(6);
-    while (pieces_.size() < n && !l_.waiting_.empty()) {
-        // Mostly in the order in which they failed.
-        const std::size_t i = l_.random_.one_in(4) ? l_.random_.below(l_.waiting_.size()) : 0;
-        pieces_.push_back(l_.waiting_[i]);
-        l_.waiting_.erase(l_.waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+    take(writes_);
+    while (!pieces_.empty() && pieces_[0].request->is_write && pieces_.size() < n && take(true)) {
     }
     error_.resize(pieces_.size());
     number_.resize(pieces_.size());
-    l_.stats_[kBatches]++;
+    l_.stats_[kBatches] += !pieces_.empty();
+}
+
+// Nobody else did anything meanwhile: then it is known what must become of it.
+bool Batch::was_alone() const {
+    return alone_ && begun_ == l_.begun_;
+}
+
+// Others may have their turns, and find what the batch has left.
+void Batch::release() {
+    for (const auto& it : busy_ranges_) {
+        l_.busy.erase(it);
+    }
+    for (const auto& it : waiting_) {
+        dm_remap_job_done(&md_->schedule, &it->job);
+        l_.waiting_.erase(it);
+    }
 }
 
 void Batch::look_before() {
@@ -135,6 +170,10 @@ bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
     if (piece.request->is_write) {
         return true;
     }
+    // The answer of another may serve.
+    if (e.kind == DM_REMAP_PENDING && machine_.slow) {
+        return false;
+    }
     const dm_remap_dev dev = e.kind == DM_REMAP_MAPPED ? DM_REMAP_SPARE : DM_REMAP_MAIN;
     const std::uint64_t at = dev == DM_REMAP_SPARE ? e.spare : sector;
     if (machine_.faults(dev).outage() == Outage::gone) {
@@ -200,30 +239,32 @@ int Batch::redo_piece(const Piece& piece) {
           piece.length, piece.request->id);
     dm_remap_tried tried{piece.failure, piece.length};
     if (piece.request->is_write) {
-        return dm_remap_redo_write(l_.mover_, piece.start, piece.length, piece.data(), &tried);
+        return dm_remap_redo_write(mover_, piece.start, piece.length, piece.data(), &tried);
     }
-    return dm_remap_redo_read(l_.mover_, piece.start, piece.length, piece.data(), &tried);
+    return dm_remap_redo_read(mover_, piece.start, piece.length, piece.data(), &tried);
 }
 
-void Batch::run() {
-    l_.busy.clear();
-    for (const Piece& p : pieces_) {
-        l_.busy.push_back({p.start, p.length});
+bool Batch::run() {
+    if (pieces_.empty()) {
+        return false;
     }
-    const int error = l_.core([this] {
-        dm_remap_redo_begin(l_.mover_);
-        for (std::size_t i = 0; i < pieces_.size(); i++) {
-            number_[i] = pieces_[i].request->is_write ? dm_remap_redo_next(l_.mover_) : 0;
-            error_[i] = redo_piece(pieces_[i]);
-            trace("    redone: %d", error_[i]);
-        }
-        return dm_remap_redo_end(l_.mover_);
-    });
-    l_.busy.clear();
+    dm_remap_redo_begin(mover_);
+    for (std::size_t i = 0; i < pieces_.size(); i++) {
+        number_[i] = pieces_[i].request->is_write ? dm_remap_redo_next(mover_) : 0;
+        error_[i] = redo_piece(pieces_[i]);
+        trace("    redone: %d", error_[i]);
+    }
+    const int error = dm_remap_redo_end(mover_);
     trace("    batch ends: %d", error);
     if (!machine_.on()) {
-        return;
+        return false;
     }
+    if (!was_alone()) {
+        steady_ = false;
+        must_.assign(must_.size(), false);
+        no_record_.assign(no_record_.size(), false);
+    }
+    release();
     for (std::size_t i = 0; i < pieces_.size(); i++) {
         if (!pieces_[i].request->is_write && error_[i] == 0) {
             l_.verify(pieces_[i], pieces_[i].start, pieces_[i].length);
@@ -235,6 +276,7 @@ void Batch::run() {
     check_refused();
     note_durable();
     complete();
+    return true;
 }
 
 // All writes that the worker did are durable when they are acknowledged.
@@ -268,7 +310,7 @@ void Batch::check_results() {
         if (!pieces_[i].request->is_write || error_[i] != 0) {
             continue;
         }
-        error_[i] = dm_remap_redo_result(l_.mover_, number_[i]);
+        error_[i] = dm_remap_redo_result(mover_, number_[i]);
         l_.stats_[kFailedWithCommit] += error_[i] != 0;
         if (no_record_[i] && error_[i] != 0) {
             violated(kService, "the write of %u+%u needs no record, and fails with a commit",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <vector>
 
 #include "layer.h"
@@ -11,8 +12,9 @@ namespace remap::sim {
 class Batch {
   public:
     // Takes some of what failed.
-    explicit Batch(Layer& layer);
-    void run();
+    Batch(Layer& layer, std::size_t worker);
+    // False: there was nothing for this worker.
+    bool run();
 
   private:
     // A block of a piece before the batch.
@@ -23,6 +25,9 @@ class Batch {
     };
 
     void take_pieces();
+    bool take(bool write);
+    bool was_alone() const;
+    void release();
     void look_before();
     std::uint64_t retired_sectors();
     bool places_to_write();
@@ -47,6 +52,12 @@ class Batch {
     void note_durable();
 
     Layer& l_;
+    dm_remap_mover* mover_;
+    bool writes_;          // no reads for this worker
+    std::uint64_t begun_;  // batches, with this one
+    bool alone_;
+    std::vector<std::list<Waiting>::iterator> waiting_;
+    std::vector<std::list<Range>::iterator> busy_ranges_;
     dm_remap_metadata* md_;
     Machine& machine_;
     std::uint32_t g_;

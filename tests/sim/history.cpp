@@ -45,6 +45,7 @@ History::History(const Plan& plan, Stats& stats)
       machine_(geometry_.main_sectors, geometry_.params.spare_sectors, random_, stats),
       layer_(machine_, model_, random_, stats),
       saved_pending_(blocks_),
+      pended_(blocks_),
       saved_unreadable_(geometry_.main_sectors),
       retired_(geometry_.params.spare_sectors) {
     machine_.without = plan.without;

@@ -94,7 +94,7 @@ class History {
     void all_faults_off();
     void must_relocate();
     void bring_all_home();
-    void saved();
+    void saved(std::uint64_t pended);
 
     // history_damage.cpp
     struct Block {
@@ -176,6 +176,8 @@ class History {
     unsigned metadata_side_ = 0;                   // the replica that may have faults
     bool damaged_ = false;                         // it was spoiled, and perhaps not mended since
     std::vector<bool> saved_pending_;              // blocks whose pending record is durable
+    std::vector<std::uint64_t> pended_;            // when their record changed last
+    std::uint64_t times_pended_ = 0;
     std::vector<std::uint64_t> saved_unreadable_;  // of layer_.known_unreadable, what is durable
     std::vector<bool> retired_;                    // sectors of the spare that are, durably
     std::vector<Known> published_;                 // when it was stopped

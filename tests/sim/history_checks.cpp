@@ -64,7 +64,9 @@ void History::note(dm_remap_note what, std::uint64_t sector, std::uint64_t secto
     // A durable pending record may have gone, or has become another one.
     for (std::uint64_t s = sector; s < sector + sectors; s += g_) {
         saved_pending_[s / g_] = false;
+        pended_[s / g_] = times_pended_ + 1;
     }
+    times_pended_++;
 }
 
 // Of any sector of the block.

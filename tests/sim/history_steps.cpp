@@ -411,14 +411,15 @@ void History::step_forget() {
     stats_[kForgotten] += moved.dropped != 0;
 }
 
-// All that is pending now is durable.
-void History::saved() {
+// All that was pending before, so many times ago, and is now, is durable.
+void History::saved(std::uint64_t pended) {
     if (!machine_.on()) {
         return;
     }
     stats_[kSaves]++;
     for (std::uint64_t b = 0; b < blocks_; b++) {
-        saved_pending_[b] = layer_.lookup(b * g_, g_).kind == DM_REMAP_PENDING;
+        const bool is = layer_.lookup(b * g_, g_).kind == DM_REMAP_PENDING;
+        saved_pending_[b] = is && (saved_pending_[b] || pended_[b] <= pended);
     }
     // As far as one block had room for.
     if (!dm_remap_dirty(layer_.md())) {
@@ -429,21 +430,24 @@ void History::saved() {
 void History::step_save() {
     trace("  step save");
     int error = -EINTR;
+    std::uint64_t before = 0;
     while ((error == -EINTR || error == -EAGAIN) && machine_.on()) {
+        before = times_pended_;
         error = layer_.core([&] { return dm_remap_save(layer_.md()); });
     }
     trace("  save: %d", error);
     if (error == 0) {
-        saved();
+        saved(before);
     }
 }
 
 void History::step_autosave() {
     trace("  step autosave");
+    const std::uint64_t before = times_pended_;
     const int error = layer_.core([&] { return dm_remap_autosave(layer_.md()); });
     trace("  autosave: %d", error);
     if (error == 0) {
-        saved();
+        saved(before);
     }
 }
 
@@ -516,7 +520,7 @@ void History::step_suspend() {
     const int error = layer_.core_alone([&] { return dm_remap_deactivate(layer_.md()); });
     trace("  deactivate: %d", error);
     if (machine_.on() && error == 0) {
-        saved();
+        saved(times_pended_);
     }
     layer_.activate(nullptr);
 }
@@ -536,7 +540,7 @@ void History::step_reload() {
     published_ = published();
     stats_[kCleanStops] += error == 0;
     if (error == 0) {
-        saved();
+        saved(times_pended_);
     }
     layer_.drop();
     damage();
@@ -583,6 +587,7 @@ void History::step_time() {
     const std::uint64_t seconds = random_.below(12);
     trace("  step %lu seconds later", seconds);
     machine_.time += seconds;
+    machine_.slow = random_.one_in(3);
     layer_.read_by_time();
 }
 
@@ -654,7 +659,10 @@ void History::must_relocate() {
     layer_.md()->policy.no_auto_remap = false;
     machine_.time += DM_REMAP_BREAKER_PAUSE;
     const std::uint64_t block = any_block();
-    if (!machine_.on() || layer_.lookup(block, g_).kind != DM_REMAP_NONE) {
+    // A place beside it may be asked, where all others have records.
+    const std::uint64_t other = block == 0 ? g_ : block - g_;
+    if (!machine_.on() || layer_.lookup(block, g_).kind != DM_REMAP_NONE ||
+        layer_.lookup(other, g_).kind != DM_REMAP_NONE) {
         return;
     }
     machine_.main_faults.fail_writes(block, kForGood);

@@ -19,6 +19,12 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
         guarded([&] { drained = drain(start, length, wait); });
         return drained;
     };
+    machine.wait_for_claim = [this](const dm_remap_job* claim) { return wait_for_claim(claim); };
+    machine.give_way = [this] {
+        if (in_core_ && !alone_) {
+            turns_.offer();
+        }
+    };
     machine.flush_failed = [this] { model_.flush_of_others_failed(); };
     machine.may_lose = [this](auto dev, auto sector) { return may_lose(dev, sector); };
     machine.meanwhile = [this] {
@@ -118,8 +124,10 @@ void Layer::open() {
         open();
         return;
     }
-    while ((mover_ = dm_remap_mover_alloc(&*md_, DM_REMAP_REDO_SECTORS)) == nullptr) {
-        machine_.memory.plenty();
+    for (dm_remap_mover*& mover : mover_) {
+        while ((mover = dm_remap_mover_alloc(&*md_, DM_REMAP_REDO_SECTORS)) == nullptr) {
+            machine_.memory.plenty();
+        }
     }
     trace("  open: mode %s, read_retries %u%s", dm_remap_mode_name(md_->mode),
           md_->policy.read_retries, md_->doubt != nullptr ? ", in doubt" : "");
@@ -148,7 +156,9 @@ void Layer::reopen_after(const dm_remap_report& report, int error) {
 void Layer::drop() {
     on_the_way_.clear();
     waiting_.clear();
-    read_well_.clear();
+    busy.clear();
+    works_.fill(false);
+    saves_ = redoes_ = false;
     violation_.reset();
     in_core_ = alone_ = false;
     if (md_) {
@@ -158,8 +168,9 @@ void Layer::drop() {
                 model_.flush_failed();
             }
         }
-        dm_remap_mover_free(mover_);
-        mover_ = nullptr;
+        for (dm_remap_mover*& mover : mover_) {
+            dm_remap_mover_free(std::exchange(mover, nullptr));
+        }
         dm_remap_metadata_exit(&*md_);
         md_.reset();
     }
@@ -211,7 +222,6 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
         length -= piece.length;
         switch (to) {
             case DM_REMAP_WAY_MAIN:
-                piece.pending = e.kind == DM_REMAP_PENDING;
                 send(piece, DM_REMAP_MAIN, piece.start);
                 break;
             case DM_REMAP_WAY_SPARE:
@@ -219,8 +229,13 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
                 break;
             case DM_REMAP_WAY_WORKER:
                 stats_[kHeldBack] += (e.flags & DM_REMAP_F_HELD) != 0;
-                trace("    %u+%u waits for the worker", piece.start, piece.length);
-                waiting_.push_back(piece);
+                trace("    %u+%u waits for a worker", piece.start, piece.length);
+                if (dm_remap_answer_is_known(&*md_, piece.kind(), piece.start, &e)) {
+                    stats_[kAnsweredAtOnce]++;
+                    done(piece, -EIO);
+                    break;
+                }
+                wait(piece, e.kind == DM_REMAP_PENDING);
                 break;
             case DM_REMAP_WAY_ANSWERED:  // a discard: none comes here
             case DM_REMAP_WAY_NOWHERE:
@@ -317,13 +332,13 @@ void Layer::run_one(Piece piece) {
     if (piece.request->fua && machine_.fua(piece.dev) != DM_REMAP_FUA_OWN &&
         dm_remap_fua_lost(&*md_, piece.dev, piece.losses_told, error)) {
         stats_[kLostAndRedone]++;
-        waiting_.push_back(piece);
+        wait(piece, false);
         return;
     }
     if (error != 0 && dm_remap_fails_for_worker(piece.kind(), error)) {
         piece.failure =
             piece.dev == DM_REMAP_MAIN ? dm_remap_main_failed(&*md_, piece.direction()) : 0;
-        waiting_.push_back(piece);
+        wait(piece, false);
         return;
     }
     if (error == 0 && piece.dev == DM_REMAP_MAIN && piece.watched) {
@@ -331,9 +346,6 @@ void Layer::run_one(Piece piece) {
     }
     if (error == 0 && !piece.request->is_write) {
         verify(piece, piece.start, piece.length);
-        if (piece.pending) {
-            read_well_.push_back({piece.start, piece.length});
-        }
     }
     done(piece, error);
 }
@@ -444,15 +456,65 @@ std::uint64_t Layer::oldest_read() const {
     for (const Piece& p : on_the_way_) {
         oldest = std::min(oldest, p.request->begun);
     }
-    for (const Piece& p : waiting_) {
-        oldest = std::min(oldest, p.request->begun);
+    for (const Waiting& w : waiting_) {
+        oldest = std::min(oldest, w.piece.request->begun);
     }
     return in_core_ ? 0 : oldest;
 }
 
+void Layer::wait(Piece piece, bool pending) {
+    waiting_.push_back({std::move(piece)});
+    Waiting& w = waiting_.back();
+    dm_remap_job_add(&md_->schedule, &w.job, dm_remap_job_kind_of(w.piece.kind(), pending),
+                     w.piece.start, w.piece.length);
+}
+
+void Layer::work(std::size_t worker, std::uint64_t turns) {
+    try {
+        while (turns-- != 0 && machine_.on() && !violation_ && Batch(*this, worker).run()) {
+        }
+    } catch (const Violation& v) {
+        violation_ = v;
+    }
+    works_[worker] = false;
+}
+
+bool Layer::begin_worker() {
+    const std::size_t worker = random_.below(DM_REMAP_MOVERS);
+    if (works_[worker] || mover_[worker] == nullptr) {
+        return false;
+    }
+    works_[worker] = true;
+    stats_[kWorkersMeanwhile]++;
+    trace("    worker %zu begins meanwhile", worker);
+    turns_.begin([this, worker, turns = 1 + random_.below(3)] { work(worker, turns); });
+    return true;
+}
+
+// Of those before it each is somebody's, or a worker takes it up.
+int Layer::wait_for_claim(const dm_remap_job* claim) {
+    const auto claimed = [&] {
+        return dm_remap_job_claimed(&md_->schedule, claim) || !machine_.on() || violation_;
+    };
+    for (unsigned tries = 0; !turns_.wait_until(claimed); tries++) {
+        begin_worker();
+        if (tries == 1000) {
+            guarded([] { violated(kService, "a claim waits for nobody"); });
+        }
+    }
+    return machine_.on() && !violation_ ? 0 : -EINTR;
+}
+
 void Layer::redo() {
     if (!waiting_.empty() && machine_.on()) {
-        Batch(*this).run();
+        core([this] {
+            const std::size_t worker = random_.below(DM_REMAP_MOVERS);
+            works_[worker] = true;
+            redoes_ = true;
+            work(worker, 1);
+            return 0;
+        });
+        redoes_ = false;
         // The worker's last act, when nothing waits for it.
         if (md_ && machine_.on() && waiting_.empty()) {
             dm_remap_breaker_look(&*md_);
@@ -463,29 +525,19 @@ void Layer::redo() {
 }
 
 void Layer::read_by_time() {
-    recheck();
-    if (machine_.on() && md_ && dm_remap_breaker_open(&*md_)) {
-        core([this] { return dm_remap_breaker_probe(mover_); });
-    }
-}
-
-void Layer::recheck() {
-    while (!read_well_.empty() && machine_.on()) {
-        const Range range = read_well_.front();
-        read_well_.pop_front();
-        core([&] {
-            dm_remap_recheck_begin(mover_, range.start, range.length);
-            return 0;
-        });
-    }
-    if (!machine_.on() || !md_ || !dm_remap_rechecks_wait(&*md_)) {
+    if (!machine_.on() || !md_ || !dm_remap_later_any(&*md_)) {
         return;
     }
     const auto recovered = [this] { return atomic64_read(&md_->counter[DM_REMAP_RECOVERED]); };
     const auto before = recovered();
-    const std::uint32_t wait = core([this] { return dm_remap_recheck(mover_); });
+    const std::uint32_t wait = core([this] {
+        works_.back() = true;
+        const std::uint32_t again = dm_remap_do_later(mover_.back());
+        works_.back() = false;
+        return again;
+    });
     if (machine_.on()) {
-        trace("    recheck: %lu ended, next in %u", recovered() - before, wait);
+        trace("    later: %lu ranges recovered, next in %u", recovered() - before, wait);
         stats_[kRecovered] += static_cast<std::uint64_t>(recovered() - before);
     }
 }
@@ -523,12 +575,14 @@ void Layer::begin_save() {
     const std::uint64_t what = random_.below(4);
     trace("    autosave, save, save or restore meanwhile: %lu", what);
     stats_[kSavedMeanwhile]++;
+    saves_ = true;
     turns_.begin([this, what] {
         bool healed = false;
         const int error = what == 0   ? dm_remap_autosave(&*md_)
                           : what == 3 ? dm_remap_restore(&*md_, machine_.spare.sectors(), &healed)
                                       : dm_remap_save(&*md_);
         trace("    meanwhile: %d", error);
+        saves_ = false;
     });
 }
 
@@ -543,13 +597,16 @@ void Layer::meanwhile() {
         return;
     }
     // A block of a table that is on its way while the other takes the spare cannot be helped.
-    if (!turns_.two() && !other_present && random_.one_in(6)) {
+    if (!saves_ && !other_present && random_.one_in(6)) {
         begin_save();
+        return;
+    }
+    if (!waiting_.empty() && random_.one_in(4) && begin_worker()) {
         return;
     }
     stats_[kMeanwhile]++;
     const bool here = !busy.empty() && random_.coin();
-    const Range range = here ? busy[random_.below(busy.size())] : pick();
+    const Range range = here ? *std::next(busy.begin(), random_.below(busy.size())) : pick();
     submit(!random_.one_in(3), range, random_.one_in(here ? 2 : 6));
     if (random_.coin()) {
         run(here ? SIZE_MAX : 1 + random_.below(2));

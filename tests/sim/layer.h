@@ -1,9 +1,11 @@
 // The kernel's part, played over the core: maps requests, redoes those that failed, completes them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -45,7 +47,6 @@ struct Piece {
     std::uint64_t sector = 0;    // of dev
     bool counts = false;         // a drain waits for it
     bool watched = false;        // when it was sent
-    bool pending = false;        // so is its place on main
     std::uint64_t failures = 0;  // of main, when it was sent
     std::uint64_t failure = 0;   // of main: that of this piece, or 0
     bool in_cache = false;       // a write with FUA, written, and the flush behind it comes next
@@ -62,6 +63,12 @@ struct Piece {
     }
     // A write to the spare that a flush has to cover.
     bool needs_flush() const { return request->is_write && !request->fua && dev == DM_REMAP_SPARE; }
+};
+
+// A piece that waits for a worker, or is done over.
+struct Waiting {
+    Piece piece;
+    dm_remap_job job{};
 };
 
 class Layer {
@@ -89,7 +96,7 @@ class Layer {
     void run(std::size_t pieces = SIZE_MAX);
     // Is nothing on its way there that a drain waits for?
     bool idle(std::uint64_t start, std::uint64_t length);
-    // Redoes one batch of what waits for the worker.
+    // Redoes some of what waits for a worker. Others may do the same meanwhile.
     void redo();
     // Pending ranges that were read well, and those whose time has come; and the breaker.
     void read_by_time();
@@ -128,7 +135,7 @@ class Layer {
     std::function<void(dm_remap_note, std::uint64_t, std::uint64_t, std::int64_t)> on_note;
 
     // What the core is at work on.
-    std::vector<Range> busy;
+    std::list<Range> busy;
 
     // Requests in a row that found main dead. What changes that begins anew.
     unsigned hopeless = 0;
@@ -154,7 +161,6 @@ class Layer {
     bool drain(std::uint64_t start, std::uint64_t length, bool wait);
     void worked(const Piece& piece);
     int patiently(const std::function<int()>& function);
-    void recheck();
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
     void check_readable(const Piece& piece);
@@ -162,6 +168,13 @@ class Layer {
     void meanwhile();
     bool may_lose(dm_remap_dev dev, std::uint64_t sector);
     void begin_save();
+    // Something waits for a worker.
+    void wait(Piece piece, bool pending);
+    // A worker has some turns, until nothing is left for it.
+    void work(std::size_t worker, std::uint64_t turns);
+    // Another one begins, if there is one that does nothing. False: there is none.
+    bool begin_worker();
+    int wait_for_claim(const dm_remap_job* claim);
     void guarded(const std::function<void()>& function);
     void rethrow();
     std::uint64_t oldest_read() const;
@@ -172,11 +185,15 @@ class Layer {
     Stats& stats_;
     Turns turns_;
     std::optional<dm_remap_metadata> md_;
-    dm_remap_mover* mover_ = nullptr;
+    // The first is for writes alone, the last one also does what is done without a request.
+    std::array<dm_remap_mover*, DM_REMAP_MOVERS> mover_{};
+    std::array<bool, DM_REMAP_MOVERS> works_{};
+    std::uint64_t begun_ = 0;  // batches
+    bool saves_ = false;       // a thread of its own
+    bool redoes_ = false;      // nothing but workers
 
     std::deque<Piece> on_the_way_;  // mapped, not yet done
-    std::vector<Piece> waiting_;    // for the worker
-    std::deque<Range> read_well_;   // where a record was pending
+    std::list<Waiting> waiting_;    // for a worker, or with one
     bool quiet_ = false;            // nobody begins anything
     bool activated_ = false;
     bool in_core_ = false;

@@ -40,6 +40,7 @@ bool Machine::reaches(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n) c
 
 int Machine::read(dm_remap_dev dev, std::uint64_t sector, std::uint32_t n, void* buf) {
     const int error = on_ && reaches(dev, sector, n) ? disk(dev).read(sector, n, buf) : -EIO;
+    time += error != 0 && slow && dev == DM_REMAP_MAIN;
     trace("        read %s %lu+%u: %d", name_of(dev), sector, n, error);
     return error;
 }
@@ -210,8 +211,14 @@ const dm_remap_ops Machine::kOps = {
             return error;
         },
     .fua = [](void* ctx, dm_remap_dev dev) { return machine_of(ctx).fua(dev); },
-    .drain = [](void* ctx, u64 start, u64 length,
-                bool wait) { return machine_of(ctx).drain(start, length, wait); },
+    .drain =
+        [](void* ctx, u64 start, u64 length, unsigned ms) {
+            return machine_of(ctx).drain(start, length, ms == DM_REMAP_NO_END);
+        },
+    .kick = nullptr,
+    .wait = [](void* ctx,
+               const dm_remap_job* claim) { return machine_of(ctx).wait_for_claim(claim); },
+    .give_way = [](void* ctx) { machine_of(ctx).give_way(); },
     .stop =
         [](void* ctx) {
             Machine& m = machine_of(ctx);
@@ -242,6 +249,9 @@ const dm_remap_ops Machine::kOtherOps = {
     .flush = nullptr,
     .fua = nullptr,
     .drain = nullptr,
+    .kick = nullptr,
+    .wait = nullptr,
+    .give_way = nullptr,
     .stop = nullptr,
     .note = nullptr,
     .main_sectors = nullptr,

@@ -60,10 +60,13 @@ class Machine {
     unsigned without = 0;  // enum Without
     std::uint64_t time = 1'700'000'000;
     std::uint64_t main_end;  // behind its last sector today
+    bool slow = false;       // a read that fails takes main a second
 
     // What the layer does where the core says so, and what others do while the core is at work.
     // None of them may throw.
     std::function<bool(std::uint64_t start, std::uint64_t length, bool wait)> drain;
+    std::function<int(const dm_remap_job*)> wait_for_claim;
+    std::function<void()> give_way;
     std::function<void()> flush_failed;
     // A flush behind a write with FUA loses no other sectors than this says. Nobody would ever hear
     // of them (docs/relocation.md).

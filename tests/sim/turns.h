@@ -1,13 +1,14 @@
-// A second thread of the core's own beside the one that a history goes on in: as autosave is,
-// beside the worker. The two take turns, one at a time, at each I/O and each lock. The random
-// numbers say when.
+// Threads of the core's own beside the one that a history goes on in: workers, and an autosave. They
+// take turns, one at a time, at each I/O and each lock. The random numbers say whose turn it is.
 #pragma once
 
 #include <semaphore.h>
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "core.h"
 #include "random.h"
@@ -41,27 +42,33 @@ class Turns {
     Turns(const Turns&) = delete;
     Turns& operator=(const Turns&) = delete;
 
-    // There is a second thread that has not come to its end.
-    bool two() const { return second_.joinable(); }
-    // Begins one. It has its first turn when the first thread gives it one. @work throws nothing.
+    // Begins one more thread. It has its first turn when another gives it one. @work throws nothing.
     void begin(std::function<void()> work);
-    // Perhaps it is the other thread's turn now. Either of the two calls this.
+    // Perhaps it is another thread's turn now. Any of them calls this.
     void offer();
-    // The first thread waits for the end of the second.
+    // Others have their turns until @done. False: no other can go on.
+    bool wait_until(const std::function<bool()>& done);
+    // The first thread waits for the end of the others.
     void end();
 
   private:
+    struct Thread {
+        std::thread thread;  // of the first: none
+        Gate may;
+        std::uint64_t one_in = 1;  // offers that are taken
+        const mutex* waits_for = nullptr;
+        bool waits = false;  // for something that only others can bring
+        bool ended = false;
+    };
+
     void wait_for(const mutex* lock);
-    void give();
-    bool in_second() const { return std::this_thread::get_id() == second_.get_id(); }
+    // Somebody else who can go on; nullptr: nobody can.
+    Thread* other();
+    void give(Thread* next);
 
     Random& random_;
-    std::thread second_;
-    Gate first_may_;
-    Gate second_may_;
-    std::uint64_t one_in_ = 1;          // offers that are taken
-    const mutex* waits_for_ = nullptr;  // the second thread's
-    bool ended_ = false;
+    std::vector<std::unique_ptr<Thread>> threads_;
+    Thread* running_;
 };
 
 }  // namespace remap::sim

@@ -28,17 +28,21 @@ class Recheck : public ::testing::Test {
         r.reason = reason;
         ASSERT_EQ(md_->commit({r}), 0);
     }
-    // Somebody has read it.
-    void hint(std::uint64_t start = kAt, std::uint64_t length = 8) {
+    // Somebody reads it. Perhaps main has failed that once.
+    void hint(std::uint64_t start = kAt, std::uint32_t length = 8, std::uint64_t failure = 0) {
         reads_ = 0;
-        dm_remap_recheck_begin(mover_->get(), start, length);
+        dm_remap_tried tried{failure, length};
+        std::vector<std::uint8_t> data(length * kSector);
+        dm_remap_redo_begin(mover_->get());
+        result_ = dm_remap_redo_read(mover_->get(), start, length, data.data(), &tried);
+        EXPECT_EQ(dm_remap_redo_end(mover_->get()), 0);
     }
     std::uint32_t recheck(std::uint64_t after) {
         world_->uptime += after;
         reads_ = 0;
         return dm_remap_recheck(mover_->get());
     }
-    bool waits() { return dm_remap_rechecks_wait(md_->get()); }
+    bool waits() { return dm_remap_later_any(md_->get()); }
     unsigned kind(std::uint64_t at = kAt) { return md_->lookup(at).kind; }
     std::uint64_t recovered() { return atomic64_read(&(*md_)->counter[DM_REMAP_RECOVERED]); }
 
@@ -47,6 +51,7 @@ class Recheck : public ::testing::Test {
     std::unique_ptr<Mover> mover_;
     std::uint64_t free_ = 0;
     unsigned reads_ = 0;
+    int result_ = 0;
 };
 
 TEST_F(Recheck, EndsTheRecordAfterThreeReadsAndAPause) {
@@ -69,7 +74,7 @@ TEST_F(Recheck, EndsTheRecordAfterThreeReadsAndAPause) {
 }
 
 TEST_F(Recheck, LeavesARecordThatFailsOneOfTheReads) {
-    for (const unsigned fails : {0U, 1U, 2U}) {
+    for (const unsigned fails : {1U, 2U}) {
         SetUp();
         pend(kAt);
         unsigned n = 0;
@@ -89,11 +94,9 @@ TEST_F(Recheck, LeavesARecordThatFailsOneOfTheReads) {
 TEST_F(Recheck, BeginsAnewAfterAFailureBetweenThem) {
     pend(kAt);
     hint();
-    dm_remap_tried tried{dm_remap_main_failed(md_->get(), DM_REMAP_READ), 1};
-    std::vector<std::uint8_t> data(kSector);
-    dm_remap_redo_begin(mover_->get());
-    EXPECT_EQ(dm_remap_redo_read(mover_->get(), kAt + 7, 1, data.data(), &tried), 0);
-    EXPECT_EQ(dm_remap_redo_end(mover_->get()), 0);
+    EXPECT_TRUE(waits());
+    hint(kAt + 7, 1, dm_remap_main_failed(md_->get(), DM_REMAP_READ));
+    EXPECT_EQ(result_, 0);
     EXPECT_FALSE(waits());
     EXPECT_EQ(recheck(kPause), 0U);
     EXPECT_EQ(kind(), DM_REMAP_PENDING);
@@ -103,7 +106,6 @@ TEST_F(Recheck, BeginsAnewAfterAFailureBetweenThem) {
 TEST_F(Recheck, IsNotForFailedWrites) {
     pend(kAt, 8, DM_REMAP_REASON_WRITE_ERROR);
     hint();
-    EXPECT_EQ(reads_, 0U);
     EXPECT_FALSE(waits());
 }
 
@@ -115,12 +117,14 @@ TEST_F(Recheck, EndsWhatIsPendingOfTheRangeAlone) {
         world_->main.bad_read.insert(at);
     }
     hint(kAt + 8, 48);
-    EXPECT_EQ(recheck(kPause), 0U);
+    EXPECT_EQ(recheck(kPause), 1U);
+    EXPECT_EQ(recheck(0), 1U);
+    EXPECT_EQ(recheck(0), 0U);
     EXPECT_EQ(md_->records(), (Records{{DM_REMAP_PENDING, kAt, 0, 8},
                                        {DM_REMAP_MAPPED, kAt + 16, md_->lookup(kAt + 16).spare, 8},
                                        {DM_REMAP_PENDING, kAt + 32, 0, 8},
                                        {DM_REMAP_PENDING, kAt + 56, 0, 8}}));
-    EXPECT_EQ(recovered(), 1U);
+    EXPECT_EQ(recovered(), 3U);
 }
 
 TEST_F(Recheck, LooksAtOneRangeAtATime) {
@@ -128,8 +132,7 @@ TEST_F(Recheck, LooksAtOneRangeAtATime) {
         pend(at);
         hint(at);
     }
-    hint(kAt);
-    EXPECT_EQ(reads_, 0U) << "it waits already";
+    hint(kAt);  // it waits already
     EXPECT_EQ(recheck(kPause), 1U);
     EXPECT_EQ(md_->records().size(), 1U);
     EXPECT_EQ(recheck(0), 0U);
@@ -137,11 +140,10 @@ TEST_F(Recheck, LooksAtOneRangeAtATime) {
 }
 
 TEST_F(Recheck, RemembersNoMoreThanItHasRoomFor) {
-    for (unsigned i = 0; i <= DM_REMAP_RECHECKS; i++) {
+    for (unsigned i = 0; i <= DM_REMAP_LATER; i++) {
         pend(kAt + 16ULL * i);
         hint(kAt + 16ULL * i);
     }
-    EXPECT_EQ(reads_, 0U);
     while (recheck(kPause) != 0) {
     }
     EXPECT_EQ(md_->records().size(), 1U);

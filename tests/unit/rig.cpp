@@ -79,13 +79,30 @@ const dm_remap_ops World::kOps = {
     .flush = nullptr,
     .fua = nullptr,
     .drain =
-        [](void* ctx, u64, u64, bool wait) {
+        [](void* ctx, u64, u64, unsigned ms) {
             World& world = world_of(ctx);
             world.drains++;
             if (world.on_drain) {
                 world.on_drain();
             }
-            return wait || !world.busy;
+            return ms == DM_REMAP_NO_END || !world.busy;
+        },
+    .kick =
+        [](void* ctx) {
+            World& world = world_of(ctx);
+            world.kicks++;
+        },
+    .wait =
+        [](void* ctx, const dm_remap_job* job) {
+            World& world = world_of(ctx);
+            return world.on_wait ? world.on_wait(job) : 0;
+        },
+    .give_way =
+        [](void* ctx) {
+            World& world = world_of(ctx);
+            if (world.on_give_way) {
+                world.on_give_way();
+            }
         },
     .stop =
         [](void* ctx) {

@@ -55,6 +55,9 @@ struct World {
     std::function<void()> on_drain;
     bool busy = false;  // something is on its way: who does not wait is told so
     std::function<int()> on_stop;
+    unsigned kicks = 0;
+    std::function<int(const dm_remap_job*)> on_wait;  // without: each has its turn at once
+    std::function<void()> on_give_way;
 
     static const dm_remap_ops kOps;
 };

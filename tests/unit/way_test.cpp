@@ -104,9 +104,9 @@ TEST_F(Way, OfWritesToAPlaceThatCouldNotBeReadIsTheWorker) {
     }
 }
 
-TEST_F(Way, OfWritesToAPendingRangeIsTheWorkerWhereThatCanSettleIt) {
+TEST_F(Way, OfAPendingRangeIsTheWorkerForReadsAndForWritesThatCanSettleIt) {
     const auto ways = [&] {
-        EXPECT_EQ(way(DM_REMAP_IO_READ, 200), DM_REMAP_WAY_MAIN);
+        EXPECT_EQ(way(DM_REMAP_IO_READ, 200), DM_REMAP_WAY_WORKER);
         EXPECT_EQ(way(DM_REMAP_IO_DISCARD, 200), DM_REMAP_WAY_MAIN);
         EXPECT_EQ(way(DM_REMAP_IO_WRITE, 200), way(DM_REMAP_IO_ZEROES, 200));
         return way(DM_REMAP_IO_WRITE, 200);

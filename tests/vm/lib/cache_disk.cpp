@@ -114,6 +114,18 @@ void CacheDisk::fail_reads_together(size_t reads, uint64_t bad) {
     bad_ = bad;
 }
 
+void CacheDisk::fail_slowly(std::set<uint64_t> sectors, std::chrono::milliseconds time) {
+    const std::lock_guard lock(mutex_);
+    slow_ = std::move(sectors);
+    slow_time_ = time;
+    slow_failures_ = 0;
+}
+
+unsigned CacheDisk::slow_failures() {
+    const std::lock_guard lock(mutex_);
+    return slow_failures_;
+}
+
 void CacheDisk::wait(const std::string& what, const std::function<bool()>& done) {
     using namespace std::chrono_literals;
     std::unique_lock lock(mutex_);
@@ -191,7 +203,23 @@ bool CacheDisk::receive(Command& command) {
     return receive_all(server_.fd(), command.data.data(), command.data.size());
 }
 
+bool CacheDisk::is_slow(const Command& command) {
+    const std::lock_guard lock(mutex_);
+    const bool transfers = command.type == NBD_CMD_READ || command.type == NBD_CMD_WRITE;
+    const auto first = slow_.lower_bound(command.from / kSector);
+    return transfers && first != slow_.end() &&
+           *first < (command.from + command.length) / kSector;
+}
+
 void CacheDisk::take(Command command) {
+    if (is_slow(command)) {
+        std::this_thread::sleep_for(slow_time_);
+        const std::lock_guard lock(mutex_);
+        slow_failures_++;
+        reply(command, EIO);
+        changed_.notify_all();
+        return;
+    }
     const std::lock_guard lock(mutex_);
     switch (ask(command)) {
         case Answer::kDo:

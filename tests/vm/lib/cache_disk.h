@@ -2,6 +2,7 @@
 // order, and what a flush finds that it cannot keep. In memory, served to the kernel's nbd.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -46,6 +47,12 @@ class CacheDisk {
     // have the bad sector.
     void fail_reads_together(size_t reads, uint64_t bad);
 
+    // Reads and writes of these sectors take so long, and fail. All others wait meanwhile, as on a
+    // disk that does one command at a time.
+    void fail_slowly(std::set<uint64_t> sectors, std::chrono::milliseconds time);
+    // How many have, since that was said.
+    unsigned slow_failures();
+
     // The next flush that finds a write to this sector in the cache fails, and the sector has what
     // it had before that write. No later flush says so again.
     void lose(uint64_t sector);
@@ -67,6 +74,7 @@ class CacheDisk {
     void serve();
     bool receive(Command& command);
     void take(Command command);
+    bool is_slow(const Command& command);
     Answer ask(const Command& command);
     [[nodiscard]] Answer ask_read(const Command& command) const;
     void fail_together();
@@ -91,6 +99,9 @@ class CacheDisk {
     unsigned flushes_ = 0;
     size_t reads_together_ = 0;  // 0: none wait
     std::optional<uint64_t> bad_;
+    std::set<uint64_t> slow_;
+    std::chrono::milliseconds slow_time_{};
+    unsigned slow_failures_ = 0;
     std::vector<Command> held_;
     std::vector<std::byte> current_;
     std::vector<std::byte> durable_;

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Blocks that came back after they had failed are moved to the spare while they can be had. No
+ * write may be on its way there meanwhile. One that takes long is waited for later, and nobody
+ * waits with us.
+ */
+#include "dm-remap-mover.h"
+
+/* Milliseconds for the writes on their way: at once, and later. */
+#define DRAIN_NOW	100
+#define DRAIN_LATER	2000
+
+/* Seconds to the next try, at first and at most. */
+#define PAUSE		1
+#define LONGEST_PAUSE	64
+
+/* The range is held, so what is read now is the last that was written. */
+static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_transfer t = {
+		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_READ, .sector = start,
+		.sectors = length, .data = m->check, .fate = m->fate[1],
+		.retries = READ_ONCE(md->policy.read_retries),
+	};
+	u32 g = dm_remap_granularity(md), n = length / g, i, run;
+	int ret = dm_remap_transfer(m, &t);
+
+	/* Main does not return it again: that says nothing of the spare. */
+	if (ret) {
+		dm_remap_not_moved(md, start, length, DM_REMAP_REFUSAL_NONE, ret);
+		return;
+	}
+	for (i = 0; !ret && i < n; i += run) {
+		u64 at = start + i * g;
+
+		run = dm_remap_fate_run(t.fate, i, n);
+		if (t.fate[i] != DM_REMAP_BAD)
+			ret = dm_remap_put(m, DM_REMAP_REASON_RESCUED, at, run * g,
+					   m->check + dm_remap_bytes(i * g));
+		else
+			dm_remap_pending_add(md, at, run * g, DM_REMAP_REASON_READ_ERROR);
+	}
+	ret = dm_remap_mover_commit(m) ?: ret;
+	if (ret)
+		dm_remap_refused(md, start, length, ret);
+}
+
+static bool forbidden(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->policy.no_auto_remap) || dm_remap_may_move(md);
+}
+
+/* -EBUSY: writes are on their way there. */
+static int rescue(struct dm_remap_mover *m, u64 start, u32 length, unsigned int ms)
+{
+	int error = m->error, ret = dm_remap_hold(m->md, start, length, ms);
+
+	if (!ret) {
+		rescue_held(m, start, length);
+		dm_remap_release(m->md, start, length);
+	}
+	m->error = error;
+	return ret;
+}
+
+void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length)
+{
+	struct dm_remap_metadata *md = m->md;
+
+	if (forbidden(md))
+		return;
+	/* The writes of the batch first: what becomes of the rescue is nothing to them. */
+	dm_remap_mover_commit(m);
+	if (rescue(m, start, length, DRAIN_NOW) == -EBUSY)
+		dm_remap_later_add(md, &md->rescues, start, start + length, PAUSE);
+}
+
+/* Does main have the data of all of it yet? */
+static bool is_on_main(struct dm_remap_metadata *md, u64 start, u64 end)
+{
+	struct dm_remap_extent e;
+
+	dm_remap_look(md, start, end - start, &e);
+	return e.length == end - start && e.kind != DM_REMAP_MAPPED && !e.flags;
+}
+
+u32 dm_remap_rescue_again(struct dm_remap_mover *m)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_job claim;
+	struct dm_remap_later r;
+
+	if (!dm_remap_later_take(md, &md->rescues, &r) || forbidden(md))
+		return dm_remap_later_wait(md, &md->rescues);
+	r.pause = min_t(u32, 2 * r.pause, LONGEST_PAUSE);
+	if (!dm_remap_job_claim_now(&md->schedule, &claim, r.start, r.end - r.start)) {
+		dm_remap_later_add(md, &md->rescues, r.start, r.end, r.pause);
+		return dm_remap_later_wait(md, &md->rescues);
+	}
+	dm_remap_redo_begin(m);
+	m->write = 0;
+	if (is_on_main(md, r.start, r.end) &&
+	    rescue(m, r.start, r.end - r.start, DRAIN_LATER) == -EBUSY)
+		dm_remap_later_add(md, &md->rescues, r.start, r.end, r.pause);
+	dm_remap_redo_end(m);
+	dm_remap_job_done(&md->schedule, &claim);
+	return dm_remap_later_wait(md, &md->rescues);
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whose turn it is. A job counts those before it that overlap, when it comes; each of them takes
+ * itself off that count when it is done.
+ */
+#include "dm-remap-schedule.h"
+
+void dm_remap_schedule_init(struct dm_remap_schedule *s, void (*kick)(void *ctx), void *ctx)
+{
+	unsigned int kind;
+
+	memset(s, 0, sizeof(*s));
+	spin_lock_init(&s->lock);
+	for (kind = 0; kind < DM_REMAP_JOB_KINDS; kind++)
+		s->ready[kind].last = &s->ready[kind].first;
+	s->kick = kick;
+	s->ctx = ctx;
+}
+
+static void kick(struct dm_remap_schedule *s)
+{
+	if (s->kick)
+		s->kick(s->ctx);
+}
+
+static bool overlap(const struct dm_remap_job *a, const struct dm_remap_job *b)
+{
+	return a->start < b->end && b->start < a->end;
+}
+
+/* ---- coming and going ---- */
+
+static void append(struct dm_remap_schedule *s, struct dm_remap_job *job)
+{
+	const struct dm_remap_job *other;
+
+	lockdep_assert_held(&s->lock);
+	job->before = 0;
+	for (other = s->first; other; other = other->next)
+		job->before += overlap(other, job);
+	job->prev = s->last;
+	job->next = NULL;
+	if (s->last)
+		s->last->next = job;
+	else
+		s->first = job;
+	s->last = job;
+}
+
+static void unlink_job(struct dm_remap_schedule *s, struct dm_remap_job *job)
+{
+	lockdep_assert_held(&s->lock);
+	if (job->prev)
+		job->prev->next = job->next;
+	else
+		s->first = job->next;
+	if (job->next)
+		job->next->prev = job->prev;
+	else
+		s->last = job->prev;
+}
+
+static void make_ready(struct dm_remap_schedule *s, struct dm_remap_job *job)
+{
+	lockdep_assert_held(&s->lock);
+	if (job->kind == DM_REMAP_JOB_CLAIM)
+		return;
+	job->next_ready = NULL;
+	*s->ready[job->kind].last = job;
+	s->ready[job->kind].last = &job->next_ready;
+}
+
+static struct dm_remap_job *take(struct dm_remap_schedule *s, enum dm_remap_job_kind kind)
+{
+	struct dm_remap_job *job = s->ready[kind].first;
+
+	lockdep_assert_held(&s->lock);
+	if (!job)
+		return NULL;
+	s->ready[kind].first = job->next_ready;
+	if (!job->next_ready)
+		s->ready[kind].last = &s->ready[kind].first;
+	WRITE_ONCE(s->running[kind], s->running[kind] + 1);
+	return job;
+}
+
+static void set(struct dm_remap_job *job, enum dm_remap_job_kind kind, u64 start, u64 length)
+{
+	job->kind = kind;
+	job->start = start;
+	job->end = start + length;
+}
+
+/* ---- jobs for a mover ---- */
+
+void dm_remap_job_add(struct dm_remap_schedule *s, struct dm_remap_job *job,
+		      enum dm_remap_job_kind kind, u64 start, u64 length)
+{
+	unsigned long flags;
+
+	set(job, kind, start, length);
+	spin_lock_irqsave(&s->lock, flags);
+	append(s, job);
+	s->jobs++;
+	if (!job->before) {
+		make_ready(s, job);
+		kick(s);
+	}
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, bool writes)
+{
+	struct dm_remap_job *job = NULL;
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	if (!writes)
+		job = take(s, DM_REMAP_JOB_READ);
+	if (!writes && !job && !s->running[DM_REMAP_JOB_PENDING])
+		job = take(s, DM_REMAP_JOB_PENDING);
+	if (!job)
+		job = take(s, DM_REMAP_JOB_WRITE);
+	spin_unlock_irqrestore(&s->lock, flags);
+	return job;
+}
+
+void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job)
+{
+	struct dm_remap_job *later;
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	for (later = job->next; later; later = later->next) {
+		if (!overlap(later, job) || --later->before)
+			continue;
+		make_ready(s, later);
+	}
+	unlink_job(s, job);
+	if (job->kind != DM_REMAP_JOB_CLAIM) {
+		s->jobs--;
+		WRITE_ONCE(s->running[job->kind], s->running[job->kind] - 1);
+	}
+	kick(s);
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s)
+{
+	unsigned long flags;
+	bool idle;
+
+	spin_lock_irqsave(&s->lock, flags);
+	idle = !s->jobs;
+	spin_unlock_irqrestore(&s->lock, flags);
+	return idle;
+}
+
+/* ---- claims ---- */
+
+bool dm_remap_job_claim_now(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
+			u64 length)
+{
+	unsigned long flags;
+	bool free;
+
+	set(job, DM_REMAP_JOB_CLAIM, start, length);
+	spin_lock_irqsave(&s->lock, flags);
+	append(s, job);
+	free = !job->before;
+	if (!free)
+		unlink_job(s, job);
+	spin_unlock_irqrestore(&s->lock, flags);
+	return free;
+}
+
+void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start, u64 length)
+{
+	unsigned long flags;
+
+	set(job, DM_REMAP_JOB_CLAIM, start, length);
+	spin_lock_irqsave(&s->lock, flags);
+	append(s, job);
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job *job)
+{
+	unsigned long flags;
+	bool claimed;
+
+	spin_lock_irqsave(&s->lock, flags);
+	claimed = !job->before;
+	spin_unlock_irqrestore(&s->lock, flags);
+	return claimed;
+}
+
+/* ---- what main could not read just now ---- */
+
+void dm_remap_unread_add(struct dm_remap_schedule *s, u64 start, u64 length, u64 took, u64 now)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	s->unread[s->next_unread++ % DM_REMAP_UNREAD] = (struct dm_remap_unread) {
+		.start = start, .end = start + length,
+		.until = now + min_t(u64, took, DM_REMAP_UNREAD_PAUSE),
+	};
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	spin_lock_irqsave(&s->lock, flags);
+	for (i = 0; i < DM_REMAP_UNREAD; i++)
+		if (s->unread[i].start < start + length && start < s->unread[i].end)
+			s->unread[i].until = 0;
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+bool dm_remap_unread(struct dm_remap_schedule *s, u64 start, u64 *length, u64 now)
+{
+	unsigned long flags;
+	bool unread = false;
+	unsigned int i;
+
+	spin_lock_irqsave(&s->lock, flags);
+	for (i = 0; i < DM_REMAP_UNREAD; i++) {
+		const struct dm_remap_unread *u = &s->unread[i];
+
+		if (now >= u->until || u->end <= start || start + *length <= u->start)
+			continue;
+		if (start < u->start) {
+			*length = u->start - start;
+			continue;
+		}
+		*length = min_t(u64, *length, u->end - start);
+		unread = true;
+		break;
+	}
+	spin_unlock_irqrestore(&s->lock, flags);
+	return unread;
+}

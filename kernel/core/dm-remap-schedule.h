@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who works on which range, and who waits.
+ *
+ * A job is a range of the mapped device that somebody works on, or will: I/O from above that is
+ * redone, or the claim of a person's command or of a control. Jobs whose ranges overlap have their
+ * turns in the order in which they came. Other jobs wait for nothing but a mover.
+ *
+ * So no two wait for one another, and none for ever:
+ *
+ * - A job waits for jobs that came before it, never for one that came later.
+ * - A job that has its turn waits for no other job. A control takes a place that is free, or looks
+ *   elsewhere.
+ * - What it waits for is a device, and the locks of commits and checkpoints, whose holders
+ *   wait for devices alone. A person's command may wait for I/O to its range, and a suspend ends
+ *   that (dm_remap_hold).
+ *
+ * Reads have movers of their own, so that none of them takes the last one from the writes. Of reads
+ * of pending ranges, which main fails, one is done at a time. It gives way to writes. When it has
+ * failed its answer serves others for as long as it took.
+ *
+ * Context: any. The schedule has a spinlock of its own.
+ */
+#ifndef DM_REMAP_SCHEDULE_H
+#define DM_REMAP_SCHEDULE_H
+
+#include "dm-remap-port.h"
+
+/* Movers of one device. One of them is for writes alone. */
+#define DM_REMAP_MOVERS	4
+
+enum dm_remap_job_kind {
+	DM_REMAP_JOB_WRITE,		/* from above, redone */
+	DM_REMAP_JOB_READ,
+	DM_REMAP_JOB_PENDING,		/* a read of a range that was pending when it came */
+	DM_REMAP_JOB_KINDS,		/* that have movers */
+	DM_REMAP_JOB_CLAIM = DM_REMAP_JOB_KINDS,	/* of someone who has a mover already */
+};
+
+struct dm_remap_job {
+	struct dm_remap_job *prev;	/* in the order in which they came */
+	struct dm_remap_job *next;
+	struct dm_remap_job *next_ready;
+	u64 start;			/* sectors [start, end) of the mapped device */
+	u64 end;
+	unsigned int before;		/* jobs that overlap, and came before */
+	enum dm_remap_job_kind kind;
+};
+
+/* A range that main could not read just now. */
+struct dm_remap_unread {
+	u64 start;
+	u64 end;
+	u64 until;			/* as ops->uptime(): nobody asks main again before */
+};
+
+#define DM_REMAP_UNREAD 16
+
+/* Seconds for which the answer of a read of a pending range serves others, at most. */
+#define DM_REMAP_UNREAD_PAUSE 5u
+
+struct dm_remap_schedule {
+	spinlock_t lock;		/* protects: */
+	struct dm_remap_job *first;
+	struct dm_remap_job *last;
+	struct {
+		struct dm_remap_job *first;
+		struct dm_remap_job **last;	/* where the next one is put */
+	} ready[DM_REMAP_JOB_KINDS];
+	unsigned int jobs;		/* that have movers, or will */
+	unsigned int running[DM_REMAP_JOB_KINDS];
+	struct dm_remap_unread unread[DM_REMAP_UNREAD];
+	unsigned int next_unread;
+
+	/* Somebody's turn may have come. Called with the lock held. */
+	void (*kick)(void *ctx);
+	void *ctx;
+};
+
+void dm_remap_schedule_init(struct dm_remap_schedule *s, void (*kick)(void *ctx), void *ctx);
+
+/* A job for a mover comes. As soon as this is called it may be done, and be gone. */
+void dm_remap_job_add(struct dm_remap_schedule *s, struct dm_remap_job *job,
+		      enum dm_remap_job_kind kind, u64 start, u64 length);
+/* The next one for a mover, which may be for @writes alone. NULL: there is none now. */
+struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, bool writes);
+/* Those that waited for it may have their turns. A claim that has not had its own is given up. */
+void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job);
+
+/* Takes the range, if no other job has any of it or waits for it. */
+bool dm_remap_job_claim_now(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
+			u64 length);
+/* Waits for its turn, which dm_remap_job_claimed tells of. */
+void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start, u64 length);
+bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job *job);
+
+/* No job for a mover is there. */
+bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s);
+/* A write is being redone. No lock. */
+static inline bool dm_remap_writes_run(const struct dm_remap_schedule *s)
+{
+	return READ_ONCE(s->running[DM_REMAP_JOB_WRITE]);
+}
+
+/* A read of the range has failed, which took so many seconds until @now. */
+void dm_remap_unread_add(struct dm_remap_schedule *s, u64 start, u64 length, u64 took, u64 now);
+/* Something was written there. */
+void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length);
+/*
+ * Has main failed to read @start just now? The answer is for the first @length sectors, which may
+ * become fewer.
+ */
+bool dm_remap_unread(struct dm_remap_schedule *s, u64 start, u64 *length, u64 now);
+
+#endif /* DM_REMAP_SCHEDULE_H */

@@ -1,0 +1,176 @@
+// Nobody waits for somebody else's bad sector.
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backing.h"
+#include "block.h"
+#include "cache_disk.h"
+#include "dm_device.h"
+#include "harness.h"
+#include "remap.h"
+#include "within.h"
+
+namespace remap::vm {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+using Answer = CacheDisk::Answer;
+using Request = CacheDisk::Request;
+
+constexpr uint64_t kSize = 64 << 20;
+constexpr uint64_t kBlock = 8;
+constexpr uint64_t kPending = 1000;
+constexpr uint64_t kBad = 5000;
+constexpr uint64_t kAlsoBad = 9000;
+constexpr uint64_t kRegion = 8192;  // sectors: who waits for I/O waits for that of a region
+// Of a disk whose commands fail slowly, one after the other.
+constexpr auto kSlow = 1000ms;
+// For all that is not the disk.
+constexpr auto kRest = 700ms;
+
+steady_clock::duration time_of(const std::function<void()>& what) {
+    const auto begin = steady_clock::now();
+    what();
+    return steady_clock::now() - begin;
+}
+
+class Waiting : public testing::Test {
+  protected:
+    Waiting() { register_spare(spare_.path()); }
+    ~Waiting() override { main_.release(); }
+
+    // 0 or the errno.
+    int write(uint64_t sector, uint64_t seed = 1) const {
+        const Buffer buffer(kBlock * kSector);
+        fill_pattern(buffer.bytes(), sector, seed);
+        return mapped_.write(sector, buffer.bytes());
+    }
+    int read(uint64_t sector) const {
+        const Buffer buffer(kBlock * kSector);
+        return mapped_.read(sector, buffer.bytes());
+    }
+
+    CacheDisk main_{kSize};
+    LoopDevice spare_{16 << 20};
+    DmDevice device_{"remap", remap_table(main_.path(), spare_.path(), {"format"})};
+    BlockFile mapped_{device_.path()};
+};
+
+// Of 32 readers one at a time asks main, and gives way to writes.
+TEST_F(Waiting, WriteWaitsOnceForTheReadersOfAPendingSector) {
+    main_.fail_slowly({kPending, kBad, kAlsoBad}, kSlow);
+    ASSERT_EQ(read(kPending), EIO);
+    const auto alone = time_of([&] { EXPECT_EQ(write(kAlsoBad), 0); });
+    EXPECT_GE(alone, kSlow);
+    std::vector<std::jthread> readers;
+    std::atomic<unsigned> reads = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        readers.emplace_back([&](const std::stop_token& stop) {
+            while (!stop.stop_requested()) {
+                EXPECT_EQ(read(kPending), EIO);
+                reads++;
+                std::this_thread::sleep_for(10ms);
+            }
+        });
+    }
+    std::this_thread::sleep_for(kSlow / 2);
+    const auto beside = time_of([&] { EXPECT_EQ(write(kBad), 0); });
+    EXPECT_LE(beside, 2 * alone + kRest);
+    EXPECT_TRUE(within(10s, [&] { return reads >= 64; })) << "the answer of one serves the others";
+    readers.clear();
+    EXPECT_TRUE(verify_pattern(mapped_, kBad, kBlock, 1));
+}
+
+// What waits is given back to dm, and done after the resume.
+TEST_F(Waiting, SuspendWithoutFlushTakesOneCommand) {
+    constexpr unsigned kWrites = 12;
+    std::set<uint64_t> bad;
+    for (unsigned i = 0; i < kWrites; i++) {
+        bad.insert(kBad + 100 * i);
+    }
+    main_.fail_slowly(bad, kSlow / 4);
+    std::vector<std::future<int>> writes;
+    for (const uint64_t sector : bad) {
+        writes.push_back(std::async(std::launch::async, [&, sector] { return write(sector); }));
+    }
+    // Each has failed, and main has nothing to do but for us.
+    ASSERT_TRUE(within(30s, [&] { return main_.slow_failures() >= kWrites; }));
+    main_.fail_slowly(bad, kSlow);
+    const auto took = time_of([&] { device_.suspend(DmDevice::Suspend::kNoFlush); });
+    EXPECT_LE(took, 4 * kSlow + 1s);  // each worker has a command on the way, one after the other
+    main_.fail_slowly({}, {});
+    device_.resume();
+    for (auto& w : writes) {
+        EXPECT_EQ(w.get(), 0);
+    }
+    for (const uint64_t sector : bad) {
+        EXPECT_TRUE(verify_pattern(mapped_, sector, kBlock, 1));
+    }
+}
+
+// Reads of what is bad are given up, writes are done.
+TEST_F(Waiting, SuspendWithFlushDoesTheWrites) {
+    main_.fail_slowly({kPending, kBad}, kSlow / 2);
+    ASSERT_EQ(read(kPending), EIO);
+    std::this_thread::sleep_for(3s);
+    std::vector<std::future<int>> reads;
+    for (unsigned i = 0; i < 8; i++) {
+        reads.push_back(std::async(std::launch::async, [&] { return read(kPending); }));
+    }
+    auto bad = std::async(std::launch::async, [&] { return write(kBad); });
+    std::this_thread::sleep_for(kSlow / 4);
+    const auto took = time_of([&] { device_.suspend(DmDevice::Suspend::kFlush); });
+    EXPECT_LE(took, 3 * kSlow + 1s);
+    EXPECT_EQ(bad.get(), 0);
+    for (auto& r : reads) {
+        EXPECT_EQ(r.get(), EIO);
+    }
+    main_.fail_slowly({}, {});
+    device_.resume();
+    EXPECT_TRUE(verify_pattern(mapped_, kBad, kBlock, 1));
+}
+
+// A write is on its way that main does not end, as if it were parked in a queue.
+TEST_F(Waiting, OtherRangesDoNotWaitForAWriteThatIsParked) {
+    constexpr uint64_t kParked = 3 * kRegion + 800;
+    main_.direct([](const Request& r) {
+        return r.flush                ? Answer::kDo
+               : r.sector == kParked  ? Answer::kHold
+               : r.sector == kBad     ? Answer::kFail
+               : r.sector == kAlsoBad ? Answer::kFail
+                                      : Answer::kDo;
+    });
+    auto parked = std::async(std::launch::async, [&] { return write(kParked); });
+    main_.wait_for_held(1);
+    const std::string range = "remap " + std::to_string(kParked) + " 8";
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(message_error(device_, range));
+    }
+    std::this_thread::sleep_for(300ms);
+    EXPECT_LE(time_of([&] { EXPECT_EQ(write(kBad), 0); }), 2s);
+    EXPECT_LE(time_of([&] { EXPECT_EQ(message_error(device_, "remap 70000 8"), 0); }), 2s);
+    EXPECT_LE(time_of([&] { EXPECT_EQ(write(kAlsoBad), 0); }), 2s);
+    EXPECT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "it waits for the write";
+    kill(child, SIGKILL);
+    EXPECT_TRUE(within(2s, [&] { return waitpid(child, nullptr, WNOHANG) == child; }));
+    main_.release();
+    EXPECT_EQ(parked.get(), 0);
+    EXPECT_EQ(message_error(device_, range), 0);
+    EXPECT_TRUE(verify_pattern(mapped_, kParked, kBlock, 1));
+}
+
+}  // namespace
+}  // namespace remap::vm
