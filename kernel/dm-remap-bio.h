@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a bio carries on its way, and the count of those in flight: for dm-remap-map.c and
+ * The marks of a bio, and the count of those in flight: for dm-remap-map.c, dm-remap-inflight.c and
  * dm-remap-worker.c.
  *
- * In flight. Who copies a range must know that no write is still on its way to the old place, and
- * who gives a spare range up that nothing is on its way to it. So writes to main and all I/O to the
+ * In flight. Before a range is copied no write may be on its way to the old place. Before a place
+ * on the spare is given up nothing may be on its way there. So writes to main and all I/O to the
  * spare are counted by region, per CPU, in one of two counters of each. A lookup and the count that
  * follows it are one section with preemption off; see dm_remap_drain for the other side. A bio
- * that waits for a worker is not counted, and what a worker itself does is in ranges that it has
+ * that waits for a worker is not counted. A worker's own I/O goes to ranges that are its job's
  * (dm-remap-schedule.h).
  */
 #ifndef DM_REMAP_BIO_H

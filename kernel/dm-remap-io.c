@@ -79,7 +79,7 @@ static void transfer_done(struct bio *bio)
 
 /*
  * Returns for how many jiffies the device had it. Not counted is how long submit_bio() waited for
- * room in its queue, nor how long it took until the worker ran again: on a machine short of
+ * room in its queue, nor how long it took until we ran again: on a machine short of
  * memory, either may be many seconds.
  */
 static unsigned long submit_and_wait(struct bio *bio, struct transfer *t)

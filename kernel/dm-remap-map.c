@@ -124,7 +124,7 @@ static void send_to_main(struct dm_remap_device *d, struct bio *bio, sector_t se
 
 /*
  * io_uring sends all that is polled with NOWAIT, and a program that polls would get the answer that
- * it blocks as an error. On the spare, and with the worker, nothing is polled: it may wait.
+ * it blocks as an error. On the spare, and with a worker, nothing is polled: it may wait.
  */
 static bool may_not_block(const struct bio *bio)
 {
@@ -152,7 +152,7 @@ static int send_to_spare(struct dm_remap_device *d, struct bio *bio, sector_t se
 	return DM_MAPIO_REMAPPED;
 }
 
-/* For the worker, which may have to do it over when others have consumed it. */
+/* For a worker, which may have to do it over when others have consumed it. */
 static void remember(struct bio *bio, sector_t sector)
 {
 	struct dm_remap_io *io = io_of(bio);
@@ -324,7 +324,8 @@ static void worked(struct dm_remap_device *d, const struct bio *bio)
 		dm_remap_main_cached(md, io->failure);
 	else
 		dm_remap_main_worked_at(md, direction_of(bio), io->failure, io->iter.bi_sector);
-	if (!(marks_of(bio) & IO_FLUSH) && io->pending)
+	/* A read of it may have failed meanwhile. */
+	if (!(marks_of(bio) & IO_FLUSH) && op_is_write(bio_op(bio)))
 		dm_remap_unread_forget(&md->schedule, io->iter.bi_sector,
 				       io->iter.bi_size >> SECTOR_SHIFT);
 	/* Before it completes: no suspend goes on without the work. */

@@ -11,7 +11,7 @@
 /* How long a batch takes up more writes: the first one waits for the last. */
 #define BATCH_TIME (2 * HZ)
 
-/* Seconds for which a read of a pending range gives way to writes. */
+/* For how long a read of a pending range gives way to writes. */
 #define GIVE_WAY (5 * HZ)
 
 /* ---- parts of a bio ---- */
@@ -167,7 +167,7 @@ static void ended(struct dm_remap_worker *w, struct bio *bio, int error)
 		given_up(w, bio);
 		return;
 	}
-	/* What failed before was counted then. */
+	/* Otherwise it was counted when it failed first. */
 	if (error && !io_of(bio)->tried)
 		count_error(w->d, bio, errno_to_blk_status(error));
 	decide(bio, error, 0);
@@ -214,8 +214,8 @@ static void redo_one_read(struct dm_remap_worker *w, struct bio *bio)
 }
 
 /*
- * Writes share a commit, and wait for it, one that failed too: it may have moved a part, and who
- * writes that again must find it where it is then.
+ * Writes share a commit, and wait for it. So does one that failed: it may have moved a part, and
+ * the next write there must find that.
  */
 static void redo_writes(struct dm_remap_worker *w, struct bio *bio)
 {
@@ -342,12 +342,16 @@ int dm_remap_wait_for_claim(void *ctx, const struct dm_remap_job *claim)
 	return ret;
 }
 
+static bool may_go_on(const struct dm_remap_metadata *md)
+{
+	return !dm_remap_writes_run(&md->schedule) || READ_ONCE(md->give_up);
+}
+
 void dm_remap_give_way(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
 
-	wait_event_timeout(d->turn, !dm_remap_writes_run(&d->metadata.schedule) ||
-				    READ_ONCE(d->metadata.give_up), GIVE_WAY);
+	wait_event_timeout(d->turn, may_go_on(&d->metadata), GIVE_WAY);
 }
 
 /* ---- set-up ---- */

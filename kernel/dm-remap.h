@@ -146,8 +146,8 @@ void dm_remap_device_put(struct dm_remap_target *t);
 /* Formats if that was asked for, activates, starts autosave. 0 or a negative errno. */
 int dm_remap_device_resume(struct dm_remap_target *t);
 /*
- * A suspend has begun: long work ends. Without a flush (@noflush) bios that wait are given back to dm,
- * and done after the resume. Otherwise only reads that failed are given up.
+ * A suspend has begun: long work ends. Without a flush (@noflush) bios that wait are given back to
+ * dm, and done after the resume. Otherwise only reads that failed are given up.
  */
 void dm_remap_device_stop(struct dm_remap_device *d, bool noflush);
 /* It was taken back. */
@@ -175,7 +175,7 @@ struct dm_remap_io {
 	struct bvec_iter iter;
 	u64 flush_covers;		/* flush of the spare: writes completed before it */
 	int losses_told;		/* IO_*_FUA: of its device, when it was mapped */
-	/* If it was tried: the number of main's failure, or 0. IO_WATCHED: those before it was sent. */
+	/* If it was tried: main's failure, or 0. IO_WATCHED: those before it was sent. */
 	u64 failure;
 	bool pending;			/* where it goes a record is pending */
 	bool tried;			/* before it came to a worker, and it failed */

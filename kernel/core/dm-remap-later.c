@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What is looked at again without a request from above, and when. */
+/* Lists of ranges that are looked at again, without a request from above. */
 #include "dm-remap-mover.h"
 
 bool dm_remap_later_add(struct dm_remap_metadata *md, struct dm_remap_laters *list, u64 start,

@@ -182,7 +182,7 @@ struct dm_remap_policy {
 	unsigned int recheck_pause;	/* seconds between reads of a pending range that recovers */
 };
 
-/* What of I/O that is redone ends between two commands, with DM_REMAP_GIVEN_UP. */
+/* Which redone I/O ends between two commands, with DM_REMAP_GIVEN_UP? */
 enum dm_remap_give_up {
 	DM_REMAP_GIVE_UP_NOTHING,
 	DM_REMAP_GIVE_UP_READS,		/* from above, that main has failed */
@@ -215,8 +215,8 @@ struct dm_remap_evidence {
 };
 
 /*
- * Main refuses something behind that sector, so nothing is looked into there for some time. Protected
- * by breaker_lock.
+ * Main refuses something behind that sector, so nothing is looked into there for some time.
+ * Protected by breaker_lock.
  */
 struct dm_remap_refused_range {
 	u64 from;

@@ -81,8 +81,8 @@ static inline int dm_remap_may_move_now(struct dm_remap_metadata *md)
 /* ---- dm-remap-mover.c ---- */
 
 /*
- * From here on nothing is in flight to the range, and nothing new gets there. What is on its way is
- * waited for, so many @ms, or with DM_REMAP_NO_END until ops->stop ends it. 0; -ENOMEM; or -EBUSY:
+ * From here on nothing is in flight to the range, and nothing new gets there. It waits so many @ms
+ * for I/O on its way, or with DM_REMAP_NO_END until ops->stop ends that. 0; -ENOMEM; or -EBUSY:
  * something is on its way there yet, and the range is not held.
  */
 int dm_remap_hold(struct dm_remap_metadata *md, u64 start, u64 length, unsigned int ms);
@@ -177,7 +177,7 @@ void dm_remap_not_moved(struct dm_remap_metadata *md, u64 start, u32 length,
 /* [@start, @end) in @pause seconds, if there is room. False: it is there already. */
 bool dm_remap_later_add(struct dm_remap_metadata *md, struct dm_remap_laters *list, u64 start,
 			u64 end, u32 pause);
-/* What overlaps is not looked at. */
+/* Those that overlap the range are not looked at. */
 void dm_remap_later_forget(struct dm_remap_metadata *md, struct dm_remap_laters *list, u64 start,
 			   u64 length);
 /* Takes one that is due off the list. False: none is. */

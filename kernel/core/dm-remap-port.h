@@ -61,7 +61,7 @@ static inline void *dm_remap_zalloc(size_t size)
 #define dm_remap_free(p) kvfree(p)
 
 /*
- * Around the locks that the worker takes: who holds one must not wait for reclaim
+ * Around the locks that workers take: who holds one must not wait for reclaim
  * either. Calls nest. It is for what the core allocates: ops->read, write and flush do without
  * the reserves (dm-remap-io.c).
  */

@@ -254,12 +254,6 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
-	/*
-	 * The table has what this batch has moved only when it is committed. If that fails, it is
-	 * the other write's failure: this one finds the range as it was, or in doubt.
-	 */
-	if (dm_remap_mover_overlaps(m, start, length))
-		dm_remap_mover_commit(m);
 	for (done = 0; !ret && done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = write_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
@@ -357,22 +351,16 @@ int dm_remap_redo_read(struct dm_remap_mover *m, u64 start, u32 length, void *da
 		       struct dm_remap_tried *tried)
 {
 	struct dm_remap_extent e;
-	u64 write = m->write;
 	int ret, error = 0;
 	u32 done;
 
 	if (gone(m) || !whole_blocks(m, start, length))
 		return -EIO;
-	/* What a write of this batch has moved must be read, and perhaps rescued, from there. */
-	if (dm_remap_mover_overlaps(m, start, length))
-		dm_remap_mover_commit(m);
 	/* Bad blocks of one extent are no reason to leave the others unread. */
-	m->write = 0;	/* what is rescued belongs to none */
 	for (done = 0; done < length; done += e.length) {
 		dm_remap_look(m->md, start + done, length - done, &e);
 		ret = read_extent(m, start + done, &e, (u8 *)data + dm_remap_bytes(done), tried);
 		error = error ?: ret;
 	}
-	m->write = write;
 	return error;
 }

@@ -3,16 +3,18 @@
  * I/O that failed, or that cannot simply be passed on, done again with care.
  *
  * The caller has requests on the mapped device that an underlying device failed
- * with an error that may come from bad media, or writes to ranges that are pending.
- * It redoes them one after the other, in a batch, and completes those that
- * succeeded when the batch has ended:
+ * with an error that may come from bad media, or I/O to ranges that are pending. A mover redoes a
+ * batch of them: one read, or writes whose ranges do not overlap. The caller has the ranges
+ * (dm-remap-schedule.h) until the batch has ended, and then completes the requests:
  *
  *	dm_remap_redo_begin(m);
  *	for each request: error = dm_remap_redo_write(m, ...) or dm_remap_redo_read(m, ...)
- *		a read may be completed now. A write may not, even if it failed: what it has moved
- *		is published at the end. Each write gets a number before, by dm_remap_redo_next(m)
+ *		Each write gets a number before, by dm_remap_redo_next(m)
  *	dm_remap_redo_end(m);
  *	complete the writes: those that had succeeded with dm_remap_redo_result(m, number)
+ *
+ * A write may not be completed before, even if it failed: what it has moved is published at the
+ * end.
  *
  * What is decided here, and where: docs/relocation.md has the rules, docs/outcomes.md each case.
  *
@@ -120,10 +122,14 @@ bool dm_remap_breaker_due(struct dm_remap_metadata *md);
 void dm_remap_breaker_look(struct dm_remap_metadata *md);
 
 /*
- * Looks at main without a request from above: at a pending range that it reads again, a block that
- * could not be rescued at once, and whether the breaker of reads may be closed. One caller at a
- * time. Of each at most one is looked at, if it is time, and few commands fail. Returns in how many
- * seconds it is to be called again; 0: there is nothing to look at.
+ * Looks at main without a request from above:
+ *
+ *	- at a pending range that it reads again;
+ *	- at a block that could not be rescued at once;
+ *	- whether the breaker of reads may be closed.
+ *
+ * One caller at a time. It looks at one of each at most, if it is time, and few commands fail.
+ * Returns in how many seconds it is to be called again; 0: there is nothing to look at.
  */
 u32 dm_remap_do_later(struct dm_remap_mover *m);
 /* Is there anything? No lock. */

@@ -54,13 +54,14 @@ static bool forbidden(const struct dm_remap_metadata *md)
 /* -EBUSY: writes are on their way there. */
 static int rescue(struct dm_remap_mover *m, u64 start, u32 length, unsigned int ms)
 {
-	int error = m->error, ret = dm_remap_hold(m->md, start, length, ms);
+	int ret = dm_remap_hold(m->md, start, length, ms);
 
 	if (!ret) {
 		rescue_held(m, start, length);
 		dm_remap_release(m->md, start, length);
+		/* It has told of its failure. */
+		m->error = 0;
 	}
-	m->error = error;
 	return ret;
 }
 
@@ -70,8 +71,6 @@ void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length)
 
 	if (forbidden(md))
 		return;
-	/* The writes of the batch first: what becomes of the rescue is nothing to them. */
-	dm_remap_mover_commit(m);
 	if (rescue(m, start, length, DRAIN_NOW) == -EBUSY)
 		dm_remap_later_add(md, &md->rescues, start, start + length, PAUSE);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Whose turn it is. A job counts those before it that overlap, when it comes; each of them takes
- * itself off that count when it is done.
+ * When a job comes it counts those before it that overlap. Each of them takes itself off that count
+ * when it is done. A job without any has its turn.
  */
 #include "dm-remap-schedule.h"
 
@@ -159,7 +159,7 @@ bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s)
 /* ---- claims ---- */
 
 bool dm_remap_job_claim_now(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
-			u64 length)
+			    u64 length)
 {
 	unsigned long flags;
 	bool free;
@@ -174,7 +174,8 @@ bool dm_remap_job_claim_now(struct dm_remap_schedule *s, struct dm_remap_job *jo
 	return free;
 }
 
-void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start, u64 length)
+void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
+			u64 length)
 {
 	unsigned long flags;
 

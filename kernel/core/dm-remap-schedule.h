@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who works on which range, and who waits.
+ * The schedule of those who work on ranges of the mapped device.
  *
- * A job is a range of the mapped device that somebody works on, or will: I/O from above that is
- * redone, or the claim of a person's command or of a control. Jobs whose ranges overlap have their
- * turns in the order in which they came. Other jobs wait for nothing but a mover.
+ * A job is such a range: that of I/O from above that is redone, or the claim of a person's command
+ * or of a control. Jobs whose ranges overlap have their turns in the order in which they came.
+ * Other jobs wait for nothing but a mover.
  *
  * So no two wait for one another, and none for ever:
  *
@@ -89,9 +89,10 @@ void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job);
 
 /* Takes the range, if no other job has any of it or waits for it. */
 bool dm_remap_job_claim_now(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
-			u64 length);
+			    u64 length);
 /* Waits for its turn, which dm_remap_job_claimed tells of. */
-void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start, u64 length);
+void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u64 start,
+			u64 length);
 bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job *job);
 
 /* No job for a mover is there. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The way of I/O from above: to main, to the spare, to the worker, or nowhere.
+ * The way of I/O from above: to main, to the spare, to a worker, or nowhere.
  *
  * In flight. Before a range is moved no write may be on its way to the old place. Before a place on
  * the spare is given up nothing may be on its way there. So such I/O is counted while the device
@@ -22,7 +22,7 @@ enum dm_remap_kind_of_io {
 enum dm_remap_way {
 	DM_REMAP_WAY_MAIN,		/* at the same sector */
 	DM_REMAP_WAY_SPARE,		/* at the extent's spare sector */
-	DM_REMAP_WAY_WORKER,		/* it waits, and the worker redoes it */
+	DM_REMAP_WAY_WORKER,		/* it waits, and a worker redoes it */
 	DM_REMAP_WAY_ANSWERED,		/* with success, at once: no device gets it */
 	DM_REMAP_WAY_NOWHERE,		/* -EIO */
 };
@@ -40,8 +40,8 @@ static inline bool dm_remap_way_is_plain(const struct dm_remap_metadata *md, u64
 
 /*
  * Zeros for the spare are written out: it may have no command for them. A write to a pending range
- * settles that. Of its reads one is done at a time. A write to a place that could not be read, or to a spare that is not trusted, is
- * read back.
+ * settles that. Of its reads one is done at a time. A write to a place that could not be read, or
+ * to a spare that is not trusted, is read back.
  */
 static inline bool dm_remap_needs_worker(const struct dm_remap_metadata *md,
 					 enum dm_remap_kind_of_io kind,
@@ -101,21 +101,22 @@ static inline bool dm_remap_answer_is_known(struct dm_remap_metadata *md,
 }
 
 /* What kind of job is it for a worker? */
-static inline enum dm_remap_job_kind dm_remap_job_kind_of(enum dm_remap_kind_of_io kind, bool pending)
+static inline enum dm_remap_job_kind dm_remap_job_kind_of(enum dm_remap_kind_of_io kind,
+							  bool pending)
 {
 	if (kind != DM_REMAP_IO_READ)
 		return DM_REMAP_JOB_WRITE;
 	return pending ? DM_REMAP_JOB_PENDING : DM_REMAP_JOB_READ;
 }
 
-/* Must a drain wait for it? I/O that waits for the worker is not in flight. */
+/* Must a drain wait for it? I/O that waits for a worker is not in flight. */
 static inline bool dm_remap_way_counts(enum dm_remap_way way, enum dm_remap_kind_of_io kind)
 {
 	return way == DM_REMAP_WAY_SPARE || (way == DM_REMAP_WAY_MAIN && kind != DM_REMAP_IO_READ);
 }
 
 /*
- * A device has failed it with @error. Is it worth a closer look, by the worker? An error that says
+ * A device has failed it with @error. Is it worth a closer look, by a worker? An error that says
  * it is not the media is passed on as it is, and a discard is advice.
  */
 static inline bool dm_remap_fails_for_worker(enum dm_remap_kind_of_io kind, int error)

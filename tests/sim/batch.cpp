@@ -289,7 +289,11 @@ void Batch::note_durable() {
 
 void Batch::complete() {
     for (std::size_t i = 0; i < pieces_.size(); i++) {
-        l_.done(pieces_[i], error_[i]);
+        const Piece& p = pieces_[i];
+        if (p.request->is_write && error_[i] == 0) {
+            std::fill_n(l_.written_since.begin() + p.start, p.length, true);
+        }
+        l_.done(p, error_[i]);
     }
 }
 

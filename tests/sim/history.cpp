@@ -51,6 +51,7 @@ History::History(const Plan& plan, Stats& stats)
     machine_.without = plan.without;
     layer_.media_block = geometry_.media_block;
     layer_.known_unreadable.resize(geometry_.main_sectors);
+    layer_.written_since.resize(geometry_.main_sectors);
     layer_.pick = [this] { return interesting_range(); };
     layer_.on_note = [this](auto what, auto sector, auto sectors, auto value) {
         note(what, sector, sectors, value);

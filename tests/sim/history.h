@@ -173,10 +173,10 @@ class History {
     Machine machine_;
     Layer layer_;
 
-    unsigned metadata_side_ = 0;                   // the replica that may have faults
-    bool damaged_ = false;                         // it was spoiled, and perhaps not mended since
-    std::vector<bool> saved_pending_;              // blocks whose pending record is durable
-    std::vector<std::uint64_t> pended_;            // when their record changed last
+    unsigned metadata_side_ = 0;         // the replica that may have faults
+    bool damaged_ = false;               // it was spoiled, and perhaps not mended since
+    std::vector<bool> saved_pending_;    // blocks whose pending record is durable
+    std::vector<std::uint64_t> pended_;  // when their record changed last
     std::uint64_t times_pended_ = 0;
     std::vector<std::uint64_t> saved_unreadable_;  // of layer_.known_unreadable, what is durable
     std::vector<bool> retired_;                    // sectors of the spare that are, durably

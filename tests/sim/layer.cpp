@@ -41,6 +41,10 @@ Layer::Layer(Machine& machine, Model& model, Random& random, Stats& stats)
     machine.note = [this](auto note, auto sector, auto sectors, auto value) {
         hopeless = note == DM_REMAP_NOTE_BREAKER ? 0 : hopeless;
         mode_changed = mode_changed || note == DM_REMAP_NOTE_MODE;
+        if (note == DM_REMAP_NOTE_BAD && value == 0) {
+            std::fill_n(written_since.begin() + static_cast<std::ptrdiff_t>(sector), sectors,
+                        false);
+        }
         on_note(note, sector, sectors, value);
     };
 }
@@ -222,6 +226,7 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
         length -= piece.length;
         switch (to) {
             case DM_REMAP_WAY_MAIN:
+                piece.pending = e.kind == DM_REMAP_PENDING;
                 send(piece, DM_REMAP_MAIN, piece.start);
                 break;
             case DM_REMAP_WAY_SPARE:
@@ -231,7 +236,7 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
                 stats_[kHeldBack] += (e.flags & DM_REMAP_F_HELD) != 0;
                 trace("    %u+%u waits for a worker", piece.start, piece.length);
                 if (dm_remap_answer_is_known(&*md_, piece.kind(), piece.start, &e)) {
-                    stats_[kAnsweredAtOnce]++;
+                    check_answer(piece);
                     done(piece, -EIO);
                     break;
                 }
@@ -242,6 +247,16 @@ void Layer::map(const std::shared_ptr<Request>& request, std::uint32_t start,
                 done(piece, -EIO);
                 break;
         }
+    }
+}
+
+// The error of another read serves.
+void Layer::check_answer(const Piece& piece) {
+    stats_[kAnsweredAtOnce]++;
+    const auto first = written_since.begin() + piece.start;
+    if (std::all_of(first, first + piece.length, [](bool written) { return written; })) {
+        violated(kService, "a read of %u+%u gets the error of one before a write", piece.start,
+                 piece.length);
     }
 }
 
@@ -343,6 +358,10 @@ void Layer::run_one(Piece piece) {
     }
     if (error == 0 && piece.dev == DM_REMAP_MAIN && piece.watched) {
         worked(piece);
+    }
+    if (error == 0 && piece.request->is_write && (piece.pending || piece.watched)) {
+        dm_remap_unread_forget(&md_->schedule, piece.start, piece.length);
+        std::fill_n(written_since.begin() + piece.start, piece.length, true);
     }
     if (error == 0 && !piece.request->is_write) {
         verify(piece, piece.start, piece.length);
@@ -544,12 +563,17 @@ void Layer::read_by_time() {
 
 // So many batches, and nobody begins anything more.
 constexpr unsigned kRounds = 64;
+// And then each of those that wait has its turn.
+constexpr unsigned kMostRounds = 10000;
 
 void Layer::finish() {
     unsigned rounds = 0;
     while (machine_.on() && (!on_the_way_.empty() || !waiting_.empty())) {
         // Long requests that fail might begin more of them than are done.
         quiet_ = ++rounds > kRounds;
+        if (rounds > kMostRounds) {
+            violated(kService, "a request waits for ever");
+        }
         run();
         redo();
     }

@@ -47,6 +47,7 @@ struct Piece {
     std::uint64_t sector = 0;    // of dev
     bool counts = false;         // a drain waits for it
     bool watched = false;        // when it was sent
+    bool pending = false;        // so is its place on main
     std::uint64_t failures = 0;  // of main, when it was sent
     std::uint64_t failure = 0;   // of main: that of this piece, or 0
     bool in_cache = false;       // a write with FUA, written, and the flush behind it comes next
@@ -146,6 +147,8 @@ class Layer {
     // Of each sector of main: the core has said that the spare cannot read it. Each time has a
     // number. 0: it has not, or that is over.
     std::vector<std::uint64_t> known_unreadable;
+    // Of each sector: a write was acknowledged since a read failed.
+    std::vector<bool> written_since;
 
   private:
     friend class Batch;
@@ -164,6 +167,7 @@ class Layer {
     void verify(const Piece& piece, std::uint32_t start, std::uint32_t length);
     void done(const Piece& piece, int error);
     void check_readable(const Piece& piece);
+    void check_answer(const Piece& piece);
     void complete(const Request& request);
     void meanwhile();
     bool may_lose(dm_remap_dev dev, std::uint64_t sector);

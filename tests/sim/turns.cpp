@@ -65,9 +65,8 @@ void Turns::give(Thread* next) {
 void Turns::offer() {
     if (threads_.size() > 1) {
         Thread* next = other();
-        const std::uint64_t one_in = running_->thread.joinable() || next == nullptr
-                                         ? running_->one_in
-                                         : next->one_in;
+        const std::uint64_t one_in =
+            running_->thread.joinable() || next == nullptr ? running_->one_in : next->one_in;
         if (next != nullptr && random_.one_in(one_in)) {
             give(next);
         }

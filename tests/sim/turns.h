@@ -1,5 +1,6 @@
-// Threads of the core's own beside the one that a history goes on in: workers, and an autosave. They
-// take turns, one at a time, at each I/O and each lock. The random numbers say whose turn it is.
+// Threads of the core's own beside the one that a history goes on in: workers, and an autosave.
+// They take turns, one at a time, at each I/O and each lock. The random numbers say whose turn it
+// is.
 #pragma once
 
 #include <semaphore.h>
@@ -42,7 +43,8 @@ class Turns {
     Turns(const Turns&) = delete;
     Turns& operator=(const Turns&) = delete;
 
-    // Begins one more thread. It has its first turn when another gives it one. @work throws nothing.
+    // Begins one more thread. It has its first turn when another gives it one. @work throws
+    // nothing.
     void begin(std::function<void()> work);
     // Perhaps it is another thread's turn now. Any of them calls this.
     void offer();

@@ -15,6 +15,7 @@ namespace {
 constexpr std::uint64_t kMain = 4096;
 constexpr std::uint64_t kAt = 1024;  // where most requests go
 constexpr std::uint32_t kLength = 64;
+constexpr std::uint64_t kFar = 3072;
 
 class Redo : public ::testing::TestWithParam<std::uint32_t> {
   protected:
@@ -107,6 +108,17 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         const unsigned number = dm_remap_redo_next(mover->get());
         EXPECT_EQ(redo_write(start, data), 0);
         return number;
+    }
+    // A part of a write that main fails once needs a control, before which all is committed.
+    int commit_now() {
+        unsigned left = 1;
+        world->main.on_write = [&](auto, std::uint64_t sector, auto) {
+            return sector == kFar && left != 0 && left-- != 0 ? -EIO : 0;
+        };
+        const int error = redo_write(kFar, pattern(9, g), true);
+        world->main.on_write = nullptr;
+        set_content(kFar, pattern(9, g));
+        return error;
     }
     int result(unsigned number) { return dm_remap_redo_result(mover->get(), number); }
     int read(std::uint64_t start, std::uint32_t sectors) {
@@ -1377,7 +1389,7 @@ TEST_P(Redo, CommitThatFailsFailsAllThatShareIt) {
     EXPECT_EQ(result(second), -EIO);
 }
 
-// One part of the write was committed well, as another write asked for that range; the other not.
+// One part of the write was committed well, as another write needed a control; the other not.
 TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
     for (const bool first_part_fails : {false, true}) {
         make(1 << 12);
@@ -1386,14 +1398,13 @@ TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
         bad_block(world->main.bad_write, other);
         dm_remap_redo_begin(mover->get());
         const unsigned both = next_write(kAt, pattern(7, kLength));
-        if (first_part_fails) {
-            FailAllocation fail(0);
-            got.assign(std::size_t{g} * kSector, 0);
-            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), nullptr), 0);
-            ASSERT_TRUE(fail.happened());
-        } else {
-            got.assign(std::size_t{g} * kSector, 0);
-            EXPECT_EQ(dm_remap_redo_read(mover->get(), bad, g, got.data(), nullptr), 0);
+        {
+            std::optional<FailAllocation> fail;
+            if (first_part_fails) {
+                fail.emplace(0);
+            }
+            EXPECT_EQ(commit_now(), first_part_fails ? -EIO : 0);
+            ASSERT_TRUE(!fail || fail->happened());
         }
         EXPECT_EQ(redo_write(kAt + kLength, pattern(8, kLength)), first_part_fails ? -EIO : 0);
         const unsigned neither = next_write(kAt - kLength, pattern(6, g));
@@ -1414,78 +1425,144 @@ TEST_P(Redo, WriteWithOnePartInACommitThatFailsFails) {
     }
 }
 
-// The commit that the second of two asks for is the first one's. If it fails for good, the second
-// finds main as it was. If it is in doubt, so is the range.
-TEST_P(Redo, OverlappingWriteDoesNotFailWithTheCommitBeforeIt) {
-    for (const bool in_doubt : {false, true}) {
-        make(1 << 12);
-        bad_block(world->main.bad_write, bad);
-        dm_remap_redo_begin(mover->get());
-        const unsigned first = next_write(kAt, pattern(7, kLength));
-        world->main.bad_write.clear();
-        std::optional<FailAllocation> fail;
-        if (in_doubt) {
-            spare_is_dead();
-        } else {
-            fail.emplace(0);
-        }
-        const unsigned second = dm_remap_redo_next(mover->get());
-        EXPECT_EQ(redo_write(bad, pattern(8, g)), in_doubt ? -EIO : 0);
-        ASSERT_TRUE(!fail || fail->happened());
-        fail.reset();
-        EXPECT_NE(dm_remap_redo_end(mover->get()), 0);
-        world->spare.on_write = nullptr;
-        EXPECT_EQ(result(first), -EIO);
-        EXPECT_EQ(result(second), 0);
-        EXPECT_EQ(md->flagged(DM_REMAP_F_DOUBT, bad), in_doubt);
-        set_content(kAt, pattern(7, kLength));
-        set_content(bad, pattern(8, g));
-        expect_content();
-    }
-}
-
 // Main may have another reason than the spare.
 TEST_P(Redo, WriteKeepsItsOwnErrorBesideACommitThatFails) {
     bad_block(world->main.bad_write, bad);
     dm_remap_redo_begin(mover->get());
     const unsigned moved = next_write(bad, pattern(7, g));
-    {
-        FailAllocation fail(0);
-        EXPECT_EQ(redo_write(bad, pattern(8, g)), -EIO);
-    }
     world->main.on_write = [](auto, auto, auto) { return -ENOLINK; };
     dm_remap_redo_next(mover->get());
     EXPECT_EQ(redo_write(kAt + kLength, pattern(8, g)), -ENOLINK);
     world->main.on_write = nullptr;
+    FailAllocation fail(0);
     EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
     EXPECT_EQ(result(moved), -EIO);
-    unknown = bad / g;
 }
 
-TEST_P(Redo, OverlappingWritesOfABatchEndInOneRecord) {
-    bad_block(world->main.bad_write, bad);
-    dm_remap_redo_begin(mover->get());
-    EXPECT_EQ(redo_write(kAt, pattern(7, kLength)), 0);
-    EXPECT_EQ(redo_write(bad, pattern(8, g)), 0);
-    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
-    set_content(kAt, pattern(7, kLength));
-    set_content(bad, pattern(8, g));
-    EXPECT_EQ(free_sectors(), free_at_start - g);
-    expect_content();
+// ---- what a read of a pending range tells others ----
+
+TEST_P(Redo, AnswerOfAReadServesOthersForAsLongAsItTook) {
+    bad_block(world->main.bad_read, bad);
+    world->main.on_read = [this](std::uint64_t sector, std::uint32_t n) {
+        world->uptime += sector <= bad && bad < sector + n;
+    };
+    EXPECT_EQ(read(bad, g), -EIO);
+    unsigned reads = 0;
+    world->main.on_read = [&](auto, auto) { reads++; };
+    EXPECT_EQ(read(bad, g), -EIO);
+    EXPECT_EQ(reads, 0U);
+    // Of a longer one main is asked for the rest.
+    EXPECT_EQ(read(bad - g, 3 * g), -EIO);
+    expect_got(bad - g, bad - g, g);
+    expect_got(bad - g, bad + g, g);
+    EXPECT_EQ(reads, 2U);
+    world->uptime += DM_REMAP_UNREAD_PAUSE;
+    EXPECT_EQ(read(bad, g), -EIO);
+    EXPECT_GT(reads, 2U);
 }
 
-// The read comes back late, and must not bring what main held before the write of its batch.
-TEST_P(Redo, ReadOfWhatTheBatchHasWritten) {
-    bad_block(world->main.bad_write, bad);
-    dm_remap_redo_begin(mover->get());
-    EXPECT_EQ(redo_write(kAt, pattern(7, kLength)), 0);
-    set_content(kAt, pattern(7, kLength));
-    fail_reads(bad, 8);
-    got.assign(std::size_t{g} * kSector, 0);
-    EXPECT_EQ(redo_read(bad, g, got.data()), 0);
-    ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
+TEST_P(Redo, AnswerOfAReadEndsWithTheRecord) {
+    bad_block(world->main.bad_read, bad);
+    world->main.on_read = [this](auto, auto) { world->uptime++; };
+    EXPECT_EQ(read(bad, g), -EIO);
+    world->main.on_read = nullptr;
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    EXPECT_EQ(read(bad, g), 0);
     expect_got(bad, bad, g);
+}
+
+TEST_P(Redo, OnlyReadsOfPendingRangesGiveWay) {
+    unsigned ways = 0;
+    world->on_give_way = [&] { ways++; };
+    bad_block(world->main.bad_read, bad);
+    EXPECT_EQ(read(bad, g), -EIO);
+    bad_block(world->main.bad_write, kAt);
+    EXPECT_EQ(write(kAt, pattern(7, g)), 0);
+    EXPECT_EQ(ways, 0U);
+    EXPECT_EQ(read(bad, g), -EIO);
+    EXPECT_GE(ways, 3U) << "before each command";
+    bad_block(world->main.bad_write, bad);
+    world->main.bad_read.clear();
+    world->on_give_way = nullptr;
+}
+
+// ---- rescues that have to wait ----
+
+TEST_P(Redo, RescueThatHasToWaitIsDoneLater) {
+    fail_reads(bad, 2);
+    world->busy = true;
+    EXPECT_EQ(read(kAt, kLength), 0);
+    expect_got(kAt, kAt, kLength);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    EXPECT_TRUE(dm_remap_later_any(md->get()));
+    // Less and less often, as long as writes are on their way.
+    for (const std::uint32_t pause : {2U, 4U, 8U}) {
+        world->uptime += pause / 2;
+        EXPECT_EQ(dm_remap_rescue_again(mover->get()), pause);
+    }
+    // A range that somebody else works on is left alone.
+    world->busy = false;
+    dm_remap_job job{};
+    dm_remap_job_claim(&(*md)->schedule, &job, bad, g);
+    world->uptime += 8;
+    EXPECT_EQ(dm_remap_rescue_again(mover->get()), 16U);
+    dm_remap_job_done(&(*md)->schedule, &job);
+    world->uptime += 16;
+    EXPECT_EQ(dm_remap_rescue_again(mover->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
     expect_content();
+}
+
+TEST_P(Redo, RescueThatHasToWaitIsNotForWhatHasMovedMeanwhile) {
+    fail_reads(bad, 2);
+    world->busy = true;
+    EXPECT_EQ(read(kAt, kLength), 0);
+    world->busy = false;
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    const std::uint64_t free = free_sectors();
+    world->uptime += 1;
+    EXPECT_EQ(dm_remap_rescue_again(mover->get()), 0U);
+    EXPECT_EQ(free_sectors(), free);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 0U);
+}
+
+// ---- what a suspend ends ----
+
+TEST_P(Redo, SuspendWithoutFlushEndsARedoBetweenTwoCommands) {
+    bad_block(world->main.bad_write, bad);
+    bad_block(world->main.bad_read, bad);
+    unsigned commands = 0;
+    world->main.on_write = [&](auto, auto, auto) {
+        commands++;
+        (*md)->give_up = DM_REMAP_GIVE_UP_ALL;
+        return 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), DM_REMAP_GIVEN_UP);
+    EXPECT_EQ(commands, 1U);
+    world->main.on_write = nullptr;
+    EXPECT_EQ(read(bad, g), DM_REMAP_GIVEN_UP);
+    EXPECT_TRUE(md->records().empty());
+    // Done after the resume.
+    (*md)->give_up = DM_REMAP_GIVE_UP_NOTHING;
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+}
+
+TEST_P(Redo, SuspendWithFlushEndsReadsThatFailAndNoWrites) {
+    bad_block(world->main.bad_read, bad);
+    (*md)->give_up = DM_REMAP_GIVE_UP_READS;
+    EXPECT_EQ(read(bad, g), DM_REMAP_GIVEN_UP);
+    EXPECT_TRUE(md->records().empty());
+    // One that waited for its range alone.
+    got.assign(std::size_t{g} * kSector, 0);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_read(kAt, g, got.data()), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(bad, pattern(7, g)), 0);
+    (*md)->give_up = DM_REMAP_GIVE_UP_NOTHING;
 }
 
 // ---- writes to pending ranges ----
@@ -1673,56 +1750,6 @@ TEST_P(Redo, RescueThatMainRefusesSaysNothingOfTheSpare) {
     EXPECT_EQ(read(kAt, kLength), 0);
     EXPECT_EQ(counter(DM_REMAP_REFUSED), 1U);
     EXPECT_EQ((*md)->refusal, DM_REMAP_REFUSAL_NONE);
-}
-
-// The writes of a batch are safe before something is rescued: whether that succeeds is nothing to
-// them.
-TEST_P(Redo, RescueThatCannotBeCommittedIsNothingToTheWritesOfItsBatch) {
-    const std::uint64_t written = kAt + 2ULL * kLength;
-    bad_block(world->main.bad_write, written);
-    fail_reads(bad, 2);
-    world->spare.on_write = [this](auto, std::uint64_t sector, auto) {
-        const bool data = sector >= data_start() && sector < data_end();
-        return !data && !md->records().empty() ? -EIO : 0;
-    };
-    got.assign(std::size_t{kLength} * kSector, 0);
-    dm_remap_redo_begin(mover->get());
-    // A good block of it says that main works.
-    EXPECT_EQ(redo_write(written, pattern(7, 2 * g), true), 0);
-    EXPECT_EQ(redo_read(kAt, kLength, got.data(), true), 0);
-    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
-    set_content(written, pattern(7, 2 * g));
-    world->spare.on_write = nullptr;
-    expect_got(kAt, kAt, kLength);
-    EXPECT_EQ(kind(written), DM_REMAP_MAPPED);
-    EXPECT_TRUE(md->flagged(DM_REMAP_F_DOUBT, bad));
-    EXPECT_EQ(try_load(*world).error, 0);
-}
-
-// Nor does a rescue that succeeds hide that they are not safe.
-TEST_P(Redo, RescueDoesNotHideThatTheWritesOfItsBatchFailed) {
-    const std::uint64_t written = kAt + 2ULL * kLength;
-    bad_block(world->main.bad_write, written);
-    unsigned left = 2;
-    std::optional<FailAllocation> fail;
-    world->main.fail_read = [&](std::uint64_t sector, std::uint32_t n) {
-        if (sector > bad || bad >= sector + n || left == 0) {
-            return 0;
-        }
-        if (--left == 0) {
-            fail.emplace(0);
-        }
-        return -EIO;
-    };
-    got.assign(std::size_t{kLength} * kSector, 0);
-    dm_remap_redo_begin(mover->get());
-    EXPECT_EQ(redo_write(written, pattern(7, g), true), 0);
-    EXPECT_EQ(redo_read(kAt, kLength, got.data(), true), 0);
-    EXPECT_EQ(dm_remap_redo_end(mover->get()), -ENOMEM);
-    ASSERT_TRUE(fail && fail->happened());
-    fail.reset();
-    EXPECT_EQ(kind(written), DM_REMAP_NONE);
-    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
 }
 
 // It came once, and not when it was to be moved: who reads gets it, and it is known to be bad.

@@ -1,4 +1,4 @@
-// Who works on which range, and who waits.
+// The schedule of those who work on ranges.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,7 +15,8 @@ namespace {
 class Schedule : public ::testing::Test {
   protected:
     void SetUp() override {
-        dm_remap_schedule_init(&s_, [](void* ctx) { ++*static_cast<unsigned*>(ctx); }, &kicks_);
+        dm_remap_schedule_init(
+            &s_, [](void* ctx) { ++*static_cast<unsigned*>(ctx); }, &kicks_);
     }
     dm_remap_job* add(dm_remap_job_kind kind, std::uint64_t start, std::uint64_t length) {
         jobs_.emplace_back();
@@ -235,8 +236,8 @@ TEST_F(Schedule, KeepsItsRulesInAnyOrder) {
             return true;
         };
         const auto begin = [&](dm_remap_job* job) {
-            const auto it = std::find_if(all.begin(), all.end(),
-                                         [&](const auto& k) { return &k->job == job; });
+            const auto it =
+                std::find_if(all.begin(), all.end(), [&](const auto& k) { return &k->job == job; });
             ASSERT_NE(it, all.end());
             EXPECT_FALSE((*it)->runs);
             EXPECT_TRUE(may_run(**it));

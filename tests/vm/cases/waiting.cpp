@@ -93,7 +93,7 @@ TEST_F(Waiting, WriteWaitsOnceForTheReadersOfAPendingSector) {
     EXPECT_TRUE(verify_pattern(mapped_, kBad, kBlock, 1));
 }
 
-// What waits is given back to dm, and done after the resume.
+// Writes that wait are given back to dm, and done after the resume.
 TEST_F(Waiting, SuspendWithoutFlushTakesOneCommand) {
     constexpr unsigned kWrites = 12;
     std::set<uint64_t> bad;

@@ -207,8 +207,7 @@ bool CacheDisk::is_slow(const Command& command) {
     const std::lock_guard lock(mutex_);
     const bool transfers = command.type == NBD_CMD_READ || command.type == NBD_CMD_WRITE;
     const auto first = slow_.lower_bound(command.from / kSector);
-    return transfers && first != slow_.end() &&
-           *first < (command.from + command.length) / kSector;
+    return transfers && first != slow_.end() && *first < (command.from + command.length) / kSector;
 }
 
 void CacheDisk::take(Command command) {
