@@ -682,6 +682,12 @@ static u32 media_block(const struct dm_remap_device *d)
 	return min_t(u32, size, DM_REMAP_BLOCK_SECTORS);
 }
 
+static void go_on(struct dm_remap_device *d)
+{
+	WRITE_ONCE(d->stop, false);
+	WRITE_ONCE(d->metadata.give_up, DM_REMAP_GIVE_UP_NOTHING);
+}
+
 static int device_resume(struct dm_remap_target *t, bool writable)
 {
 	struct dm_remap_device *d = t->device;
@@ -697,7 +703,7 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 	md->policy = t->features.policy;
 	md->main_block = media_block(d);
 	snprintf(md->spare_name, sizeof(md->spare_name), "%pg", d->spare_bdev);
-	dm_remap_device_go_on(d);
+	go_on(d);
 	if (!md->loaded)
 		ret = writable ? device_format(d) : -EROFS;
 	ret = ret ?: device_take_back(t);
@@ -723,6 +729,8 @@ static int device_resume(struct dm_remap_target *t, bool writable)
 		dm_remap_autosave_start(d);
 	}
 	dm_remap_device_event(d);
+	/* Ranges may wait to be looked at again. */
+	dm_remap_kick(d);
 	return 0;
 }
 
@@ -772,8 +780,8 @@ void dm_remap_device_stop(struct dm_remap_device *d, bool noflush)
 
 void dm_remap_device_go_on(struct dm_remap_device *d)
 {
-	WRITE_ONCE(d->stop, false);
-	WRITE_ONCE(d->metadata.give_up, DM_REMAP_GIVE_UP_NOTHING);
+	go_on(d);
+	dm_remap_kick(d);
 }
 
 void dm_remap_device_suspend(struct dm_remap_device *d)

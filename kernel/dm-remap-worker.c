@@ -4,12 +4,17 @@
  *
  * A bio that waits is a job of the core's schedule, which says whose turn it is. Each worker has a
  * mover of its own. One worker is for writes alone, on a workqueue of its own: where no
- * memory is left for threads, each workqueue has one yet.
+ * memory is left for threads, each workqueue has one yet. Another is for reads alone.
  */
 #include "dm-remap-bio.h"
 
+#include <linux/delay.h>
+
 /* How long a batch takes up more writes: the first one waits for the last. */
 #define BATCH_TIME (2 * HZ)
+
+/* The worker that looks at main without a request: one for any job, as the spare may keep it. */
+#define LATER 1
 
 /* For how long a read of a pending range gives way to writes. */
 #define GIVE_WAY (5 * HZ)
@@ -147,7 +152,13 @@ static void given_up(struct dm_remap_worker *w, struct bio *bio)
 {
 	switch (READ_ONCE(w->d->metadata.give_up)) {
 	case DM_REMAP_GIVE_UP_ALL:
-		decide(bio, -EIO, IO_GIVEN_BACK);
+		if (dm_noflush_suspending(w->d->ti)) {
+			decide(bio, -EIO, IO_GIVEN_BACK);
+			break;
+		}
+		/* A signal has interrupted the suspend, and the target will hear of that soon. */
+		msleep(20);
+		add_job(w->d, bio);
 		break;
 	case DM_REMAP_GIVE_UP_READS:
 		if (bio_op(bio) == REQ_OP_READ) {
@@ -175,10 +186,10 @@ static void ended(struct dm_remap_worker *w, struct bio *bio, int error)
 
 /* ---- one turn ---- */
 
-/* The next one whose turn it is; after a write only another @write. */
-static struct bio *next_bio(struct dm_remap_worker *w, bool write)
+/* The next one whose turn it is. */
+static struct bio *next_bio(struct dm_remap_worker *w, enum dm_remap_mover_role role)
 {
-	struct dm_remap_job *job = dm_remap_job_next(&w->d->metadata.schedule, write);
+	struct dm_remap_job *job = dm_remap_job_next(&w->d->metadata.schedule, role);
 	struct dm_remap_io *io;
 
 	if (!job)
@@ -229,7 +240,7 @@ static void redo_writes(struct dm_remap_worker *w, struct bio *bio)
 		io_of(bio)->error = redo_or_give_up(w, bio);
 		bio_list_add(&writes, bio);
 		bio = n < DM_REMAP_BATCH_WRITES && time_before(jiffies, end) &&
-		      !dm_remap_redo_failed(w->mover) ? next_bio(w, true) : NULL;
+		      !dm_remap_redo_failed(w->mover) ? next_bio(w, DM_REMAP_FOR_WRITES) : NULL;
 	}
 	dm_remap_redo_end(w->mover);
 	/* In the order in which they were numbered. */
@@ -240,7 +251,7 @@ static void redo_writes(struct dm_remap_worker *w, struct bio *bio)
 /* False: it is nobody's turn. */
 static bool one_turn(struct dm_remap_worker *w)
 {
-	struct bio *bio = next_bio(w, w->writes);
+	struct bio *bio = next_bio(w, w->role);
 
 	if (!bio)
 		return false;
@@ -275,8 +286,8 @@ static void look_later(struct dm_remap_worker *w)
 
 	if (!dm_remap_later_any(&d->metadata) || READ_ONCE(d->stop))
 		return;
-	if (w != &d->worker[DM_REMAP_MOVERS - 1]) {
-		queue_work(d->workqueue, &d->worker[DM_REMAP_MOVERS - 1].work);
+	if (w != &d->worker[LATER]) {
+		queue_work(d->workqueue, &d->worker[LATER].work);
 		return;
 	}
 	wait = dm_remap_do_later(w->mover);
@@ -390,7 +401,7 @@ static int alloc_movers(struct dm_remap_device *d)
 		struct dm_remap_worker *w = &d->worker[i];
 
 		w->d = d;
-		w->writes = !i;
+		w->role = dm_remap_role_of(i);
 		INIT_WORK(&w->work, do_work);
 		w->mover = dm_remap_mover_alloc(&d->metadata, DM_REMAP_REDO_SECTORS);
 		if (!w->mover)

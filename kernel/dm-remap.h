@@ -57,7 +57,7 @@ struct dm_remap_worker {
 	struct work_struct work;
 	struct dm_remap_device *d;
 	struct dm_remap_mover *mover;
-	bool writes;			/* nothing else */
+	enum dm_remap_mover_role role;
 };
 
 struct dm_remap_device {

@@ -51,13 +51,16 @@ void dm_remap_breaker_failure(struct dm_remap_metadata *md, enum dm_remap_direct
 enum dm_remap_breaker_state dm_remap_breaker(struct dm_remap_metadata *md,
 					     enum dm_remap_direction direction)
 {
-	const struct dm_remap_breaker *b = &md->breaker[direction];
+	struct dm_remap_breaker *b = &md->breaker[direction];
 	enum dm_remap_breaker_state state = DM_REMAP_BREAKER_CLOSED;
 
 	mutex_lock(&md->breaker_lock);
 	if (b->open)
 		state = md->ops->uptime(md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE ?
 				DM_REMAP_BREAKER_OPEN : DM_REMAP_BREAKER_DUE;
+	/* Whoever is told so asks main, and the others wait for the next time. */
+	if (state == DM_REMAP_BREAKER_DUE)
+		b->tried = md->ops->uptime(md->ctx);
 	mutex_unlock(&md->breaker_lock);
 	return state;
 }
@@ -98,8 +101,10 @@ static void probe(struct dm_remap_mover *m, struct dm_remap_breaker *b)
 	dm_remap_redo_end(m);
 	if (answers)
 		dm_remap_breaker_success(md, DM_REMAP_READ);
+	mutex_lock(&md->breaker_lock);
 	b->pause = min_t(u32, 2 * b->pause, LONGEST_PAUSE);
 	b->next = md->ops->uptime(md->ctx) + b->pause;
+	mutex_unlock(&md->breaker_lock);
 }
 
 u32 dm_remap_breaker_probe(struct dm_remap_mover *m)

@@ -129,6 +129,20 @@ static int send(struct dm_remap_metadata *md, const struct dm_remap_transfer *t,
 	return dm_remap_dev_read(md, t->dev, sector, sectors, data);
 }
 
+/* To writes. It is not main that takes this time. */
+static void give_way(struct walk *w)
+{
+	const struct dm_remap_metadata *md = w->m->md;
+	u64 began = md->ops->uptime(md->ctx), waited;
+
+	if (!md->ops->give_way)
+		return;
+	md->ops->give_way(md->ctx);
+	waited = md->ops->uptime(md->ctx) - began;
+	w->began += waited;
+	w->t->waited += waited;
+}
+
 /* One try at @n blocks from block @at on. */
 static int once(struct walk *w, u32 at, u32 n)
 {
@@ -138,8 +152,8 @@ static int once(struct walk *w, u32 at, u32 n)
 	u64 since;
 	int ret;
 
-	if (t->gives_way && md->ops->give_way)
-		md->ops->give_way(md->ctx);
+	if (t->gives_way)
+		give_way(w);
 	since = dm_remap_main_failures(md, t->direction);
 	ret = go_on(w);
 	ret = ret ?: send(md, t, t->sector + at * g, n * g, t->data + dm_remap_bytes(at * g));

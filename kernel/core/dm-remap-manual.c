@@ -319,6 +319,7 @@ int dm_remap_unremap(struct dm_remap_metadata *md, u64 start, u64 length,
 
 /* ---- forget ---- */
 
+/* The pending records of a range that others do not work on. */
 static int forget_claimed(struct dm_remap_mover *m, u64 start, u64 end)
 {
 	struct dm_remap_metadata *md = m->md;
@@ -337,19 +338,44 @@ static int forget_claimed(struct dm_remap_mover *m, u64 start, u64 end)
 	return ret ?: dm_remap_mover_commit(m);
 }
 
+static int forget_chunk(struct dm_remap_mover *m, u64 start, u64 end)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_job claim;
+	int ret;
+
+	dm_remap_job_claim(&md->schedule, &claim, start, end - start);
+	ret = md->ops->wait(md->ctx, &claim) ?: forget_claimed(m, start, end);
+	dm_remap_job_done(&md->schedule, &claim);
+	return ret;
+}
+
+/* In chunks, from one record to the next: who needs a range waits for one of them at most. */
+static int forget_range(struct dm_remap_mover *m, u64 start, u64 end)
+{
+	struct dm_remap_metadata *md = m->md;
+	struct dm_remap_record r;
+	int ret = 0;
+
+	while (!ret && dm_remap_table_next(&md->table, start, &r) && r.main < end) {
+		u64 from = max_t(u64, r.main, start);
+
+		start = min_t(u64, from + CHUNK_SECTORS, end);
+		ret = md->ops->stop(md->ctx) ?: forget_chunk(m, from, start);
+	}
+	return ret;
+}
+
 int dm_remap_forget(struct dm_remap_metadata *md, u64 start, u64 length,
 		    struct dm_remap_moved *moved)
 {
 	struct dm_remap_mover *m = dm_remap_mover_alloc(md, DM_REMAP_BLOCK_SECTORS);
-	struct dm_remap_job claim;
 	int ret;
 
 	memset(moved, 0, sizeof(*moved));
 	if (!m)
 		return -ENOMEM;
-	dm_remap_job_claim(&md->schedule, &claim, start, length);
-	ret = md->ops->wait(md->ctx, &claim) ?: forget_claimed(m, start, start + length);
-	dm_remap_job_done(&md->schedule, &claim);
+	ret = forget_range(m, start, start + length);
 	if (!ret && !m->moved.dropped) {
 		m->moved.why = "nothing in the range is pending; see list";
 		ret = -ENOENT;

@@ -141,6 +141,7 @@ struct dm_remap_transfer {
 	struct dm_remap_tried *tried;	/* the request of which it is a part; NULL: none failed */
 	bool stoppable;			/* ask ops->stop between the steps */
 	bool gives_way;			/* before each command, to writes that are redone */
+	u64 waited;			/* seconds for that */
 	bool read_from_above;		/* if main fails it, a suspend with a flush ends it */
 	bool whole;			/* tried once as a whole: a failure is returned */
 	u8 *fate;			/* for each block; all GOOD where nothing failed */

@@ -49,9 +49,11 @@ static bool usable(struct dm_remap_mover *m, const struct dm_remap_probe *p, u64
 	       (e.kind == DM_REMAP_PENDING && p->direction == DM_REMAP_READ);
 }
 
+/* A suspend without a flush ends it, too. */
 static bool in_time(const struct dm_remap_metadata *md, const struct dm_remap_probe *p)
 {
-	return md->ops->uptime(md->ctx) <= p->until;
+	return READ_ONCE(md->give_up) != DM_REMAP_GIVE_UP_ALL &&
+	       md->ops->uptime(md->ctx) <= p->until;
 }
 
 static enum dm_remap_found read_at(struct dm_remap_mover *m, struct dm_remap_probe *p, u64 place)
@@ -267,20 +269,41 @@ static bool taken(struct dm_remap_mover *m, u64 place, u32 block)
 	return e.kind != DM_REMAP_NONE || e.flags || dm_remap_mover_overlaps(m, place, block);
 }
 
-enum dm_remap_found dm_remap_probe_last(struct dm_remap_mover *m, struct dm_remap_probe *p)
+/* The last block up to @place that is not taken; U64_MAX: there is none. */
+static u64 last_free(struct dm_remap_mover *m, u64 place)
 {
 	u32 g = dm_remap_granularity(m->md);
-	u64 place = m->md->table.sectors - g, steps;
+	u64 steps;
+
+	for (steps = 0; taken(m, place, g); place -= g) {
+		if (!place || steps++ == LAST_STEPS)
+			return U64_MAX;
+		cond_resched();
+	}
+	return place;
+}
+
+enum dm_remap_found dm_remap_probe_last(struct dm_remap_mover *m, struct dm_remap_probe *p)
+{
+	u32 g = dm_remap_granularity(m->md), tries;
+	u64 place = m->md->table.sectors - g;
+	enum dm_remap_found found = DM_REMAP_NOT_ASKED;
 
 	if (!begin(m, p))
 		return DM_REMAP_NOT_ASKED;
-	for (steps = 0; taken(m, place, g); place -= g) {
-		if (!place || steps++ == LAST_STEPS)
-			return DM_REMAP_NOT_ASKED;
-		cond_resched();
+	for (tries = 0; tries < PLACES && !p->why && found == DM_REMAP_NOT_ASKED; tries++) {
+		place = last_free(m, place);
+		if (place == U64_MAX)
+			break;
+		place &= ~((u64)p->unit - 1);
+		if (!usable(m, p, place) || !in_time(m->md, p))
+			break;
+		found = p->direction == DM_REMAP_READ ? read_at(m, p, place) :
+							write_at(m, p, place);
+		/* Somebody may be at work there. The next must be behind the range, too. */
+		if (place < p->start + p->length + g)
+			break;
+		place -= g;
 	}
-	place &= ~((u64)p->unit - 1);
-	if (!usable(m, p, place) || !in_time(m->md, p))
-		return DM_REMAP_NOT_ASKED;
-	return p->direction == DM_REMAP_READ ? read_at(m, p, place) : write_at(m, p, place);
+	return found;
 }

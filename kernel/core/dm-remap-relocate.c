@@ -264,14 +264,16 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 /* ---- reads ---- */
 
-/* A read of main has failed there, for which it took so many seconds. */
-static void unreadable(struct dm_remap_mover *m, u64 start, u32 length, u64 took)
+/* A read of main has failed there, for which it took so many seconds; @number: of that read. */
+static void unreadable(struct dm_remap_mover *m, unsigned int number, u64 start, u32 length,
+		       u64 took)
 {
 	struct dm_remap_metadata *md = m->md;
 
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, 0);
 	dm_remap_pending_add(md, start, length, DM_REMAP_REASON_READ_ERROR);
-	dm_remap_unread_add(&md->schedule, start, length, took, md->ops->uptime(md->ctx));
+	dm_remap_unread_add(&md->schedule, number, start, length, took,
+			    md->ops->uptime(md->ctx));
 }
 
 static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
@@ -286,10 +288,11 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	};
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
 	u64 began = md->ops->uptime(md->ctx), took;
+	unsigned int number = dm_remap_unread_begin(&md->schedule, start, length);
 	bool well = !tried || !tried->failure;
 	int ret = dm_remap_transfer(m, &t), error = 0;
 
-	took = md->ops->uptime(md->ctx) - began;
+	took = md->ops->uptime(md->ctx) - began - t.waited;
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
 
@@ -299,9 +302,10 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 			dm_remap_rescue(m, at, run * g);
 		} else if (t.fate[i] == DM_REMAP_BAD) {
 			error = -EIO;
-			unreadable(m, at, run * g, took);
+			unreadable(m, number, at, run * g, took);
 		}
 	}
+	dm_remap_unread_end(&md->schedule, number);
 	if (ret || !well)
 		dm_remap_later_forget(md, &md->rechecks, start, length);
 	else if (pending)

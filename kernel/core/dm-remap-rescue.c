@@ -14,8 +14,10 @@
 #define PAUSE		1
 #define LONGEST_PAUSE	64
 
-/* The range is held, so what is read now is the last that was written. */
-static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
+/*
+ * The range is held, so it is the last write that is read now. 0; DM_REMAP_GIVEN_UP: by a suspend.
+ */
+static int rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 {
 	struct dm_remap_metadata *md = m->md;
 	struct dm_remap_transfer t = {
@@ -26,10 +28,12 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 	u32 g = dm_remap_granularity(md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
+	if (ret == DM_REMAP_GIVEN_UP)
+		return ret;
 	/* Main does not return it again: that says nothing of the spare. */
 	if (ret) {
 		dm_remap_not_moved(md, start, length, DM_REMAP_REFUSAL_NONE, ret);
-		return;
+		return 0;
 	}
 	for (i = 0; !ret && i < n; i += run) {
 		u64 at = start + i * g;
@@ -44,6 +48,7 @@ static void rescue_held(struct dm_remap_mover *m, u64 start, u32 length)
 	ret = dm_remap_mover_commit(m) ?: ret;
 	if (ret)
 		dm_remap_refused(md, start, length, ret);
+	return 0;
 }
 
 static bool forbidden(const struct dm_remap_metadata *md)
@@ -51,18 +56,23 @@ static bool forbidden(const struct dm_remap_metadata *md)
 	return READ_ONCE(md->policy.no_auto_remap) || dm_remap_may_move(md);
 }
 
-/* -EBUSY: writes are on their way there. */
+/* -EBUSY: writes are on their way there. DM_REMAP_GIVEN_UP: by a suspend. */
 static int rescue(struct dm_remap_mover *m, u64 start, u32 length, unsigned int ms)
 {
 	int ret = dm_remap_hold(m->md, start, length, ms);
 
 	if (!ret) {
-		rescue_held(m, start, length);
+		ret = rescue_held(m, start, length);
 		dm_remap_release(m->md, start, length);
 		/* It has told of its failure. */
 		m->error = 0;
 	}
 	return ret;
+}
+
+static bool has_to_wait(int error)
+{
+	return error == -EBUSY || error == DM_REMAP_GIVEN_UP;
 }
 
 void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length)
@@ -71,7 +81,7 @@ void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length)
 
 	if (forbidden(md))
 		return;
-	if (rescue(m, start, length, DRAIN_NOW) == -EBUSY)
+	if (has_to_wait(rescue(m, start, length, DRAIN_NOW)))
 		dm_remap_later_add(md, &md->rescues, start, start + length, PAUSE);
 }
 
@@ -100,7 +110,7 @@ u32 dm_remap_rescue_again(struct dm_remap_mover *m)
 	dm_remap_redo_begin(m);
 	m->write = 0;
 	if (is_on_main(md, r.start, r.end) &&
-	    rescue(m, r.start, r.end - r.start, DRAIN_LATER) == -EBUSY)
+	    has_to_wait(rescue(m, r.start, r.end - r.start, DRAIN_LATER)))
 		dm_remap_later_add(md, &md->rescues, r.start, r.end, r.pause);
 	dm_remap_redo_end(m);
 	dm_remap_job_done(&md->schedule, &claim);

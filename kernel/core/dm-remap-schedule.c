@@ -101,7 +101,6 @@ void dm_remap_job_add(struct dm_remap_schedule *s, struct dm_remap_job *job,
 	set(job, kind, start, length);
 	spin_lock_irqsave(&s->lock, flags);
 	append(s, job);
-	s->jobs++;
 	if (!job->before) {
 		make_ready(s, job);
 		kick(s);
@@ -109,17 +108,20 @@ void dm_remap_job_add(struct dm_remap_schedule *s, struct dm_remap_job *job,
 	spin_unlock_irqrestore(&s->lock, flags);
 }
 
-struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, bool writes)
+struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, enum dm_remap_mover_role role)
 {
 	struct dm_remap_job *job = NULL;
 	unsigned long flags;
 
 	spin_lock_irqsave(&s->lock, flags);
-	if (!writes)
-		job = take(s, DM_REMAP_JOB_READ);
-	if (!writes && !job && !s->running[DM_REMAP_JOB_PENDING])
+	/* Those of neither kind keep the others from their turn. */
+	if (role == DM_REMAP_FOR_READS && !s->running[DM_REMAP_JOB_PENDING])
 		job = take(s, DM_REMAP_JOB_PENDING);
-	if (!job)
+	if (role != DM_REMAP_FOR_WRITES && !job)
+		job = take(s, DM_REMAP_JOB_READ);
+	if (role == DM_REMAP_FOR_ANY && !job && !s->running[DM_REMAP_JOB_PENDING])
+		job = take(s, DM_REMAP_JOB_PENDING);
+	if (role != DM_REMAP_FOR_READS && !job)
 		job = take(s, DM_REMAP_JOB_WRITE);
 	spin_unlock_irqrestore(&s->lock, flags);
 	return job;
@@ -137,10 +139,8 @@ void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job)
 		make_ready(s, later);
 	}
 	unlink_job(s, job);
-	if (job->kind != DM_REMAP_JOB_CLAIM) {
-		s->jobs--;
+	if (job->kind != DM_REMAP_JOB_CLAIM)
 		WRITE_ONCE(s->running[job->kind], s->running[job->kind] - 1);
-	}
 	kick(s);
 	spin_unlock_irqrestore(&s->lock, flags);
 }
@@ -151,7 +151,7 @@ bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s)
 	bool idle;
 
 	spin_lock_irqsave(&s->lock, flags);
-	idle = !s->jobs;
+	idle = !s->first;
 	spin_unlock_irqrestore(&s->lock, flags);
 	return idle;
 }
@@ -198,16 +198,47 @@ bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job
 
 /* ---- what main could not read just now ---- */
 
-void dm_remap_unread_add(struct dm_remap_schedule *s, u64 start, u64 length, u64 took, u64 now)
+unsigned int dm_remap_unread_begin(struct dm_remap_schedule *s, u64 start, u64 length)
+{
+	unsigned long flags;
+	unsigned int number;
+
+	spin_lock_irqsave(&s->lock, flags);
+	number = s->next_reading++;
+	s->reading[number % DM_REMAP_MOVERS] = (struct dm_remap_unread) {
+		.start = start, .end = start + length, .being_read = true,
+	};
+	spin_unlock_irqrestore(&s->lock, flags);
+	return number;
+}
+
+void dm_remap_unread_add(struct dm_remap_schedule *s, unsigned int number, u64 start, u64 length,
+			 u64 took, u64 now)
+{
+	const struct dm_remap_unread *r = &s->reading[number % DM_REMAP_MOVERS];
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	if (r->being_read && r->start <= start && start + length <= r->end)
+		s->unread[s->next_unread++ % DM_REMAP_UNREAD] = (struct dm_remap_unread) {
+			.start = start, .end = start + length,
+			.until = now + min_t(u64, took, DM_REMAP_UNREAD_PAUSE),
+		};
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+void dm_remap_unread_end(struct dm_remap_schedule *s, unsigned int number)
 {
 	unsigned long flags;
 
 	spin_lock_irqsave(&s->lock, flags);
-	s->unread[s->next_unread++ % DM_REMAP_UNREAD] = (struct dm_remap_unread) {
-		.start = start, .end = start + length,
-		.until = now + min_t(u64, took, DM_REMAP_UNREAD_PAUSE),
-	};
+	s->reading[number % DM_REMAP_MOVERS].being_read = false;
 	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+static bool touches(const struct dm_remap_unread *u, u64 start, u64 length)
+{
+	return u->start < start + length && start < u->end;
 }
 
 void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length)
@@ -217,8 +248,11 @@ void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length)
 
 	spin_lock_irqsave(&s->lock, flags);
 	for (i = 0; i < DM_REMAP_UNREAD; i++)
-		if (s->unread[i].start < start + length && start < s->unread[i].end)
+		if (touches(&s->unread[i], start, length))
 			s->unread[i].until = 0;
+	for (i = 0; i < DM_REMAP_MOVERS; i++)
+		if (touches(&s->reading[i], start, length))
+			s->reading[i].being_read = false;
 	spin_unlock_irqrestore(&s->lock, flags);
 }
 

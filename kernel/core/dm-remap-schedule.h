@@ -15,9 +15,8 @@
  *   wait for devices alone. A person's command may wait for I/O to its range, and a suspend ends
  *   that (dm_remap_hold).
  *
- * Reads have movers of their own, so that none of them takes the last one from the writes. Of reads
- * of pending ranges, which main fails, one is done at a time. It gives way to writes. When it has
- * failed its answer serves others for as long as it took.
+ * Of reads of pending ranges, which main fails, one is done at a time. It gives way to writes. When
+ * it has failed its answer serves others for as long as it took.
  *
  * Context: any. The schedule has a spinlock of its own.
  */
@@ -26,8 +25,20 @@
 
 #include "dm-remap-port.h"
 
-/* Movers of one device. One of them is for writes alone. */
+/* Movers of one device. One is for writes alone, and one for reads. */
 #define DM_REMAP_MOVERS	4
+
+enum dm_remap_mover_role {
+	DM_REMAP_FOR_ANY,
+	DM_REMAP_FOR_READS,
+	DM_REMAP_FOR_WRITES,
+};
+
+static inline enum dm_remap_mover_role dm_remap_role_of(unsigned int mover)
+{
+	return mover == 0 ? DM_REMAP_FOR_WRITES :
+	       mover == DM_REMAP_MOVERS - 1 ? DM_REMAP_FOR_READS : DM_REMAP_FOR_ANY;
+}
 
 enum dm_remap_job_kind {
 	DM_REMAP_JOB_WRITE,		/* from above, redone */
@@ -52,6 +63,7 @@ struct dm_remap_unread {
 	u64 start;
 	u64 end;
 	u64 until;			/* as ops->uptime(): nobody asks main again before */
+	bool being_read;		/* and nothing was written there since that began */
 };
 
 #define DM_REMAP_UNREAD 16
@@ -67,10 +79,11 @@ struct dm_remap_schedule {
 		struct dm_remap_job *first;
 		struct dm_remap_job **last;	/* where the next one is put */
 	} ready[DM_REMAP_JOB_KINDS];
-	unsigned int jobs;		/* that have movers, or will */
 	unsigned int running[DM_REMAP_JOB_KINDS];
 	struct dm_remap_unread unread[DM_REMAP_UNREAD];
 	unsigned int next_unread;
+	struct dm_remap_unread reading[DM_REMAP_MOVERS];	/* what is being read now */
+	unsigned int next_reading;
 
 	/* Somebody's turn may have come. Called with the lock held. */
 	void (*kick)(void *ctx);
@@ -82,8 +95,8 @@ void dm_remap_schedule_init(struct dm_remap_schedule *s, void (*kick)(void *ctx)
 /* A job for a mover comes. As soon as this is called it may be done, and be gone. */
 void dm_remap_job_add(struct dm_remap_schedule *s, struct dm_remap_job *job,
 		      enum dm_remap_job_kind kind, u64 start, u64 length);
-/* The next one for a mover, which may be for @writes alone. NULL: there is none now. */
-struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, bool writes);
+/* The next one for a mover. NULL: there is none now. */
+struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, enum dm_remap_mover_role role);
 /* Those that waited for it may have their turns. A claim that has not had its own is given up. */
 void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job);
 
@@ -95,7 +108,7 @@ void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u
 			u64 length);
 bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job *job);
 
-/* No job for a mover is there. */
+/* There is no job, and nobody has a claim. */
 bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s);
 /* A write is being redone. No lock. */
 static inline bool dm_remap_writes_run(const struct dm_remap_schedule *s)
@@ -103,8 +116,15 @@ static inline bool dm_remap_writes_run(const struct dm_remap_schedule *s)
 	return READ_ONCE(s->running[DM_REMAP_JOB_WRITE]);
 }
 
-/* A read of the range has failed, which took so many seconds until @now. */
-void dm_remap_unread_add(struct dm_remap_schedule *s, u64 start, u64 length, u64 took, u64 now);
+/* A read of the range begins. Returns a number for dm_remap_unread_add and dm_remap_unread_end. */
+unsigned int dm_remap_unread_begin(struct dm_remap_schedule *s, u64 start, u64 length);
+/*
+ * It has failed for a part of the range, for which it took so many seconds until @now. That is no
+ * answer for others if something was written there meanwhile.
+ */
+void dm_remap_unread_add(struct dm_remap_schedule *s, unsigned int number, u64 start, u64 length,
+			 u64 took, u64 now);
+void dm_remap_unread_end(struct dm_remap_schedule *s, unsigned int number);
 /* Something was written there. */
 void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length);
 /*

@@ -250,14 +250,18 @@ void dm_remap_table_swap(struct dm_remap_table *a, struct dm_remap_table *b)
 
 void dm_remap_table_close(struct dm_remap_table *t)
 {
-	if (!atomic_xchg(&t->closed, 1))
-		atomic64_inc(&t->busy);
+	atomic64_inc(&t->busy);
+	if (atomic_xchg(&t->closed, 1))
+		atomic64_add(-1, &t->busy);
 }
 
 void dm_remap_table_watch(struct dm_remap_table *t, bool on)
 {
-	if (atomic_xchg(&t->watched, on) != on)
-		atomic64_add(on ? 1 : -1, &t->busy);
+	/* Others do the same: busy may be too high meanwhile, and never too low. */
+	if (on)
+		atomic64_inc(&t->busy);
+	if (atomic_xchg(&t->watched, on))
+		atomic64_add(-1, &t->busy);
 }
 
 int dm_remap_table_resize(struct dm_remap_table *t, u64 sectors)

@@ -11,7 +11,7 @@ namespace remap::sim {
 Batch::Batch(Layer& layer, std::size_t worker)
     : l_(layer),
       mover_(layer.mover_[worker]),
-      writes_(worker == 0),
+      role_(dm_remap_role_of(static_cast<unsigned>(worker))),
       begun_(++layer.begun_),
       alone_(l_.redoes_ && std::count(l_.works_.begin(), l_.works_.end(), true) == 1),
       md_(layer.md()),
@@ -22,8 +22,8 @@ Batch::Batch(Layer& layer, std::size_t worker)
 }
 
 // As the schedule says. A read has a batch of its own.
-bool Batch::take(bool write) {
-    dm_remap_job* job = dm_remap_job_next(&md_->schedule, write);
+bool Batch::take(dm_remap_mover_role role) {
+    dm_remap_job* job = dm_remap_job_next(&md_->schedule, role);
     if (job == nullptr) {
         return false;
     }
@@ -38,8 +38,9 @@ bool Batch::take(bool write) {
 
 void Batch::take_pieces() {
     const std::uint64_t n = 1 + l_.random_.below(6);
-    take(writes_);
-    while (!pieces_.empty() && pieces_[0].request->is_write && pieces_.size() < n && take(true)) {
+    take(role_);
+    while (!pieces_.empty() && pieces_[0].request->is_write && pieces_.size() < n &&
+           take(DM_REMAP_FOR_WRITES)) {
     }
     error_.resize(pieces_.size());
     number_.resize(pieces_.size());

@@ -25,7 +25,7 @@ class Batch {
     };
 
     void take_pieces();
-    bool take(bool write);
+    bool take(dm_remap_mover_role role);
     bool was_alone() const;
     void release();
     void look_before();
@@ -53,7 +53,7 @@ class Batch {
 
     Layer& l_;
     dm_remap_mover* mover_;
-    bool writes_;          // no reads for this worker
+    dm_remap_mover_role role_;
     std::uint64_t begun_;  // batches, with this one
     bool alone_;
     std::vector<std::list<Waiting>::iterator> waiting_;

@@ -550,9 +550,9 @@ void Layer::read_by_time() {
     const auto recovered = [this] { return atomic64_read(&md_->counter[DM_REMAP_RECOVERED]); };
     const auto before = recovered();
     const std::uint32_t wait = core([this] {
-        works_.back() = true;
-        const std::uint32_t again = dm_remap_do_later(mover_.back());
-        works_.back() = false;
+        works_[1] = true;
+        const std::uint32_t again = dm_remap_do_later(mover_[1]);
+        works_[1] = false;
         return again;
     });
     if (machine_.on()) {

@@ -189,7 +189,7 @@ class Layer {
     Stats& stats_;
     Turns turns_;
     std::optional<dm_remap_metadata> md_;
-    // The first is for writes alone, the last one also does what is done without a request.
+    // The second also does what is done without a request.
     std::array<dm_remap_mover*, DM_REMAP_MOVERS> mover_{};
     std::array<bool, DM_REMAP_MOVERS> works_{};
     std::uint64_t begun_ = 0;  // batches

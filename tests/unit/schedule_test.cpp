@@ -32,9 +32,16 @@ class Schedule : public ::testing::Test {
     dm_remap_job* pending(std::uint64_t start, std::uint64_t length = 8) {
         return add(DM_REMAP_JOB_PENDING, start, length);
     }
-    dm_remap_job* next() { return dm_remap_job_next(&s_, false); }
-    dm_remap_job* next_write() { return dm_remap_job_next(&s_, true); }
+    dm_remap_job* next() { return dm_remap_job_next(&s_, DM_REMAP_FOR_ANY); }
+    dm_remap_job* next_write() { return dm_remap_job_next(&s_, DM_REMAP_FOR_WRITES); }
+    dm_remap_job* next_read() { return dm_remap_job_next(&s_, DM_REMAP_FOR_READS); }
     void done(dm_remap_job* job) { dm_remap_job_done(&s_, job); }
+    // A read of the range fails.
+    void unread(std::uint64_t start, std::uint64_t length, std::uint64_t took, std::uint64_t now) {
+        const unsigned number = dm_remap_unread_begin(&s_, start, length);
+        dm_remap_unread_add(&s_, number, start, length, took, now);
+        dm_remap_unread_end(&s_, number);
+    }
 
     dm_remap_schedule s_{};
     std::list<dm_remap_job> jobs_;  // where they are they stay
@@ -87,6 +94,21 @@ TEST_F(Schedule, OneMoverIsForWritesAlone) {
     EXPECT_EQ(next_write(), w);
     EXPECT_EQ(next(), r);
     EXPECT_EQ(next(), p);
+}
+
+TEST_F(Schedule, OneMoverIsForReadsAlone) {
+    write(0);
+    EXPECT_EQ(next_read(), nullptr);
+    dm_remap_job* p = pending(8);
+    dm_remap_job* r = read(16);
+    EXPECT_EQ(next_read(), p) << "or reads that failed would keep it waiting";
+    EXPECT_EQ(next_read(), r);
+    unsigned roles[3] = {};
+    for (unsigned i = 0; i < DM_REMAP_MOVERS; i++) {
+        roles[dm_remap_role_of(i)]++;
+    }
+    EXPECT_EQ(roles[DM_REMAP_FOR_WRITES], 1U);
+    EXPECT_EQ(roles[DM_REMAP_FOR_READS], 1U);
 }
 
 TEST_F(Schedule, OneReadOfWhatIsPendingAtATime) {
@@ -162,18 +184,18 @@ TEST_F(Schedule, AClaimThatDoesNotWaitTakesNothingFromOthers) {
 
 TEST_F(Schedule, TheAnswerOfAFailedReadServesOthersForAsLongAsItTook) {
     std::uint64_t length = 8;
-    dm_remap_unread_add(&s_, 100, 8, 3, 1000);
+    unread(100, 8, 3, 1000);
     EXPECT_TRUE(dm_remap_unread(&s_, 100, &length, 1000));
     EXPECT_EQ(length, 8U);
     EXPECT_TRUE(dm_remap_unread(&s_, 100, &length, 1002));
     EXPECT_FALSE(dm_remap_unread(&s_, 100, &length, 1003));
-    dm_remap_unread_add(&s_, 100, 8, 60, 1000);
+    unread(100, 8, 60, 1000);
     EXPECT_TRUE(dm_remap_unread(&s_, 100, &length, 1000 + DM_REMAP_UNREAD_PAUSE - 1));
     EXPECT_FALSE(dm_remap_unread(&s_, 100, &length, 1000 + DM_REMAP_UNREAD_PAUSE));
 }
 
 TEST_F(Schedule, TheAnswerIsForThoseSectorsAlone) {
-    dm_remap_unread_add(&s_, 100, 8, 3, 1000);
+    unread(100, 8, 3, 1000);
     std::uint64_t length = 100;
     EXPECT_FALSE(dm_remap_unread(&s_, 90, &length, 1000));
     EXPECT_EQ(length, 10U) << "up to there";
@@ -189,7 +211,7 @@ TEST_F(Schedule, TheAnswerIsForThoseSectorsAlone) {
 }
 
 TEST_F(Schedule, AWriteEndsTheAnswer) {
-    dm_remap_unread_add(&s_, 100, 8, 3, 1000);
+    unread(100, 8, 3, 1000);
     std::uint64_t length = 8;
     dm_remap_unread_forget(&s_, 108, 8);
     dm_remap_unread_forget(&s_, 92, 8);
@@ -198,9 +220,20 @@ TEST_F(Schedule, AWriteEndsTheAnswer) {
     EXPECT_FALSE(dm_remap_unread(&s_, 100, &length, 1000));
 }
 
+TEST_F(Schedule, AWriteMeanwhileMakesItNoAnswer) {
+    const unsigned number = dm_remap_unread_begin(&s_, 100, 16);
+    const unsigned other = dm_remap_unread_begin(&s_, 200, 16);
+    dm_remap_unread_forget(&s_, 100, 1);
+    dm_remap_unread_add(&s_, number, 104, 8, 3, 1000);
+    dm_remap_unread_add(&s_, other, 204, 8, 3, 1000);
+    std::uint64_t length = 8;
+    EXPECT_FALSE(dm_remap_unread(&s_, 104, &length, 1000));
+    EXPECT_TRUE(dm_remap_unread(&s_, 204, &length, 1000));
+}
+
 TEST_F(Schedule, RemembersTheLatestAnswers) {
     for (unsigned i = 0; i <= DM_REMAP_UNREAD; i++) {
-        dm_remap_unread_add(&s_, 100 * i, 8, 3, 1000);
+        unread(100ULL * i, 8, 3, 1000);
     }
     std::uint64_t length = 8;
     EXPECT_FALSE(dm_remap_unread(&s_, 0, &length, 1000));
@@ -262,7 +295,8 @@ TEST_F(Schedule, KeepsItsRulesInAnyOrder) {
                 }
                 all.push_back(std::move(k));
             } else if (what == 1) {
-                if (dm_remap_job* job = dm_remap_job_next(&s_, random() % 2 == 0)) {
+                if (dm_remap_job* job =
+                        dm_remap_job_next(&s_, static_cast<dm_remap_mover_role>(random() % 3))) {
                     begin(job);
                 }
             } else if (what == 2) {

@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <set>
+#include <stop_token>
+#include <thread>
 #include <vector>
 
 #include "rig.h"
@@ -669,6 +671,33 @@ TEST(TableCeiling, FourMillionScatteredRecords) {
     t.clear(12'345 * kStride, kStride);
     EXPECT_EQ(t.totals().records, kRecords - 1);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+}
+
+// Whoever begins and ends watching, and when: a table that has a record is never passed by.
+TEST(TableWatch, NeverHidesARecord) {
+    Table t(kGiB);
+    t.set(mapped(1000, 8));
+    std::vector<std::jthread> threads;
+    for (unsigned i = 0; i < 2; i++) {
+        threads.emplace_back([&t](const std::stop_token& stop) {
+            while (!stop.stop_requested()) {
+                dm_remap_table_watch(t.get(), true);
+                dm_remap_table_watch(t.get(), false);
+            }
+        });
+    }
+    bool hidden = false;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    while (!hidden && std::chrono::steady_clock::now() < end) {
+        for (unsigned n = 0; n < 1000; n++) {
+            hidden = hidden || dm_remap_table_empty(t.get());
+        }
+    }
+    EXPECT_FALSE(hidden);
+    threads.clear();
+    EXPECT_FALSE(dm_remap_table_watched(t.get()));
+    t.clear(1000, 8);
+    EXPECT_TRUE(dm_remap_table_empty(t.get()));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "command.h"
 
@@ -59,6 +60,31 @@ Text module_text(const std::string& module) {
     return text;
 }
 
+// Where the block layer passes a bio on: __submit_bio() to submit_bio(), which are side by side.
+Text submission_text() {
+    Text text{.start = 0, .end = UINT64_MAX};
+    uint64_t last = 0;
+    std::vector<uint64_t> all;
+    std::ifstream symbols("/proc/kallsyms");
+    for (std::string line; std::getline(symbols, line);) {
+        std::istringstream words(line);
+        uint64_t address = 0;
+        std::string type;
+        std::string name;
+        words >> std::hex >> address >> type >> name;
+        all.push_back(address);
+        text.start = name == "__submit_bio" ? address : text.start;
+        last = name == "submit_bio" ? address : last;
+    }
+    for (const uint64_t address : all) {
+        text.end = address > last ? std::min(text.end, address) : text.end;
+    }
+    if (text.start == 0 || last < text.start) {
+        throw std::runtime_error("/proc/kallsyms has no submit_bio as it is expected");
+    }
+    return text;
+}
+
 void set_up(const fs::path& attribute, const Text& text, const Text& not_in) {
     write_value(attribute / "probability", "0");
     write_value(attribute / "interval", "1");
@@ -97,11 +123,11 @@ bool FailingAllocations::possible() {
 
 FailingAllocations::FailingAllocations() {
     run_ok({"modprobe", "dm_remap"});
-    // The disk of CacheDisk is gone for good if one of its own allocations fails, which it makes in
-    // whatever thread there is I/O to it.
-    run_ok({"modprobe", "nbd", "nbds_max=1"});
+    // Below a bio that the module has submitted the allocations are those of others. Not all can be
+    // without: nbd gives its disk up, and the bios that 7.3 keeps for each processor empty dm's
+    // pool.
     for (const auto& attribute : kAttributes) {
-        set_up(attribute, module_text("dm_remap"), module_text("nbd"));
+        set_up(attribute, module_text("dm_remap"), submission_text());
     }
     write_value(kAttributes[1] / "ignore-gfp-highmem", "N");
     write_value(kAttributes[1] / "min-order", "0");
