@@ -106,13 +106,12 @@ static noinline void goes_with_fua(struct dm_remap_device *d, struct bio *bio,
 	mark(bio, marks_of(bio) | IO_FUA);
 }
 
-/* Its end will have something to say of main (worked). @pending: a record there is. */
-static noinline void goes_watched(struct dm_remap_device *d, struct bio *bio, bool pending)
+/* Its end will have something to say of main (worked). */
+static noinline void goes_watched(struct dm_remap_device *d, struct bio *bio)
 {
 	struct dm_remap_io *io = io_of(bio);
 
 	io->failure = dm_remap_main_failures(&d->metadata, direction_of(bio));
-	io->pending = pending;
 	mark(bio, marks_of(bio) | IO_WATCHED);
 }
 
@@ -216,7 +215,7 @@ static noinline int map_by_table(struct dm_remap_device *d, struct bio *bio, sec
 		if (unlikely(bio->bi_opf & REQ_FUA))
 			goes_with_fua(d, bio, DM_REMAP_MAIN);
 		if (e.kind == DM_REMAP_PENDING || dm_remap_table_watched(&d->metadata.table))
-			goes_watched(d, bio, e.kind == DM_REMAP_PENDING);
+			goes_watched(d, bio);
 		send_to_main(d, bio, sector);
 		return DM_MAPIO_REMAPPED;
 	case DM_REMAP_WAY_SPARE:

@@ -58,7 +58,7 @@ enum dm_remap_breaker_state dm_remap_breaker(struct dm_remap_metadata *md,
 	if (b->open)
 		state = md->ops->uptime(md->ctx) < b->tried + DM_REMAP_BREAKER_PAUSE ?
 				DM_REMAP_BREAKER_OPEN : DM_REMAP_BREAKER_DUE;
-	/* Whoever is told so asks main, and the others wait for the next time. */
+	/* The caller asks main. Others wait for the next time. */
 	if (state == DM_REMAP_BREAKER_DUE)
 		b->tried = md->ops->uptime(md->ctx);
 	mutex_unlock(&md->breaker_lock);

@@ -242,8 +242,8 @@ TEST_F(Schedule, RemembersTheLatestAnswers) {
     }
 }
 
-// Any order of coming, beginning and ending: no two that overlap run at once, none overtakes one
-// that it overlaps, and in the end all have run.
+// Jobs come, begin and end in any order. No two that overlap run at once. None overtakes one that
+// it overlaps. In the end all have run.
 TEST_F(Schedule, KeepsItsRulesInAnyOrder) {
     for (unsigned seed = 0; seed < 200; seed++) {
         SetUp();

@@ -673,7 +673,7 @@ TEST(TableCeiling, FourMillionScatteredRecords) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
 }
 
-// Whoever begins and ends watching, and when: a table that has a record is never passed by.
+// Two threads begin and end watching. A table that has a record never seems empty.
 TEST(TableWatch, NeverHidesARecord) {
     Table t(kGiB);
     t.set(mapped(1000, 8));

@@ -60,7 +60,7 @@ Text module_text(const std::string& module) {
     return text;
 }
 
-// Where the block layer passes a bio on: __submit_bio() to submit_bio(), which are side by side.
+// The code that passes a bio on: from __submit_bio() to submit_bio(), which are side by side.
 Text submission_text() {
     Text text{.start = 0, .end = UINT64_MAX};
     uint64_t last = 0;
