@@ -357,7 +357,7 @@ static int forget_range(struct dm_remap_mover *m, u64 start, u64 end)
 	struct dm_remap_record r;
 	int ret = 0;
 
-	while (!ret && dm_remap_table_next(&md->table, start, &r) && r.main < end) {
+	while (!ret && start < end && dm_remap_table_next(&md->table, start, &r) && r.main < end) {
 		u64 from = max_t(u64, r.main, start);
 
 		start = min_t(u64, from + CHUNK_SECTORS, end);
