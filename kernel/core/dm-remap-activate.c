@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Taking a loaded spare into use, giving it up in good order, and comparing it with
- * memory meanwhile.
+ * Taking a loaded spare into use, and giving it up in good order.
  */
 #include "dm-remap-internal.h"
 
@@ -121,7 +120,7 @@ static int load_anew(struct dm_remap_metadata *md, const struct dm_remap_main *m
 
 /* ---- activation ---- */
 
-static bool report_damage(const struct dm_remap_report *report)
+bool dm_remap_report_damage(const struct dm_remap_report *report)
 {
 	int r;
 
@@ -197,7 +196,7 @@ static int activate_ended(struct dm_remap_metadata *md, const struct dm_remap_re
 	}
 	if (ret)
 		dm_remap_spare_given_up(md, ret);
-	else if (report_damage(report))
+	else if (dm_remap_report_damage(report))
 		dm_remap_log(md, DM_REMAP_LOG_WARN, "damaged metadata blocks were written anew");
 	return 0;
 }
@@ -211,7 +210,7 @@ static int activate_once(struct dm_remap_metadata *md, const struct dm_remap_mai
 	int ret;
 
 	lockdep_assert_held(&md->checkpoint_lock);
-	md->heal |= report_damage(report);
+	md->heal |= dm_remap_report_damage(report);
 	/* A commit that is burnt is in doubt, too. */
 	whole = md->heal || md->doubt ||
 		dm_remap_mode_of_copies(&md->sb) != DM_REMAP_MODE_RW;
@@ -324,63 +323,5 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 	mutex_lock(&md->commit_lock);
 	md->active = false;
 	mutex_unlock(&md->commit_lock);
-	return ret;
-}
-
-/* ---- restore ---- */
-
-/* Loads the spare once more, beside what is in memory, and compares. Both locks held. */
-static int verify_locked(struct dm_remap_metadata *md, u64 spare_sectors,
-			 struct dm_remap_report *report)
-{
-	struct dm_remap_metadata *disk = dm_remap_beside(md);
-	int ret;
-
-	if (!disk)
-		return -ENOMEM;
-	ret = dm_remap_load(disk, spare_sectors, md->table.sectors, report);
-	if (ret && ret != -ENOMEM && ret != -EINTR && ret != -EAGAIN) {
-		dm_remap_log(md, DM_REMAP_LOG_ERR, "restore: %s", report->refusal);
-		ret = -EUCLEAN;
-	} else if (!ret && (disk->sb.generation != md->sb.generation ||
-			    disk->sb.table_crc != md->sb.table_crc ||
-			    disk->next_sequence != md->next_sequence ||
-			    disk->chain != md->chain)) {
-		dm_remap_log(md, DM_REMAP_LOG_ERR,
-			     "restore: spare holds generation %llu up to sequence %llu, memory %llu and %llu",
-			     (unsigned long long)disk->sb.generation,
-			     (unsigned long long)disk->next_sequence,
-			     (unsigned long long)md->sb.generation,
-			     (unsigned long long)md->next_sequence);
-		ret = -EUCLEAN;
-	} else if (!ret) {
-		mutex_lock(&md->super_lock);
-		md->sb_holders &= disk->sb_holders;
-		mutex_unlock(&md->super_lock);
-	}
-	dm_remap_beside_free(disk);
-	return ret;
-}
-
-int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *healed)
-{
-	struct dm_remap_report report;
-	int ret;
-
-	*healed = false;
-	if (md->taken)
-		return -ESTALE;
-	/* Soft state that can't be committed is still in memory; what is on disk counts here. */
-	dm_remap_autosave(md);
-	mutex_lock(&md->checkpoint_lock);
-	ret = md->active ? dm_remap_look_before_writing(md) : 0;
-	mutex_lock(&md->commit_lock);
-	ret = ret ?: verify_locked(md, spare_sectors, &report);
-	mutex_unlock(&md->commit_lock);
-	md->heal |= !ret && report_damage(&report);
-	*healed = !ret && (md->heal || md->sb_holders != DM_REMAP_ALL_REPLICAS);
-	mutex_unlock(&md->checkpoint_lock);
-	if (*healed)
-		ret = dm_remap_checkpoint(md, DM_REMAP_STATE_DIRTY);
 	return ret;
 }

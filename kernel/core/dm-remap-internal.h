@@ -206,6 +206,14 @@ void dm_remap_beside_free(struct dm_remap_metadata *disk);
  * -EUCLEAN: it cannot be read; or what dm_remap_may_try_again() knows.
  */
 int dm_remap_journal_unchanged(struct dm_remap_metadata *md);
+/* Is a replica of what was loaded to be written anew? @report may be NULL. */
+bool dm_remap_report_damage(const struct dm_remap_report *report);
+/*
+ * As dm_remap_load, while others may commit: loads the commits before @sequence. Behind the last one
+ * of all that are found there is *end.
+ */
+int dm_remap_load_until(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+			struct dm_remap_report *report, u64 sequence, u64 *end);
 /* As dm_remap_load, but next_sequence and chain are all that @md has then: no record. */
 int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
 			  struct dm_remap_report *report);

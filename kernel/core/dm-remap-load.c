@@ -29,6 +29,8 @@ struct loader {
 	struct dm_remap_disk_block *ring[DM_REMAP_REPLICAS];
 	struct slot *slot[DM_REMAP_REPLICAS];
 	u32 behind[DM_REMAP_REPLICAS];		/* of the latest commits, those that it lacks */
+	u64 until;				/* commits from this sequence on come meanwhile */
+	u64 end;				/* behind the last of those, as far as is known */
 };
 
 #define JOURNAL_LOST \
@@ -626,6 +628,15 @@ static int check_times(struct loader *l)
 	return 0;
 }
 
+/* Others may write it while this is read. Notes where the last one ends. */
+static bool came_meanwhile(struct loader *l, const struct slot *slot)
+{
+	if (slot->verdict != DM_REMAP_VALID || slot->sequence < l->until)
+		return false;
+	l->end = max_t(u64, l->end, slot->sequence + !slot->empty);
+	return true;
+}
+
 /*
  * A commit behind the end, even one that was withdrawn, would mean that the end itself had
  * been acknowledged: one is in flight at a time, and a checkpoint passes what failed. Then
@@ -637,12 +648,15 @@ static int check_end(struct loader *l, u64 end)
 	u32 i;
 	int r;
 
+	l->end = end;
 	if (end < l->md->sb.activation_sequence)
 		return refuse(l, -EUCLEAN, JOURNAL_LOST);
 	for (r = 0; r < DM_REMAP_REPLICAS; r++) {
 		for (i = 0; i < l->md->sb.layout.journal_blocks; i++) {
 			const struct slot *slot = &l->slot[r][i];
 
+			if (came_meanwhile(l, slot))
+				continue;
 			if (slot->verdict == DM_REMAP_VALID && slot->sequence > end)
 				return refuse(l, -EUCLEAN, JOURNAL_LOST);
 			if (slot_withdraws(l, slot, end) &&
@@ -737,14 +751,14 @@ static int replay(struct loader *l)
 	struct dm_remap_metadata *md = l->md;
 	const struct dm_remap_disk_block *block = NULL;
 	u64 sequence = md->sb.journal_start, activation = 0;
-	u32 n = md->sb.layout.journal_blocks;
+	u64 end = min_t(u64, sequence + md->sb.layout.journal_blocks, l->until);
 	int winner = -ENOENT, ret;
 
 	md->chain = md->sb.journal_chain;
-	for (; sequence < md->sb.journal_start + n; sequence++) {
+	for (; sequence < end; sequence++) {
 		u32 i;
 
-		div_u64_rem(sequence, n, &i);
+		div_u64_rem(sequence, md->sb.layout.journal_blocks, &i);
 		winner = pick_copy(l, sequence, i);
 		if (winner < 0)
 			break;
@@ -926,7 +940,7 @@ static void loader_free(struct loader *l)
 }
 
 static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
-		      struct dm_remap_report *report, bool journal_alone)
+		      struct dm_remap_report *report, bool journal_alone, u64 until, u64 *end)
 {
 	/* Two superblocks are too much for the stack. */
 	struct loader *l = dm_remap_zalloc(sizeof(*l));
@@ -939,6 +953,7 @@ static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_
 	l->report = report;
 	l->spare_blocks = spare_sectors / DM_REMAP_BLOCK_SECTORS;
 	l->journal_alone = journal_alone;
+	l->until = until;
 	if (l->spare_blocks < 2)
 		ret = refuse(l, -ENOSPC, "spare is too small to hold any metadata");
 	else
@@ -949,6 +964,8 @@ static int load_spare(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_
 		dm_remap_table_exit(&md->table);
 		dm_remap_table_exit(&md->retired);
 		dm_remap_alloc_exit(&md->alloc);
+	} else if (end) {
+		*end = l->end;
 	}
 	loader_free(l);
 out:
@@ -961,14 +978,20 @@ out:
 int dm_remap_load(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
 		  struct dm_remap_report *report)
 {
-	return load_spare(md, spare_sectors, main_sectors, report, false);
+	return load_spare(md, spare_sectors, main_sectors, report, false, U64_MAX, NULL);
+}
+
+int dm_remap_load_until(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
+			struct dm_remap_report *report, u64 sequence, u64 *end)
+{
+	return load_spare(md, spare_sectors, main_sectors, report, false, sequence, end);
 }
 
 int dm_remap_load_journal(struct dm_remap_metadata *md, u64 spare_sectors,
 			  struct dm_remap_report *report)
 {
 	/* Entries are not looked at, so no size of main matters. */
-	return load_spare(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true);
+	return load_spare(md, spare_sectors, DM_REMAP_MAX_SECTORS, report, true, U64_MAX, NULL);
 }
 
 /* ---- is it older than somebody remembers? ---- */

@@ -547,9 +547,10 @@ int dm_remap_autosave(struct dm_remap_metadata *md);
 int dm_remap_save(struct dm_remap_metadata *md);
 
 /*
- * Reads everything back and compares it with memory; a replica that is damaged
- * is written anew, *healed says so. Memory is never replaced. -EUCLEAN: what is on
- * the disk is not what memory holds, `save` would write it.
+ * Reads everything back and compares it with what memory held when this began; a replica that is
+ * damaged is written anew, *healed says so. Memory is never replaced. Others commit and save
+ * meanwhile. -EUCLEAN: what is on the disk is not what memory holds, `save` would write it;
+ * -EAGAIN: save followed save, or a suspend came.
  */
 int dm_remap_restore(struct dm_remap_metadata *md, u64 spare_sectors, bool *healed);
 

@@ -18,9 +18,11 @@ sim_parts=build/cmake/tests/sim/libsim-parts.a
 unit_parts=build/cmake/tests/unit/libunit-parts.a
 patches=tests/sim/mutants
 sim_first=
-# Of the unit tests, which allocate much. After so many seconds they count as endless.
+# Of the unit tests, which allocate much.
 export ASAN_OPTIONS=quarantine_size_mb=4
+# After so many seconds tests count as endless: all of them, and those that a patch names.
 unit_seconds=900
+named_seconds=120
 
 unit_tests() { # unit_tests NAME: the tests that the patch names
     sed -n '2,/^--- /s/^unit: //p' "$patches/$1.patch"
@@ -147,7 +149,7 @@ compile_tests() { # compile_tests NAME: and parts.a is the unit tests without th
     done
 }
 
-ask_unit() { # ask_unit NAME FILTER
+ask_unit() { # ask_unit NAME FILTER SECONDS
     local dir=$build/$1 parts=$unit_parts test
     local -a objects
     mapfile -t objects <"$dir/objects"
@@ -159,7 +161,7 @@ ask_unit() { # ask_unit NAME FILTER
         parts=$dir/parts.a
     fi
     link_unit "$dir/unit" "$parts" "${objects[@]}" || return 2
-    if timeout "$unit_seconds" "$dir/unit" --gtest_filter="$2" --gtest_fail_fast \
+    if timeout "$3" "$dir/unit" --gtest_filter="$2" --gtest_fail_fast \
         --gtest_color=no >"$dir/unit.out" 2>&1; then
         return 1
     fi
@@ -180,8 +182,8 @@ ask() { # ask NAME: all who may find it, in turn
         ret=0
         case $by in
         sim) ask_sim "$1" || ret=$? ;;
-        named) ask_unit "$1" "$(filter "${tests[@]}")" || ret=$? ;;
-        all) ask_unit "$1" '*' || ret=$? ;;
+        named) ask_unit "$1" "$(filter "${tests[@]}")" "$named_seconds" || ret=$? ;;
+        all) ask_unit "$1" '*' "$unit_seconds" || ret=$? ;;
         esac
         [[ $ret -eq 1 ]] || return "$ret"
     done
@@ -198,7 +200,7 @@ done >"$build/none/objects"
 named=$(for name in "${names[@]}"; do unit_tests "$name"; done | tr ' ' '\n' | sort -u)
 # shellcheck disable=SC2086 # names are words
 for found in "$(seeds=20 ask_sim none || [[ $? -eq 1 ]] || echo 'no simulator')" \
-    "$(ask_unit none "$(filter $named)" || [[ $? -eq 1 ]] || echo 'no unit tests')"; do
+    "$(ask_unit none "$(filter $named)" "$unit_seconds" || [[ $? -eq 1 ]] || echo 'no unit tests')"; do
     if [[ $found ]]; then
         printf 'Without any bug planted: %s\n' "$found" >&2
         exit 1

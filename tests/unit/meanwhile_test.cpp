@@ -210,5 +210,100 @@ TEST_F(AfterClean, NothingIsWrittenBehindTheStateAlone) {
     deactivate_and_look();
 }
 
+// While restore reads the spare others have its locks.
+class MeanwhileRestore : public Meanwhile {
+  protected:
+    // Calls @what once, when restore begins to read the given part of the spare.
+    void during_read_of(std::uint64_t block, std::function<void()> what) {
+        world->spare.on_read = [this, block, what = std::move(what)](std::uint64_t sector, auto) {
+            if (sector == block * kBlockSectors && !(*md)->checkpoint_lock.held && !begun) {
+                begun = true;
+                what();
+            }
+        };
+    }
+    int restore() {
+        healed = false;
+        const int ret = dm_remap_restore(md->get(), world->spare.sectors(), &healed);
+        world->spare.on_read = nullptr;
+        return ret;
+    }
+    std::vector<std::uint64_t> parts() const {
+        return {dm_remap_superblock_at(&layout, 0), dm_remap_table_at(&layout, 0, 0),
+                dm_remap_journal_at(&layout, 0, 0), dm_remap_journal_at(&layout, 1, 0)};
+    }
+
+    bool healed = false;
+};
+
+TEST_F(MeanwhileRestore, CommitsWaitForNothing) {
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ((*md)->sb.active_table, 1);
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ((*md)->sb.active_table, 0);
+    std::uint64_t at = 100;
+    for (const std::uint64_t part : parts()) {
+        begun = false;
+        during_read_of(part, [&] {
+            ASSERT_EQ(md->remap(at), 0);
+            ASSERT_EQ(md->remap(at + 10), 0);
+        });
+        EXPECT_EQ(restore(), 0) << part;
+        EXPECT_TRUE(begun) << part;
+        EXPECT_FALSE(healed) << part;
+        at += 100;
+    }
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+TEST_F(MeanwhileRestore, SaveMakesItReadAgain) {
+    for (const std::uint64_t part : parts()) {
+        begun = false;
+        during_read_of(part, [&] {
+            ASSERT_EQ(md->checkpoint(), 0);
+            ASSERT_EQ(md->checkpoint(), 0);
+        });
+        EXPECT_EQ(restore(), 0) << part;
+        EXPECT_FALSE(healed) << part;
+    }
+}
+
+TEST_F(MeanwhileRestore, EndsWhereOneSaveFollowsTheOther) {
+    unsigned saves = 0;
+    world->spare.on_read = [&](std::uint64_t sector, auto) {
+        const bool first = sector == dm_remap_journal_at(&layout, 0, 0) * kBlockSectors;
+        if (first && !(*md)->checkpoint_lock.held && !std::exchange(begun, true)) {
+            ASSERT_EQ(md->checkpoint(), 0);
+            begun = false;
+            saves++;
+        }
+    };
+    EXPECT_EQ(restore(), -EAGAIN);
+    EXPECT_EQ(saves, 3U);
+}
+
+TEST_F(MeanwhileRestore, FindsDamageBesideCommits) {
+    ASSERT_EQ(md->checkpoint(), 0);
+    ASSERT_EQ(md->remap(60), 0);
+    zero_block(*world, dm_remap_journal_at(&layout, 1, (*md)->sb.journal_start));
+    during_read_of(dm_remap_journal_at(&layout, 0, 0), [&] { ASSERT_EQ(md->remap(100), 0); });
+    EXPECT_EQ(restore(), 0);
+    EXPECT_TRUE(healed);
+    EXPECT_EQ(try_load(*world).records, md->records());
+}
+
+// The spare has gone back to an earlier time, and a commit follows.
+TEST_F(MeanwhileRestore, OlderSpareIsNotWhatMemoryHolds) {
+    const Image older = world->spare.image();
+    ASSERT_EQ(md->remap(60), 0);
+    during_read_of(dm_remap_superblock_at(&layout, 0), [&] {
+        world->spare.restore(older);
+        ASSERT_EQ(md->remap(100), 0);
+    });
+    EXPECT_EQ(restore(), -EUCLEAN);
+    EXPECT_TRUE(begun);
+    EXPECT_FALSE(healed);
+}
+
 }  // namespace
 }  // namespace remap

@@ -897,6 +897,24 @@ TEST(Restore, AnotherHistoryIsNotWhatMemoryHolds) {
     EXPECT_EQ(try_load(*world).records, records);
 }
 
+// The spare has a commit more than memory.
+TEST(Restore, CommitThatMemoryDoesNotKnowIsNotWhatMemoryHolds) {
+    auto world = formatted();
+    auto md = open(*world);
+    auto other_world = formatted();
+    auto other = open(*other_world);
+    ASSERT_EQ(md->remap(7), 0);
+    ASSERT_EQ(other->remap(7), 0);
+    world->spare.restore(other_world->spare.image());
+    bool healed = true;
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), 0);
+    EXPECT_FALSE(healed);
+    ASSERT_EQ(other->remap(9), 0);
+    world->spare.restore(other_world->spare.image());
+    EXPECT_EQ(dm_remap_restore(md->get(), world->spare.sectors(), &healed), -EUCLEAN);
+    EXPECT_FALSE(healed);
+}
+
 TEST(Restore, BothReplicasLostIsPutRightBySave) {
     auto world = formatted();
     auto md = open(*world);
