@@ -9,11 +9,12 @@
 #include "dm-remap-bio.h"
 
 #include <linux/delay.h>
+#include <linux/timekeeping.h>
 
 /* How long a batch takes up more writes: the first one waits for the last. */
 #define BATCH_TIME (2 * HZ)
 
-/* The worker that looks at main without a request: one for any job, as the spare may keep it. */
+/* The worker that looks at main without a request. It is for any job, as the spare may keep it. */
 #define LATER 1
 
 /* For how long a read of a pending range gives way to writes. */
@@ -255,6 +256,8 @@ static bool one_turn(struct dm_remap_worker *w)
 
 	if (!bio)
 		return false;
+	if (dm_remap_job_put_back(&w->d->metadata, &io_of(bio)->job))
+		return true;
 	if (bio_op(bio) == REQ_OP_READ)
 		redo_one_read(w, bio);
 	else
@@ -318,8 +321,7 @@ static void do_work(struct work_struct *work)
 		/* Reclaim may be waiting for the very writes that are handled here. */
 		reclaim = memalloc_noreclaim_save();
 		more = one_turn(w);
-		if (!more)
-			look_later(w);
+		look_later(w);
 		memalloc_noreclaim_restore(reclaim);
 		dm_remap_breaker_look(&d->metadata);
 		tell_moves(d);
@@ -353,16 +355,19 @@ int dm_remap_wait_for_claim(void *ctx, const struct dm_remap_job *claim)
 	return ret;
 }
 
-static bool may_go_on(const struct dm_remap_metadata *md)
+static bool may_go_on(struct dm_remap_metadata *md)
 {
-	return !dm_remap_writes_run(&md->schedule) || READ_ONCE(md->give_up);
+	return !dm_remap_writes_use_main(&md->schedule, ktime_get_seconds()) || READ_ONCE(md->give_up);
 }
 
 void dm_remap_give_way(void *ctx)
 {
 	struct dm_remap_device *d = ctx;
+	unsigned long end = jiffies + GIVE_WAY;
 
-	wait_event_timeout(d->turn, may_go_on(&d->metadata), GIVE_WAY);
+	/* In pieces: nobody tells that the spare keeps a write. */
+	while (time_before(jiffies, end) && !may_go_on(&d->metadata))
+		wait_event_timeout(d->turn, may_go_on(&d->metadata), HZ / 4);
 }
 
 /* ---- set-up ---- */

@@ -634,26 +634,49 @@ int dm_remap_soft_commit(struct dm_remap_metadata *md)
 }
 
 /*
- * Room in the ring for one more soft range, in no mode beyond @most. Takes commit_lock, or fails
- * without it.
+ * May one more soft range be noted, in no mode beyond @most? 0; -EBUSY: a commit must come before,
+ * or another errno. commit_lock held.
  */
+static int soft_room(const struct dm_remap_metadata *md, enum dm_remap_mode most)
+{
+	lockdep_assert_held(&md->commit_lock);
+	if (!md->active || md->mode > most)
+		return -EROFS;
+	if (md->closing)
+		return -EAGAIN;
+	return dm_remap_soft_full(md) ? -EBUSY : 0;
+}
+
+/* Takes commit_lock with room for one more soft range, or fails without it. */
 static int soft_begin(struct dm_remap_metadata *md, enum dm_remap_mode most)
 {
-	for (;;) {
-		int ret = 0;
+	int ret;
 
+	for (;;) {
 		mutex_lock(&md->commit_lock);
-		if (!md->active || md->mode > most)
-			ret = -EROFS;
-		else if (md->closing)
-			ret = -EAGAIN;
-		else if (md->soft_next - md->soft_first < DM_REMAP_SOFT_RANGES)
+		ret = soft_room(md, most);
+		if (!ret)
 			return 0;
 		mutex_unlock(&md->commit_lock);
-		ret = ret ?: dm_remap_soft_commit(md);
+		if (ret != -EBUSY)
+			return ret;
+		ret = dm_remap_soft_commit(md);
 		if (ret)
 			return ret;
 	}
+}
+
+/* The same without I/O. -EBUSY: another has the lock, or there is no room. */
+static int soft_try(struct dm_remap_metadata *md, enum dm_remap_mode most)
+{
+	int ret;
+
+	if (!mutex_trylock(&md->commit_lock))
+		return -EBUSY;
+	ret = soft_room(md, most);
+	if (ret)
+		mutex_unlock(&md->commit_lock);
+	return ret;
 }
 
 static void soft_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 kind)
@@ -683,7 +706,8 @@ static int pending_prepare(struct dm_remap_metadata *md, struct dm_remap_update 
 	return ret;
 }
 
-int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason)
+static int pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason,
+		       int (*begin)(struct dm_remap_metadata *md, enum dm_remap_mode most))
 {
 	u32 now = md->ops->now(md->ctx);
 	struct dm_remap_record r = {
@@ -695,7 +719,7 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
 
 	if (r.length != length || !entries_valid(md, &r, 1))
 		return -EINVAL;
-	ret = soft_begin(md, DM_REMAP_MODE_DEGRADED);
+	ret = begin(md, DM_REMAP_MODE_DEGRADED);
 	if (ret)
 		return ret;
 	dm_remap_update_init(&u);
@@ -709,6 +733,16 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
 	}
 	mutex_unlock(&md->commit_lock);
 	return ret;
+}
+
+int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason)
+{
+	return pending_add(md, start, length, reason, soft_begin);
+}
+
+int dm_remap_pending_try(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason)
+{
+	return pending_add(md, start, length, reason, soft_try);
 }
 
 static int mark_prepare(struct dm_remap_metadata *md, struct dm_remap_update *u, u64 start,

@@ -92,7 +92,7 @@ struct dm_remap_ops {
 	 * so many @ms, or, with DM_REMAP_NO_END, until stop ends it. False: that is not known.
 	 * kick: somebody's turn may have come (dm-remap-schedule.h). Under the schedule's lock.
 	 * wait: until dm_remap_job_claimed(). 0, or the error of stop.
-	 * give_way: waits for some seconds at most while dm_remap_writes_run(). May be NULL.
+	 * give_way: waits for some seconds at most while dm_remap_writes_use_main(). May be NULL.
 	 * stop: asked between the steps of long work, that of load among it: -EINTR or
 	 * -EAGAIN ends it.
 	 * note: a decision about [sector, sector + sectors) of main, if not said otherwise.
@@ -304,8 +304,9 @@ struct dm_remap_metadata {
 	struct dm_remap_schedule schedule;
 	enum dm_remap_give_up give_up;	/* of what is redone; any context */
 	struct mutex later_lock;	/* innermost */
+	struct dm_remap_laters pendings;	/* main cannot read them; there is no record yet */
 	struct dm_remap_laters rechecks;	/* pending, in parts, and main reads them again */
-	struct dm_remap_laters rescues;	/* they came back late, and writes were on their way */
+	struct dm_remap_laters rescues;	/* they came back late */
 	struct mutex breaker_lock;	/* innermost */
 	struct dm_remap_breaker breaker[DM_REMAP_DIRECTIONS];
 	struct dm_remap_refused_range refused_range[DM_REMAP_DIRECTIONS];
@@ -517,6 +518,8 @@ int dm_remap_commit(struct dm_remap_metadata *md, const struct dm_remap_record *
  * can be), or the error of a commit that a full ring of ranges asked for: nothing was done.
  */
 int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason);
+/* The same without I/O, and waits for nobody who may do some. -EBUSY: that is not possible now. */
+int dm_remap_pending_try(struct dm_remap_metadata *md, u64 start, u64 length, u8 reason);
 
 /*
  * Mapped sectors of the range are marked as @unreadable on the spare, or not any more, as soft
@@ -525,6 +528,12 @@ int dm_remap_pending_add(struct dm_remap_metadata *md, u64 start, u64 length, u8
  * that a full ring of ranges asked for: nothing was done.
  */
 int dm_remap_mark(struct dm_remap_metadata *md, u64 start, u64 length, bool unreadable);
+
+/* One more soft range asks for a commit. No lock. */
+static inline bool dm_remap_soft_full(const struct dm_remap_metadata *md)
+{
+	return READ_ONCE(md->soft_next) - READ_ONCE(md->soft_first) >= DM_REMAP_SOFT_RANGES;
+}
 
 /* Makes soft state durable: counters, pending records and marks. As dm_remap_commit. */
 int dm_remap_soft_commit(struct dm_remap_metadata *md);

@@ -189,8 +189,8 @@ u32 dm_remap_later_wait(struct dm_remap_metadata *md, struct dm_remap_laters *li
 
 /* Somebody has read the range, which was pending, and nothing failed (dm-remap-recheck.c). */
 void dm_remap_recheck_hint(struct dm_remap_metadata *md, u64 start, u32 length);
-/* Blocks that came back late, of a range that the caller has, are moved: now, or later. */
-void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length);
+/* Blocks that came back late are moved, when dm_remap_do_later looks (dm-remap-rescue.c). */
+void dm_remap_rescue(struct dm_remap_metadata *md, u64 start, u32 length);
 
 /* ---- dm-remap-breaker.c ---- */
 

@@ -167,6 +167,8 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
+	/* What a read there has found is of what was there before. */
+	dm_remap_later_forget(m->md, &m->md->pendings, start, length);
 	if (!ret && pending)
 		ret = read_back(m, &t);
 	m->now->unproved = max_t(u64, m->now->unproved, ret ? 0 : t.unproved);
@@ -264,6 +266,25 @@ int dm_remap_redo_write(struct dm_remap_mover *m, u64 start, u32 length, const v
 
 /* ---- reads ---- */
 
+bool dm_remap_job_put_back(struct dm_remap_metadata *md, struct dm_remap_job *job)
+{
+	const u64 start = job->start, end = job->end;
+	struct dm_remap_extent e;
+	u64 pos;
+
+	if (job->kind != DM_REMAP_JOB_READ && job->kind != DM_REMAP_JOB_PENDING)
+		return false;
+	for (pos = start; pos < end; pos += e.length) {
+		dm_remap_look(md, pos, end - pos, &e);
+		if (e.kind != DM_REMAP_MAPPED)
+			continue;
+		dm_remap_job_done(&md->schedule, job);
+		dm_remap_job_add(&md->schedule, job, DM_REMAP_JOB_SPARE, start, end - start);
+		return true;
+	}
+	return false;
+}
+
 /* A read of main has failed there, for which it took so many seconds; @number: of that read. */
 static void unreadable(struct dm_remap_mover *m, unsigned int number, u64 start, u32 length,
 		       u64 took)
@@ -271,7 +292,8 @@ static void unreadable(struct dm_remap_mover *m, unsigned int number, u64 start,
 	struct dm_remap_metadata *md = m->md;
 
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, 0);
-	dm_remap_pending_add(md, start, length, DM_REMAP_REASON_READ_ERROR);
+	if (dm_remap_pending_try(md, start, length, DM_REMAP_REASON_READ_ERROR) == -EBUSY)
+		dm_remap_later_add(md, &md->pendings, start, start + length, 0);
 	dm_remap_unread_add(&md->schedule, number, start, length, took,
 			    md->ops->uptime(md->ctx));
 }
@@ -299,7 +321,7 @@ static int read_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 		run = dm_remap_fate_run(t.fate, i, n);
 		well = well && t.fate[i] == DM_REMAP_GOOD;
 		if (t.fate[i] == DM_REMAP_LATE) {
-			dm_remap_rescue(m, at, run * g);
+			dm_remap_rescue(md, at, run * g);
 		} else if (t.fate[i] == DM_REMAP_BAD) {
 			error = -EIO;
 			unreadable(m, number, at, run * g, took);

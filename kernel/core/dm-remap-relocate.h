@@ -24,8 +24,8 @@
  *   After DM_REMAP_BREAKER_LIMIT such requests in a row the breaker opens for that direction. It
  *   does so, too, if they take too long. Then nothing that failed is tried again until main works.
  * - Bad in a write: to the spare, around spare blocks that fail, which are retired.
- * - Bad in a read, and back after all: rescued, that is, moved to the spare. Not back:
- *   pending, soft until the next commit or save.
+ * - Bad in a read, and back after all: rescued, that is, moved to the spare, once the read has been
+ *   completed (dm_remap_do_later). Not back: pending, soft until the next commit or save.
  * - A write to a pending range: main first, and read back; if that holds the record goes, else to
  *   the spare.
  * - Each write is durable when it is acknowledged, whether it came with FUA or not.
@@ -69,6 +69,12 @@ struct dm_remap_tried {
 
 /* Buffers and what has been collected for the next commit. */
 struct dm_remap_mover;
+
+/*
+ * Does the job turn out to be a read that the spare serves? Then it is put back, for a mover that may
+ * wait for the spare. The caller has its turn.
+ */
+bool dm_remap_job_put_back(struct dm_remap_metadata *md, struct dm_remap_job *job);
 
 /* For requests of up to @sectors. NULL: no memory. */
 struct dm_remap_mover *dm_remap_mover_alloc(struct dm_remap_metadata *md, u32 sectors);
@@ -125,10 +131,12 @@ void dm_remap_breaker_look(struct dm_remap_metadata *md);
  * Looks at main without a request from above:
  *
  *	- at a pending range that it reads again;
- *	- at a block that could not be rescued at once;
+ *	- at blocks that are to be rescued;
  *	- whether the breaker of reads may be closed.
  *
- * One caller at a time. It looks at one of each at most, if it is time, and few commands fail.
+ * And what reads found while a commit was under way becomes pending.
+ *
+ * One caller at a time. It looks at few of each, if it is time, and few commands fail.
  * Returns in how many seconds it is to be called again; 0: there is nothing to look at.
  */
 u32 dm_remap_do_later(struct dm_remap_mover *m);
@@ -136,6 +144,7 @@ u32 dm_remap_do_later(struct dm_remap_mover *m);
 bool dm_remap_later_any(const struct dm_remap_metadata *md);
 
 /* Its parts, in this order. Each returns the same. */
+u32 dm_remap_pending_again(struct dm_remap_metadata *md);
 u32 dm_remap_recheck(struct dm_remap_mover *m);
 u32 dm_remap_rescue_again(struct dm_remap_mover *m);
 /*

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Blocks that came back after they had failed are moved to the spare while they can be had. No
- * write may be on its way there meanwhile. One that takes long is waited for later, and nobody
- * waits with us.
+ * Blocks that came back after they had failed are moved to the spare while they can be had. Who read
+ * them has the answer before: nobody waits for the spare. No write may be on its way there
+ * meanwhile. One that takes long is waited for later.
  */
 #include "dm-remap-mover.h"
 
@@ -70,19 +70,10 @@ static int rescue(struct dm_remap_mover *m, u64 start, u32 length, unsigned int 
 	return ret;
 }
 
-static bool has_to_wait(int error)
+void dm_remap_rescue(struct dm_remap_metadata *md, u64 start, u32 length)
 {
-	return error == -EBUSY || error == DM_REMAP_GIVEN_UP;
-}
-
-void dm_remap_rescue(struct dm_remap_mover *m, u64 start, u32 length)
-{
-	struct dm_remap_metadata *md = m->md;
-
-	if (forbidden(md))
-		return;
-	if (has_to_wait(rescue(m, start, length, DRAIN_NOW)))
-		dm_remap_later_add(md, &md->rescues, start, start + length, PAUSE);
+	if (!forbidden(md))
+		dm_remap_later_add(md, &md->rescues, start, start + length, 0);
 }
 
 /* Does main have the data of all of it yet? */
@@ -94,25 +85,37 @@ static bool is_on_main(struct dm_remap_metadata *md, u64 start, u64 end)
 	return e.length == end - start && e.kind != DM_REMAP_MAPPED && !e.flags;
 }
 
+/* One range, which is the caller's. */
+static int rescue_claimed(struct dm_remap_mover *m, const struct dm_remap_later *r)
+{
+	u32 length = r->end - r->start;
+	int ret = 0;
+
+	dm_remap_redo_begin(m);
+	m->write = 0;
+	if (is_on_main(m->md, r->start, r->end))
+		ret = rescue(m, r->start, length, r->pause ? DRAIN_LATER : DRAIN_NOW);
+	dm_remap_redo_end(m);
+	return ret;
+}
+
 u32 dm_remap_rescue_again(struct dm_remap_mover *m)
 {
 	struct dm_remap_metadata *md = m->md;
-	struct dm_remap_job claim;
 	struct dm_remap_later r;
 
-	if (!dm_remap_later_take(md, &md->rescues, &r) || forbidden(md))
-		return dm_remap_later_wait(md, &md->rescues);
-	r.pause = min_t(u32, 2 * r.pause, LONGEST_PAUSE);
-	if (!dm_remap_job_claim_now(&md->schedule, &claim, r.start, r.end - r.start)) {
-		dm_remap_later_add(md, &md->rescues, r.start, r.end, r.pause);
-		return dm_remap_later_wait(md, &md->rescues);
+	while (!forbidden(md) && !md->ops->stop(md->ctx) &&
+	       dm_remap_later_take(md, &md->rescues, &r)) {
+		struct dm_remap_job claim;
+		int ret = -EBUSY;
+
+		if (dm_remap_job_claim_now(&md->schedule, &claim, r.start, r.end - r.start)) {
+			ret = rescue_claimed(m, &r);
+			dm_remap_job_done(&md->schedule, &claim);
+		}
+		if (ret == -EBUSY || ret == DM_REMAP_GIVEN_UP)
+			dm_remap_later_add(md, &md->rescues, r.start, r.end,
+					   clamp_t(u32, 2 * r.pause, PAUSE, LONGEST_PAUSE));
 	}
-	dm_remap_redo_begin(m);
-	m->write = 0;
-	if (is_on_main(md, r.start, r.end) &&
-	    has_to_wait(rescue(m, r.start, r.end - r.start, DRAIN_LATER)))
-		dm_remap_later_add(md, &md->rescues, r.start, r.end, r.pause);
-	dm_remap_redo_end(m);
-	dm_remap_job_done(&md->schedule, &claim);
 	return dm_remap_later_wait(md, &md->rescues);
 }

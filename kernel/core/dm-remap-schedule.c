@@ -80,7 +80,7 @@ static struct dm_remap_job *take(struct dm_remap_schedule *s, enum dm_remap_job_
 	s->ready[kind].first = job->next_ready;
 	if (!job->next_ready)
 		s->ready[kind].last = &s->ready[kind].first;
-	WRITE_ONCE(s->running[kind], s->running[kind] + 1);
+	s->running[kind]++;
 	return job;
 }
 
@@ -119,6 +119,8 @@ struct dm_remap_job *dm_remap_job_next(struct dm_remap_schedule *s, enum dm_rema
 		job = take(s, DM_REMAP_JOB_PENDING);
 	if (role != DM_REMAP_FOR_WRITES && !job)
 		job = take(s, DM_REMAP_JOB_READ);
+	if (role == DM_REMAP_FOR_ANY && !job)
+		job = take(s, DM_REMAP_JOB_SPARE);
 	if (role == DM_REMAP_FOR_ANY && !job && !s->running[DM_REMAP_JOB_PENDING])
 		job = take(s, DM_REMAP_JOB_PENDING);
 	if (role != DM_REMAP_FOR_READS && !job)
@@ -140,7 +142,7 @@ void dm_remap_job_done(struct dm_remap_schedule *s, struct dm_remap_job *job)
 	}
 	unlink_job(s, job);
 	if (job->kind != DM_REMAP_JOB_CLAIM)
-		WRITE_ONCE(s->running[job->kind], s->running[job->kind] - 1);
+		s->running[job->kind]--;
 	kick(s);
 	spin_unlock_irqrestore(&s->lock, flags);
 }
@@ -154,6 +156,36 @@ bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s)
 	idle = !s->first;
 	spin_unlock_irqrestore(&s->lock, flags);
 	return idle;
+}
+
+void dm_remap_write_on_main(struct dm_remap_schedule *s)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	s->on_main++;
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+void dm_remap_write_off_main(struct dm_remap_schedule *s, u64 now)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&s->lock, flags);
+	s->on_main--;
+	s->left_main = now;
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+bool dm_remap_writes_use_main(struct dm_remap_schedule *s, u64 now)
+{
+	unsigned long flags;
+	bool run;
+
+	spin_lock_irqsave(&s->lock, flags);
+	run = s->running[DM_REMAP_JOB_WRITE] && (s->on_main || now <= s->left_main + 1);
+	spin_unlock_irqrestore(&s->lock, flags);
+	return run;
 }
 
 /* ---- claims ---- */

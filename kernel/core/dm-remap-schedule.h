@@ -18,6 +18,8 @@
  * Of reads of pending ranges, which main fails, one is done at a time. It gives way to writes. When
  * it has failed its answer serves others for as long as it took.
  *
+ * The mover for reads never waits for the spare: reads of main are answered whatever the spare does.
+ *
  * Context: any. The schedule has a spinlock of its own.
  */
 #ifndef DM_REMAP_SCHEDULE_H
@@ -30,7 +32,7 @@
 
 enum dm_remap_mover_role {
 	DM_REMAP_FOR_ANY,
-	DM_REMAP_FOR_READS,
+	DM_REMAP_FOR_READS,		/* of main */
 	DM_REMAP_FOR_WRITES,
 };
 
@@ -44,6 +46,7 @@ enum dm_remap_job_kind {
 	DM_REMAP_JOB_WRITE,		/* from above, redone */
 	DM_REMAP_JOB_READ,
 	DM_REMAP_JOB_PENDING,		/* a read of a range that was pending when it came */
+	DM_REMAP_JOB_SPARE,		/* a read that the spare serves: dm_remap_job_put_back */
 	DM_REMAP_JOB_KINDS,		/* that have movers */
 	DM_REMAP_JOB_CLAIM = DM_REMAP_JOB_KINDS,	/* of someone who has a mover already */
 };
@@ -80,6 +83,8 @@ struct dm_remap_schedule {
 		struct dm_remap_job **last;	/* where the next one is put */
 	} ready[DM_REMAP_JOB_KINDS];
 	unsigned int running[DM_REMAP_JOB_KINDS];
+	unsigned int on_main;		/* commands of writes */
+	u64 left_main;			/* when the last one ended */
 	struct dm_remap_unread unread[DM_REMAP_UNREAD];
 	unsigned int next_unread;
 	struct dm_remap_unread reading[DM_REMAP_MOVERS];	/* what is being read now */
@@ -110,11 +115,16 @@ bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job
 
 /* There is no job, and nobody has a claim. */
 bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s);
-/* A write is being redone. No lock. */
-static inline bool dm_remap_writes_run(const struct dm_remap_schedule *s)
-{
-	return READ_ONCE(s->running[DM_REMAP_JOB_WRITE]);
-}
+/*
+ * A command of a write that is redone begins on main, and it has ended. @now: as ops->uptime().
+ */
+void dm_remap_write_on_main(struct dm_remap_schedule *s);
+void dm_remap_write_off_main(struct dm_remap_schedule *s, u64 now);
+/*
+ * Is a write redone that uses main, or did so within the last second or two? One that the spare
+ * keeps does not.
+ */
+bool dm_remap_writes_use_main(struct dm_remap_schedule *s, u64 now);
 
 /* A read of the range begins. Returns a number for dm_remap_unread_add and dm_remap_unread_end. */
 unsigned int dm_remap_unread_begin(struct dm_remap_schedule *s, u64 start, u64 length);

@@ -128,6 +128,7 @@ struct mutex {
 	assert(!(m)->held);				\
 	(m)->held = 1;					\
 } while (0)
+#define mutex_trylock(m) ((m)->held ? 0 : ((m)->held = 1))
 #define mutex_unlock(m) do { assert((m)->held); (m)->held = 0; } while (0)
 
 /* Nothing is done under one that could give the turn to another thread. */

@@ -23,10 +23,13 @@ Batch::Batch(Layer& layer, std::size_t worker)
 
 // As the schedule says. A read has a batch of its own.
 bool Batch::take(dm_remap_mover_role role) {
-    dm_remap_job* job = dm_remap_job_next(&md_->schedule, role);
-    if (job == nullptr) {
-        return false;
-    }
+    dm_remap_job* job = nullptr;
+    do {
+        job = dm_remap_job_next(&md_->schedule, role);
+        if (job == nullptr) {
+            return false;
+        }
+    } while (dm_remap_job_put_back(md_, job));
     const auto it = std::find_if(l_.waiting_.begin(), l_.waiting_.end(),
                                  [job](const Waiting& w) { return &w.job == job; });
     waiting_.push_back(it);

@@ -126,6 +126,7 @@ class Redo : public ::testing::TestWithParam<std::uint32_t> {
         dm_remap_redo_begin(mover->get());
         const int error = redo_read(start, sectors, got.data(), true);
         EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+        dm_remap_rescue_again(mover->get());
         return error;
     }
     void expect_got(std::uint64_t start, std::uint64_t at, std::uint32_t sectors) {
@@ -1486,6 +1487,128 @@ TEST_P(Redo, OnlyReadsOfPendingRangesGiveWay) {
     world->on_give_way = nullptr;
 }
 
+// A read of a pending range gives way to a write while that has commands on main.
+TEST_P(Redo, WriteUsesMainUntilItGoesToTheSpare) {
+    dm_remap_schedule* schedule = &(*md)->schedule;
+    const auto used = [&] { return dm_remap_writes_use_main(schedule, world->uptime); };
+    dm_remap_job job{};
+    dm_remap_job_add(schedule, &job, DM_REMAP_JOB_WRITE, kAt, kLength);
+    ASSERT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_WRITES), &job);
+    bad_block(world->main.bad_write, bad);
+    unsigned commands = 0;
+    world->main.on_write = [&](auto, auto, auto) {
+        EXPECT_TRUE(used());
+        commands++;
+        return 0;
+    };
+    world->uptime += 100;
+    world->spare.on_write = [&](auto, auto, auto) {
+        world->uptime += 2;
+        EXPECT_FALSE(used());
+        return 0;
+    };
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_GT(commands, 1U);
+    world->main.on_write = nullptr;
+    world->spare.on_write = nullptr;
+    dm_remap_job_done(schedule, &job);
+}
+
+// ---- reads of main while the spare keeps others ----
+
+// A commit waits for the spare, with its lock. The reader does not.
+TEST_P(Redo, ReadThatComesBackLateDoesNotWaitForTheSpare) {
+    fail_reads(bad, 2);
+    const std::uint64_t writes = world->spare.writes();
+    world->spare.on_read = [](auto...) { ADD_FAILURE(); };
+    mutex_lock(&(*md)->commit_lock);
+    got.assign(std::size_t{kLength} * kSector, 0);
+    dm_remap_redo_begin(mover->get());
+    EXPECT_EQ(redo_read(kAt, kLength, got.data(), true), 0);
+    EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+    mutex_unlock(&(*md)->commit_lock);
+    expect_got(kAt, kAt, kLength);
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    world->spare.on_read = nullptr;
+    dm_remap_do_later(mover->get());
+    EXPECT_EQ(kind(bad), DM_REMAP_MAPPED);
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
+    expect_content();
+}
+
+TEST_P(Redo, ReadThatFailsDoesNotWaitForTheSpare) {
+    bad_block(world->main.bad_read, bad);
+    const auto fail = [&] {
+        mutex_lock(&(*md)->commit_lock);
+        dm_remap_redo_begin(mover->get());
+        EXPECT_EQ(redo_read(kAt, kLength, got.data(), true), -EIO);
+        EXPECT_EQ(dm_remap_redo_end(mover->get()), 0);
+        mutex_unlock(&(*md)->commit_lock);
+        EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    };
+    got.assign(std::size_t{kLength} * kSector, 0);
+    fail();
+    // A write there comes first.
+    world->main.bad_read.clear();
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), 0);
+    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    // Or somebody works on it.
+    bad_block(world->main.bad_read, bad);
+    fail();
+    dm_remap_job job{};
+    dm_remap_job_claim(&(*md)->schedule, &job, bad, g);
+    EXPECT_EQ(dm_remap_pending_again(md->get()), 1U);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    dm_remap_job_done(&(*md)->schedule, &job);
+    world->uptime += 1;
+    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+}
+
+// There is room for one more when a commit has carried the others.
+TEST_P(Redo, ReadThatFailsDoesNotWaitForRoomForItsRecord) {
+    for (std::uint64_t i = 0; i < DM_REMAP_SOFT_RANGES; i++) {
+        ASSERT_EQ(dm_remap_pending_add(md->get(), kFar + 2 * i * g, g, DM_REMAP_REASON_READ_ERROR),
+                  0);
+    }
+    bad_block(world->main.bad_read, bad);
+    const std::uint64_t writes = world->spare.writes();
+    EXPECT_EQ(read(kAt, kLength), -EIO);
+    EXPECT_EQ(world->spare.writes(), writes);
+    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+    EXPECT_GT(world->spare.writes(), writes);
+}
+
+// A range was moved while a read of it waited. The mover for reads leaves it to another.
+TEST_P(Redo, ReadThatTheSpareServesIsForAMoverThatMayWaitForIt) {
+    dm_remap_schedule* schedule = &(*md)->schedule;
+    for (const auto kind : {DM_REMAP_JOB_READ, DM_REMAP_JOB_PENDING}) {
+        dm_remap_job job{};
+        dm_remap_job_add(schedule, &job, kind, kAt, kLength);
+        EXPECT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_READS), &job);
+        EXPECT_FALSE(dm_remap_job_put_back(md->get(), &job));
+        dm_remap_job_done(schedule, &job);
+    }
+    bad_block(world->main.bad_write, bad);
+    EXPECT_EQ(write(kAt, pattern(7, kLength)), 0);
+    ASSERT_EQ(this->kind(bad), DM_REMAP_MAPPED);
+    for (const auto kind : {DM_REMAP_JOB_READ, DM_REMAP_JOB_PENDING}) {
+        dm_remap_job job{};
+        dm_remap_job_add(schedule, &job, kind, kAt, kLength);
+        ASSERT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_READS), &job);
+        EXPECT_TRUE(dm_remap_job_put_back(md->get(), &job));
+        EXPECT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_READS), nullptr);
+        EXPECT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_WRITES), nullptr);
+        ASSERT_EQ(dm_remap_job_next(schedule, DM_REMAP_FOR_ANY), &job);
+        EXPECT_FALSE(dm_remap_job_put_back(md->get(), &job));
+        dm_remap_job_done(schedule, &job);
+        EXPECT_TRUE(dm_remap_schedule_is_idle(schedule));
+    }
+}
+
 // ---- rescues that have to wait ----
 
 TEST_P(Redo, RescueThatHasToWaitIsDoneLater) {
@@ -1873,8 +1996,9 @@ TEST_P(Redo, BufferHoldsARequest) {
     dm_remap_redo_begin(mover->get());
     EXPECT_EQ(dm_remap_redo_read(mover->get(), kAt, DM_REMAP_REDO_SECTORS, buffer, nullptr), 0);
     ASSERT_EQ(dm_remap_redo_end(mover->get()), 0);
-    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
     EXPECT_TRUE(std::equal(data.begin(), data.end(), buffer));
+    dm_remap_do_later(mover->get());
+    EXPECT_EQ(counter(DM_REMAP_RESCUED), 1U);
 }
 
 // ---- memory ----

@@ -125,14 +125,22 @@ TEST_F(Schedule, OneReadOfWhatIsPendingAtATime) {
     EXPECT_TRUE(dm_remap_schedule_is_idle(&s_));
 }
 
-TEST_F(Schedule, SaysWhetherWritesRun) {
-    EXPECT_FALSE(dm_remap_writes_run(&s_));
+// One that is redone, and not one that the spare keeps.
+TEST_F(Schedule, SaysWhetherWritesUseMain) {
     dm_remap_job* w = write(0);
-    EXPECT_FALSE(dm_remap_writes_run(&s_));
+    EXPECT_FALSE(dm_remap_writes_use_main(&s_, 0));
     EXPECT_EQ(next_write(), w);
-    EXPECT_TRUE(dm_remap_writes_run(&s_));
+    EXPECT_FALSE(dm_remap_writes_use_main(&s_, 100));
+    dm_remap_write_on_main(&s_);
+    EXPECT_TRUE(dm_remap_writes_use_main(&s_, 100));
+    EXPECT_TRUE(dm_remap_writes_use_main(&s_, 200));
+    dm_remap_write_off_main(&s_, 200);
+    EXPECT_TRUE(dm_remap_writes_use_main(&s_, 201)) << "the next command may follow";
+    EXPECT_FALSE(dm_remap_writes_use_main(&s_, 202));
+    dm_remap_write_on_main(&s_);
+    dm_remap_write_off_main(&s_, 300);
     done(w);
-    EXPECT_FALSE(dm_remap_writes_run(&s_));
+    EXPECT_FALSE(dm_remap_writes_use_main(&s_, 300));
 }
 
 TEST_F(Schedule, KicksWhenATurnMayHaveCome) {

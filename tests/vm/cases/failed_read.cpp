@@ -172,8 +172,8 @@ TEST(FailedRead, ThatComesBackIsRescued) {
         const Buffer expected(8 * kSector);
         fill_pattern(expected.bytes(), 1000, 1);
         EXPECT_TRUE(std::ranges::equal(buffer.bytes(), expected.bytes()));
+        EXPECT_TRUE(within(10s, [&] { return remap_status(device).number("rescued") == 1; }));
         EXPECT_THAT(remap_brief(device), ElementsAre("1003 1 mapped rescued"));
-        EXPECT_EQ(remap_status(device).number("rescued"), 1U);
         EXPECT_EQ(remap_status(device).number("pending"), 0U);
         EXPECT_EQ(remap_status(device).number("remapped"), 1U);
         // It is served from the spare now.

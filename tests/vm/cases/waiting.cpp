@@ -172,5 +172,50 @@ TEST_F(Waiting, OtherRangesDoNotWaitForAWriteThatIsParked) {
     EXPECT_TRUE(verify_pattern(mapped_, kParked, kBlock, 1));
 }
 
+// The spare takes I/O and does not answer, as a thin pool that waits for room. Writes that need it
+// keep two workers, and a save has its lock.
+TEST(WaitingForTheSpare, IsForThatWhichGoesThere) {
+    const std::set<uint64_t> bad{kPending, kBad, kBad + 100, kBad + 200, kAlsoBad};
+    const LoopDevice disk(16 << 20);
+    DmDevice below("below", {{0, 32768, "linear", disk.path() + " 0"}});
+    CacheDisk main(kSize);
+    register_spare(disk.path());
+    DmDevice device("remap", remap_table(main.path(), below.path(), {"format"}));
+    const BlockFile mapped(device.path());
+    const auto write = [&](uint64_t sector) {
+        const Buffer buffer(kBlock * kSector);
+        fill_pattern(buffer.bytes(), sector, 1);
+        return mapped.write(sector, buffer.bytes());
+    };
+    const auto read = [&](uint64_t sector) {
+        const Buffer buffer(kBlock * kSector);
+        return mapped.read(sector, buffer.bytes());
+    };
+    main.fail_slowly(bad, 10ms);
+    ASSERT_EQ(write(kBad), 0);
+    below.suspend();
+    std::vector<std::future<int>> parked;
+    for (const uint64_t sector : {kBad + 100, kBad + 200}) {
+        parked.push_back(std::async(std::launch::async, [&, sector] { return write(sector); }));
+    }
+    parked.push_back(std::async(std::launch::async, [&] { return read(kBad); }));
+    parked.push_back(std::async(std::launch::async, [&] { return message_error(device, "save"); }));
+    std::this_thread::sleep_for(1s);
+    for (const uint64_t sector : {kPending, kAlsoBad, kPending, kAlsoBad}) {
+        auto answer = std::async(std::launch::async, [&, sector] { return read(sector); });
+        EXPECT_EQ(answer.wait_for(5s), std::future_status::ready) << sector;
+        parked.push_back(std::move(answer));
+    }
+    EXPECT_LE(time_of([&] { EXPECT_EQ(read(20000), 0); }), 2s);
+    EXPECT_LE(time_of([&] { EXPECT_EQ(write(20000), 0); }), 2s);
+    below.resume();
+    for (size_t i = 0; i < parked.size(); i++) {
+        EXPECT_EQ(parked[i].get(), i < 4 ? 0 : EIO) << i;
+    }
+    EXPECT_TRUE(within(10s, [&] { return remap_status(device).number("pending") == 2; }));
+    main.fail_slowly({}, {});
+    EXPECT_TRUE(verify_pattern(mapped, kBad + 100, kBlock, 1));
+}
+
 }  // namespace
 }  // namespace remap::vm
