@@ -25,30 +25,29 @@ APART(metadata.counter_saved[DM_REMAP_NR_COUNTERS - 1], metadata.table.chunk);
 APART(metadata.table.chunk, metadata.table.lock);
 
 /*
- * Who shares what is decided under registry_lock, and a spare is read under it: one that is
- * slow, or lies on a device that is suspended, must not keep others from being resumed.
- * So the list changes under list_lock besides, which is enough to look at it.
+ * Who shares what is decided under registry_lock. Nothing slow is done under it: no memory is
+ * allocated, and no device is waited for. A table that is being made takes its place in the lists.
+ * Then its spare is read.
  */
 static DEFINE_MUTEX(registry_lock);
-static DEFINE_MUTEX(list_lock);
 static LIST_HEAD(registry);
-static bool resumes_refused;		/* list_lock */
+static bool resumes_refused;		/* registry_lock */
 
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data)
 {
 	struct dm_remap_device *d;
 
-	mutex_lock(&list_lock);
+	mutex_lock(&registry_lock);
 	list_for_each_entry(d, &registry, list)
 		fn(d, data);
-	mutex_unlock(&list_lock);
+	mutex_unlock(&registry_lock);
 }
 
 void dm_remap_refuse_resumes(bool refuse)
 {
-	mutex_lock(&list_lock);
+	mutex_lock(&registry_lock);
 	resumes_refused = refuse;
-	mutex_unlock(&list_lock);
+	mutex_unlock(&registry_lock);
 }
 
 /* ---- who main is ---- */
@@ -396,6 +395,25 @@ static bool names_another_spare(const struct dm_remap_target *t, const struct dm
 	return t->spare->bdev->bd_dev != READ_ONCE(d->spare_devt);
 }
 
+/* ---- reading the spare ---- */
+
+/* As device_load, for a new device; a fatal signal ends it. */
+static int device_load_killable(struct dm_remap_target *t, char **error)
+{
+	struct dm_remap_reader *reader = dm_remap_reader_open(t->spare->bdev);
+	int ret;
+
+	if (IS_ERR(reader)) {
+		*error = "spare cannot be opened once more, to read it";
+		return PTR_ERR(reader);
+	}
+	t->device->reader = reader;
+	ret = device_load(t, error);
+	t->device->reader = NULL;
+	dm_remap_reader_put(reader);
+	return ret;
+}
+
 /*
  * Has the spare of the live device come back under another name, as the table has it? Refused now,
  * it leaves the live table as it is. The resume looks once more.
@@ -409,7 +427,7 @@ static int device_check_returned(struct dm_remap_target *t, char **error)
 	if (IS_ERR(d))
 		return PTR_ERR(d);
 	t->device = d;
-	ret = device_load(t, error);
+	ret = device_load_killable(t, error);
 	if (!ret) {
 		ret = dm_remap_check_returned(&live->metadata, &d->metadata, &report);
 		if (ret)
@@ -419,6 +437,8 @@ static int device_check_returned(struct dm_remap_target *t, char **error)
 	device_free(d);
 	return ret;
 }
+
+/* ---- finding one, or making it ---- */
 
 /* The live device that serves @t, NULL if there is none, or an error: all are looked at. */
 static struct dm_remap_device *device_find(const struct dm_remap_target *t, u64 main_start,
@@ -449,56 +469,100 @@ static void device_claim(struct dm_remap_device *d)
 	WRITE_ONCE(d->main_claim, claim);
 }
 
-static int device_share(struct dm_remap_target *t, struct dm_remap_device *d, char **error)
+/* The table has its place at the device, and is not made yet. */
+static void device_reserve(struct dm_remap_target *t, struct dm_remap_device *d)
 {
-	int ret;
-
+	lockdep_assert_held(&registry_lock);
 	t->device = d;
-	ret = device_check_shared(t, error);
-	if (!ret && names_another_spare(t, d))
-		ret = device_check_returned(t, error);
-	if (ret)
-		return ret;
+	if (list_empty(&d->tables))
+		list_add(&d->list, &registry);
 	list_add(&t->list, &d->tables);
 	device_claim(d);
-	return 0;
+	d->making = true;
 }
 
-static int device_make(struct dm_remap_target *t, u64 main_start, char **error)
+/* The live device that the table is to share. NULL: there is none; or an error. */
+static struct dm_remap_device *device_to_share(struct dm_remap_target *t, u64 main_start,
+					       char **error)
 {
-	struct dm_remap_device *d = device_alloc(t, main_start);
+	struct dm_remap_device *d = device_find(t, main_start, error);
 	int ret;
 
-	if (IS_ERR(d))
-		return PTR_ERR(d);
-	t->device = d;
-	ret = device_load(t, error);
-	if (ret) {
-		device_free(d);
-		return ret;
+	lockdep_assert_held(&registry_lock);
+	if (IS_ERR_OR_NULL(d))
+		return d;
+	if (d->making) {
+		*error = "another table of this device is being loaded: try again";
+		return ERR_PTR(-EBUSY);
 	}
-	list_add(&t->list, &d->tables);
-	device_claim(d);
-	mutex_lock(&list_lock);
-	list_add(&d->list, &registry);
-	mutex_unlock(&list_lock);
-	return 0;
+	t->device = d;
+	ret = device_check_shared(t, error);
+	return ret ? ERR_PTR(ret) : d;
+}
+
+/* Reserves the live device, or else @made. It returns that one, NULL if it has none, or an error. */
+static struct dm_remap_device *device_take(struct dm_remap_target *t, u64 main_start,
+					     struct dm_remap_device *made, char **error)
+{
+	struct dm_remap_device *d;
+
+	mutex_lock(&registry_lock);
+	d = device_to_share(t, main_start, error) ?: made;
+	if (!IS_ERR_OR_NULL(d))
+		device_reserve(t, d);
+	mutex_unlock(&registry_lock);
+	return d;
+}
+
+/* The same; makes one if there is none. Is it new? */
+static struct dm_remap_device *device_find_or_make(struct dm_remap_target *t, u64 main_start,
+						   bool *new, char **error)
+{
+	struct dm_remap_device *d = device_take(t, main_start, NULL, error), *made;
+
+	*new = false;
+	if (d)
+		return d;
+	made = device_alloc(t, main_start);
+	if (IS_ERR(made))
+		return made;
+	/* Another table of the mapped device may have come first. */
+	d = device_take(t, main_start, made, error);
+	*new = d == made;
+	if (!*new)
+		device_free(made);
+	return d;
+}
+
+static int device_make(struct dm_remap_target *t, bool new, char **error)
+{
+	int ret = 0;
+
+	if (new)
+		ret = device_load_killable(t, error);
+	else if (names_another_spare(t, t->device))
+		ret = device_check_returned(t, error);
+	mutex_lock(&registry_lock);
+	t->device->making = false;
+	mutex_unlock(&registry_lock);
+	return ret;
 }
 
 int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
 {
-	/* Who frees a device waits for the lock, and reclaim may wait for that. */
+	/* The mapped device may be suspended, and then reclaim may wait for its resume. */
 	unsigned int noio = memalloc_noio_save();
 	struct dm_remap_device *d;
+	bool new;
 	int ret;
 
-	mutex_lock(&registry_lock);
-	d = device_find(t, main_start, error);
-	if (IS_ERR(d))
-		ret = PTR_ERR(d);
-	else
-		ret = d ? device_share(t, d, error) : device_make(t, main_start, error);
-	mutex_unlock(&registry_lock);
+	d = device_find_or_make(t, main_start, &new, error);
+	ret = PTR_ERR_OR_ZERO(d);
+	if (!ret) {
+		ret = device_make(t, new, error);
+		if (ret)
+			dm_remap_device_put(t);
+	}
 	memalloc_noio_restore(noio);
 	return ret;
 }
@@ -523,19 +587,20 @@ static void device_forget_spare(struct dm_remap_device *d)
 void dm_remap_device_put(struct dm_remap_target *t)
 {
 	struct dm_remap_device *d = t->device;
+	bool last;
 
 	mutex_lock(&registry_lock);
 	list_del(&t->list);
-	if (!list_empty(&d->tables)) {
+	last = list_empty(&d->tables);
+	if (last) {
+		list_del(&d->list);
+	} else {
 		device_claim(d);
 		device_forget_spare(d);
-	} else {
-		mutex_lock(&list_lock);
-		list_del(&d->list);
-		mutex_unlock(&list_lock);
-		device_free(d);
 	}
 	mutex_unlock(&registry_lock);
+	if (last)
+		device_free(d);
 }
 
 /* ---- events ---- */
@@ -640,14 +705,14 @@ static bool device_superseded(struct dm_remap_device *d)
 {
 	struct dm_remap_device *other;
 
-	mutex_lock(&list_lock);
+	mutex_lock(&registry_lock);
 	list_for_each_entry(other, &registry, list)
 		if (other != d && other->dm == d->dm && other->main_devt == d->main_devt &&
 		    ranges_overlap(other->main_start, READ_ONCE(other->main_claim),
 				   d->main_start, READ_ONCE(d->main_claim)) &&
 		    spare_in_use(other))
 			d->superseded = true;
-	mutex_unlock(&list_lock);
+	mutex_unlock(&registry_lock);
 	if (d->superseded)
 		DMERR("%s: the spare until now holds records: create the device anew, with that",
 		      dm_device_name(d->dm));
@@ -739,12 +804,12 @@ static int device_start(struct dm_remap_device *d)
 {
 	int ret = 0;
 
-	mutex_lock(&list_lock);
+	mutex_lock(&registry_lock);
 	if (resumes_refused)
 		ret = -EBUSY;
 	else
 		d->starting = true;
-	mutex_unlock(&list_lock);
+	mutex_unlock(&registry_lock);
 	if (ret)
 		DMERR("%s: not resumed while the machine hibernates: try again when it is done",
 		      dm_device_name(d->dm));
@@ -753,9 +818,9 @@ static int device_start(struct dm_remap_device *d)
 
 static void device_started(struct dm_remap_device *d)
 {
-	mutex_lock(&list_lock);
+	mutex_lock(&registry_lock);
 	d->starting = false;
-	mutex_unlock(&list_lock);
+	mutex_unlock(&registry_lock);
 }
 
 int dm_remap_device_resume(struct dm_remap_target *t)

@@ -378,10 +378,13 @@ static struct target_type remap_target = {
 
 static int __init dm_remap_module_init(void)
 {
-	int ret = dm_remap_autosave_init();
+	int ret = dm_remap_reader_init();
 
 	if (ret)
 		return ret;
+	ret = dm_remap_autosave_init();
+	if (ret)
+		goto out_reader;
 	ret = dm_remap_sleep_init();
 	if (ret)
 		goto out_autosave;
@@ -394,6 +397,8 @@ out_sleep:
 	dm_remap_sleep_exit();
 out_autosave:
 	dm_remap_autosave_exit();
+out_reader:
+	dm_remap_reader_exit();
 	return ret;
 }
 
@@ -402,6 +407,7 @@ static void __exit dm_remap_module_exit(void)
 	dm_unregister_target(&remap_target);
 	dm_remap_sleep_exit();
 	dm_remap_autosave_exit();
+	dm_remap_reader_exit();
 	/* Old leaves of the table may still be on their way to be freed. */
 	rcu_barrier();
 }

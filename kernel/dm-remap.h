@@ -14,6 +14,7 @@
  * dm-remap-worker.c	bios that cannot simply go on
  * dm-remap-message.c	messages and status
  * dm-remap-io.c	block I/O for the core, and the metadata's entry points
+ * dm-remap-reader.c	reads of a spare that a signal ends, while a table is loaded
  * dm-remap-autosave.c	the background save
  * dm-remap-sleep.c	no hibernation while a device is in use
  */
@@ -71,7 +72,11 @@ struct dm_remap_device {
 	u64 main_claim;			/* sectors from there on, of its longest table */
 	struct bio_set bios;		/* for I/O of the core */
 	struct dm_remap_metadata metadata;
-	bool starting;			/* a writable table is being resumed; list_lock */
+	bool starting;			/* a writable table is being resumed; registry_lock */
+
+	/* While a table is made that shares it. */
+	bool making;			/* registry_lock */
+	struct dm_remap_reader *reader;	/* by this the core reads the spare */
 
 	/* Until the first resume. */
 	struct dm_remap_report report;	/* of the load */
@@ -138,7 +143,8 @@ static inline bool dm_remap_has_witness(const struct dm_remap_target *t)
 
 /*
  * The device for the table @t: the live one, or a new one whose spare has been
- * read and checked. Nothing is written. 0 or a negative errno and *error.
+ * read and checked. Nothing is written. 0 or a negative errno and *error. Devices that have nothing
+ * to do with @t are not waited for, and a fatal signal ends the wait for the spare.
  */
 int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error);
 /* The table is gone; the last one takes the device along. */
@@ -159,7 +165,7 @@ void dm_remap_device_suspend(struct dm_remap_device *d);
  * calls for one. May sleep; not under locks of the core.
  */
 void dm_remap_device_event(struct dm_remap_device *d);
-/* Calls @fn for each device of the module, with @data, under list_lock. */
+/* Calls @fn for each device of the module, with @data, under registry_lock. */
 void dm_remap_with_each_device(void (*fn)(struct dm_remap_device *d, void *data), void *data);
 /*
  * From now on each writable resume is refused with -EBUSY, or (@refuse is false) none. One that
@@ -241,6 +247,24 @@ int dm_remap_metadata_write(struct dm_remap_device *d, u64 sector, u32 sectors, 
 int dm_remap_metadata_sync(struct dm_remap_device *d);
 /* Loads the spare's metadata; d->report says what was found. */
 int dm_remap_metadata_recover(struct dm_remap_device *d, u64 main_sectors);
+
+/* ---- dm-remap-reader.c ---- */
+
+struct dm_remap_reader;
+
+/*
+ * To read @bdev, which the caller has open. It stays open until the last read has ended, and the
+ * module is in use as long. An error pointer: -ENOMEM, or that of the open.
+ */
+struct dm_remap_reader *dm_remap_reader_open(struct block_device *bdev);
+void dm_remap_reader_put(struct dm_remap_reader *r);
+/*
+ * Context: process, may block. 0 or a negative errno; -EINTR: a fatal signal came, and the read may
+ * go on without us.
+ */
+int dm_remap_reader_read(struct dm_remap_reader *r, u64 sector, u32 sectors, void *buf);
+int dm_remap_reader_init(void);
+void dm_remap_reader_exit(void);
 
 /* ---- dm-remap-message.c ---- */
 

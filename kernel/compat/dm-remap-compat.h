@@ -9,6 +9,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
+#include <linux/file.h>
 
 /* 05bdb9965305 ("block: replace fmode_t with a block-specific type", 6.5) */
 #ifndef BLK_OPEN_WRITE
@@ -25,6 +26,47 @@ static inline void dm_remap_set_dev(struct bio *bio, struct block_device *bdev)
 	bio->bi_bdev = bdev;
 #else
 	bio_set_dev(bio, bdev);
+#endif
+}
+
+/*
+ * Opens a block device for reading, in common with others. Returns what dm_remap_close_bdev() takes,
+ * or an error pointer.
+ */
+static inline void *dm_remap_open_bdev(dev_t dev)
+{
+#if defined(DM_REMAP_BDEV_IS_A_FILE)
+	return bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
+#elif defined(DM_REMAP_BDEV_IS_A_HANDLE)
+	return bdev_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
+#elif defined(BLK_OPEN_READ)
+	return blkdev_get_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
+#else
+	return blkdev_get_by_dev(dev, FMODE_READ, NULL);
+#endif
+}
+
+static inline struct block_device *dm_remap_opened_bdev(void *opened)
+{
+#if defined(DM_REMAP_BDEV_IS_A_FILE)
+	return file_bdev(opened);
+#elif defined(DM_REMAP_BDEV_IS_A_HANDLE)
+	return ((struct bdev_handle *)opened)->bdev;
+#else
+	return opened;
+#endif
+}
+
+static inline void dm_remap_close_bdev(void *opened)
+{
+#if defined(DM_REMAP_BDEV_IS_A_FILE)
+	fput(opened);
+#elif defined(DM_REMAP_BDEV_IS_A_HANDLE)
+	bdev_release(opened);
+#elif defined(BLK_OPEN_READ)
+	blkdev_put(opened, NULL);
+#else
+	blkdev_put(opened, FMODE_READ);
 #endif
 }
 
