@@ -500,9 +500,9 @@ static struct dm_remap_device *device_to_share(struct dm_remap_target *t, u64 ma
 	return ret ? ERR_PTR(ret) : d;
 }
 
-/* Reserves the live device, or else @made. It returns that one, NULL if it has none, or an error. */
+/* Reserves the live device, or else @made, and returns it. NULL: there is neither; or an error. */
 static struct dm_remap_device *device_take(struct dm_remap_target *t, u64 main_start,
-					     struct dm_remap_device *made, char **error)
+					   struct dm_remap_device *made, char **error)
 {
 	struct dm_remap_device *d;
 

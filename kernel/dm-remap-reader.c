@@ -3,7 +3,7 @@
  * Reads of a spare that a fatal signal ends. While a table is loaded its spare may never answer: it
  * may lie on a device that is suspended, or behind paths that are all down.
  *
- * What a read needs is its own, then: the pages, the bio, and the block device, which is opened once
+ * So a read owns what it needs: the pages, the bio, and the block device, which is opened once
  * more. Nobody else need be there any more when it ends.
  */
 #include "dm-remap.h"

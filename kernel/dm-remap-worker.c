@@ -357,7 +357,8 @@ int dm_remap_wait_for_claim(void *ctx, const struct dm_remap_job *claim)
 
 static bool may_go_on(struct dm_remap_metadata *md)
 {
-	return !dm_remap_writes_use_main(&md->schedule, ktime_get_seconds()) || READ_ONCE(md->give_up);
+	return READ_ONCE(md->give_up) ||
+	       !dm_remap_writes_use_main(&md->schedule, ktime_get_seconds());
 }
 
 void dm_remap_give_way(void *ctx)

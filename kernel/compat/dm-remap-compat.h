@@ -30,8 +30,8 @@ static inline void dm_remap_set_dev(struct bio *bio, struct block_device *bdev)
 }
 
 /*
- * Opens a block device for reading, in common with others. Returns what dm_remap_close_bdev() takes,
- * or an error pointer.
+ * Opens a block device for reading, in common with others. Returns what dm_remap_close_bdev()
+ * takes, or an error pointer.
  */
 static inline void *dm_remap_open_bdev(dev_t dev)
 {

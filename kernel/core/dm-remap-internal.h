@@ -209,8 +209,8 @@ int dm_remap_journal_unchanged(struct dm_remap_metadata *md);
 /* Is a replica of what was loaded to be written anew? @report may be NULL. */
 bool dm_remap_report_damage(const struct dm_remap_report *report);
 /*
- * As dm_remap_load, while others may commit: loads the commits before @sequence. Behind the last one
- * of all that are found there is *end.
+ * As dm_remap_load, while others may commit: loads the commits before @sequence. *end is behind the
+ * last one of all that are found.
  */
 int dm_remap_load_until(struct dm_remap_metadata *md, u64 spare_sectors, u64 main_sectors,
 			struct dm_remap_report *report, u64 sequence, u64 *end);

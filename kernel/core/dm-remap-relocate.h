@@ -71,8 +71,8 @@ struct dm_remap_tried {
 struct dm_remap_mover;
 
 /*
- * Does the job turn out to be a read that the spare serves? Then it is put back, for a mover that may
- * wait for the spare. The caller has its turn.
+ * If the job turns out to be a read that the spare serves, puts it back, for a mover that may wait
+ * for the spare. The caller has its turn. False: it is none.
  */
 bool dm_remap_job_put_back(struct dm_remap_metadata *md, struct dm_remap_job *job);
 

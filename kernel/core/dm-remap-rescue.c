@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Blocks that came back after they had failed are moved to the spare while they can be had. Who read
- * them has the answer before: nobody waits for the spare. No write may be on its way there
+ * Blocks that came back after they had failed are moved to the spare while they can be had. The
+ * reader has its answer before, and does not wait for the spare. No write may be on its way there
  * meanwhile. One that takes long is waited for later.
  */
 #include "dm-remap-mover.h"

@@ -18,7 +18,8 @@
  * Of reads of pending ranges, which main fails, one is done at a time. It gives way to writes. When
  * it has failed its answer serves others for as long as it took.
  *
- * The mover for reads never waits for the spare: reads of main are answered whatever the spare does.
+ * The mover for reads never waits for the spare. So reads of main are answered, whatever the spare
+ * does.
  *
  * Context: any. The schedule has a spinlock of its own.
  */
