@@ -25,9 +25,9 @@ APART(metadata.counter_saved[DM_REMAP_NR_COUNTERS - 1], metadata.table.chunk);
 APART(metadata.table.chunk, metadata.table.lock);
 
 /*
- * Who shares what is decided under registry_lock. Nothing slow is done under it: no memory is
- * allocated, and no device is waited for. A table that is being made takes its place in the lists.
- * Then its spare is read.
+ * registry_lock is for the decision which tables share a device. Nothing slow is done under it: no
+ * memory is allocated, and no device is waited for. A table that is being made takes its place in
+ * the lists. Then its spare is read.
  */
 static DEFINE_MUTEX(registry_lock);
 static LIST_HEAD(registry);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Reads of a spare that a fatal signal ends. While a table is loaded its spare may never answer: it
+ * Reads of a spare that a fatal signal ends. While a table is loaded its spare may never answer. It
  * may lie on a device that is suspended, or behind paths that are all down.
  *
  * So a read owns what it needs: the pages, the bio, and the block device, which is opened once
@@ -41,7 +41,7 @@ static void do_close(struct work_struct *work)
 
 	dm_remap_close_bdev(r->opened);
 	kfree(r);
-	/* Who unloads us waits for the queue yet. */
+	/* dm_remap_reader_exit() waits for the end of this function yet. */
 	module_put(THIS_MODULE);
 }
 

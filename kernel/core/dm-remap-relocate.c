@@ -167,7 +167,7 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
-	/* What a read there has found is of what was there before. */
+	/* A read that failed there says nothing of the new data. */
 	dm_remap_later_forget(m->md, &m->md->pendings, start, length);
 	if (!ret && pending)
 		ret = read_back(m, &t);

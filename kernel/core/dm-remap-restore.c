@@ -2,14 +2,14 @@
 /*
  * Is what was acknowledged on the spare, in both replicas? The spare is read once more, beside what
  * is in memory, and compared. That may take long, so others commit and save meanwhile: no lock is
- * held. What is damaged is written anew.
+ * held. Damaged parts are written anew.
  */
 #include "dm-remap-internal.h"
 
 /* So often the spare is read again, if it is not as memory has it and a save may be why. */
 #define TRIES 3
 
-/* What memory and the spare must agree on. */
+/* Memory and the spare must agree on these. */
 struct state {
 	u64 generation;		/* a save makes a new one */
 	u64 sequence;		/* of the next commit */
@@ -30,7 +30,7 @@ static struct state state_of(struct dm_remap_metadata *md)
 
 /*
  * The spare was loaded, with all that memory held @before; its journal goes on to @end. Or that
- * failed with @error. What is damaged will be written.
+ * failed with @error. Damaged parts will be written anew.
  */
 static int judge(struct dm_remap_metadata *md, const struct dm_remap_metadata *disk,
 		 const struct dm_remap_report *report, const struct state *before, u64 end,

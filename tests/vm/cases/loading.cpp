@@ -60,7 +60,7 @@ TEST_F(Loading, KeepsNoOtherDevice) {
     above.resume();
 }
 
-// Who has what is known before the spare has been read.
+// Others may not have its devices, before the spare has been read, too.
 TEST_F(Loading, HasItsDevices) {
     const LoopDevice spare(16 << 20);
     below_.suspend();
