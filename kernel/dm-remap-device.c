@@ -478,7 +478,17 @@ static void device_reserve(struct dm_remap_target *t, struct dm_remap_device *d)
 		list_add(&d->list, &registry);
 	list_add(&t->list, &d->tables);
 	device_claim(d);
-	d->making = true;
+}
+
+static bool device_is_made(const struct dm_remap_device *d)
+{
+	const struct dm_remap_target *t;
+
+	lockdep_assert_held(&registry_lock);
+	list_for_each_entry(t, &d->tables, list)
+		if (!t->made)
+			return false;
+	return true;
 }
 
 /* The live device that the table is to share. NULL: there is none; or an error. */
@@ -491,7 +501,7 @@ static struct dm_remap_device *device_to_share(struct dm_remap_target *t, u64 ma
 	lockdep_assert_held(&registry_lock);
 	if (IS_ERR_OR_NULL(d))
 		return d;
-	if (d->making) {
+	if (!device_is_made(d)) {
 		*error = "another table of this device is being loaded: try again";
 		return ERR_PTR(-EBUSY);
 	}
@@ -534,39 +544,6 @@ static struct dm_remap_device *device_find_or_make(struct dm_remap_target *t, u6
 	return d;
 }
 
-static int device_make(struct dm_remap_target *t, bool new, char **error)
-{
-	int ret = 0;
-
-	if (new)
-		ret = device_load_killable(t, error);
-	else if (names_another_spare(t, t->device))
-		ret = device_check_returned(t, error);
-	mutex_lock(&registry_lock);
-	t->device->making = false;
-	mutex_unlock(&registry_lock);
-	return ret;
-}
-
-int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
-{
-	/* The mapped device may be suspended, and then reclaim may wait for its resume. */
-	unsigned int noio = memalloc_noio_save();
-	struct dm_remap_device *d;
-	bool new;
-	int ret;
-
-	d = device_find_or_make(t, main_start, &new, error);
-	ret = PTR_ERR_OR_ZERO(d);
-	if (!ret) {
-		ret = device_make(t, new, error);
-		if (ret)
-			dm_remap_device_put(t);
-	}
-	memalloc_noio_restore(noio);
-	return ret;
-}
-
 /*
  * The last table that held the spare open may be gone, and what is left is to bring it back. Then
  * the kernel may give its number to another disk.
@@ -601,6 +578,38 @@ void dm_remap_device_put(struct dm_remap_target *t)
 	mutex_unlock(&registry_lock);
 	if (last)
 		device_free(d);
+}
+
+static int device_make(struct dm_remap_target *t, bool new, char **error)
+{
+	int ret = 0;
+
+	if (new)
+		ret = device_load_killable(t, error);
+	else if (names_another_spare(t, t->device))
+		ret = device_check_returned(t, error);
+	if (ret) {
+		dm_remap_device_put(t);
+		return ret;
+	}
+	mutex_lock(&registry_lock);
+	t->made = true;
+	mutex_unlock(&registry_lock);
+	return 0;
+}
+
+int dm_remap_device_get(struct dm_remap_target *t, u64 main_start, char **error)
+{
+	/* The mapped device may be suspended, and then reclaim may wait for its resume. */
+	unsigned int noio = memalloc_noio_save();
+	struct dm_remap_device *d;
+	bool new;
+	int ret;
+
+	d = device_find_or_make(t, main_start, &new, error);
+	ret = PTR_ERR_OR_ZERO(d) ?: device_make(t, new, error);
+	memalloc_noio_restore(noio);
+	return ret;
 }
 
 /* ---- events ---- */

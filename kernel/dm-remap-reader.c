@@ -16,7 +16,7 @@
 /* Pages of one bio. */
 #define MOST_PAGES 64u
 
-/* Submits, and closes: each may block. */
+/* Submits, and closes what is read yet when the loader has gone. Each may block. */
 static struct workqueue_struct *queue;
 
 struct dm_remap_reader {
@@ -35,14 +35,17 @@ struct reading {
 
 /* ---- the device ---- */
 
-static void do_close(struct work_struct *work)
+static void close_reader(struct dm_remap_reader *r)
 {
-	struct dm_remap_reader *r = container_of(work, struct dm_remap_reader, close);
-
 	dm_remap_close_bdev(r->opened);
 	kfree(r);
 	/* dm_remap_reader_exit() waits for the end of this function yet. */
 	module_put(THIS_MODULE);
+}
+
+static void do_close(struct work_struct *work)
+{
+	close_reader(container_of(work, struct dm_remap_reader, close));
 }
 
 struct dm_remap_reader *dm_remap_reader_open(struct block_device *bdev)
@@ -67,7 +70,7 @@ struct dm_remap_reader *dm_remap_reader_open(struct block_device *bdev)
 void dm_remap_reader_put(struct dm_remap_reader *r)
 {
 	if (refcount_dec_and_test(&r->users))
-		queue_work(queue, &r->close);
+		close_reader(r);
 }
 
 /* ---- one read ---- */
@@ -75,12 +78,15 @@ void dm_remap_reader_put(struct dm_remap_reader *r)
 /* Context: any. */
 static void reading_put(struct reading *x)
 {
+	struct dm_remap_reader *r = x->reader;
+
 	if (!refcount_dec_and_test(&x->users))
 		return;
 	bio_free_pages(x->bio);
 	bio_put(x->bio);
-	dm_remap_reader_put(x->reader);
 	kfree(x);
+	if (refcount_dec_and_test(&r->users))
+		queue_work(queue, &r->close);
 }
 
 static void reading_ended(struct bio *bio)
@@ -178,7 +184,7 @@ int dm_remap_reader_read(struct dm_remap_reader *r, u64 sector, u32 sectors, voi
 
 int dm_remap_reader_init(void)
 {
-	queue = alloc_workqueue("dm-remap-reader", WQ_UNBOUND, 0);
+	queue = alloc_workqueue("dm-remap-reader", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return queue ? 0 : -ENOMEM;
 }
 

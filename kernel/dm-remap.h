@@ -74,9 +74,7 @@ struct dm_remap_device {
 	struct dm_remap_metadata metadata;
 	bool starting;			/* a writable table is being resumed; registry_lock */
 
-	/* While a table is made that shares it. */
-	bool making;			/* registry_lock */
-	struct dm_remap_reader *reader;	/* by this the core reads the spare */
+	struct dm_remap_reader *reader;	/* while it is loaded: by this the core reads the spare */
 
 	/* Until the first resume. */
 	struct dm_remap_report report;	/* of the load */
@@ -127,6 +125,7 @@ struct dm_remap_device {
 
 struct dm_remap_target {
 	struct list_head list;		/* of the device's tables; registry_lock */
+	bool made;			/* its spare has been read; registry_lock */
 	struct dm_target *ti;
 	struct dm_dev *main;
 	struct dm_dev *spare;

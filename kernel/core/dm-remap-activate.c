@@ -3,6 +3,7 @@
  * Taking a loaded spare into use, and giving it up in good order.
  */
 #include "dm-remap-internal.h"
+#include "dm-remap-relocate.h"
 
 /* ---- the spare once more, beside what is in memory ---- */
 
@@ -310,6 +311,7 @@ int dm_remap_deactivate(struct dm_remap_metadata *md)
 
 	if (!md->active)
 		return 0;
+	dm_remap_record_unread(md);
 	/* A commit that is under way ends before. */
 	mutex_lock(&md->commit_lock);
 	WRITE_ONCE(md->closing, true);

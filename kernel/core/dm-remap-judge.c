@@ -148,7 +148,7 @@ static int once(struct walk *w, u32 at, u32 n)
 {
 	struct dm_remap_transfer *t = w->t;
 	struct dm_remap_metadata *md = w->m->md;
-	bool is_write = of_main(w) && t->direction == DM_REMAP_WRITE;
+	bool of_write = of_main(w) && t->of_write;
 	u32 g = dm_remap_granularity(md);
 	u64 since;
 	int ret;
@@ -156,11 +156,11 @@ static int once(struct walk *w, u32 at, u32 n)
 	if (t->gives_way)
 		give_way(w);
 	since = dm_remap_main_failures(md, t->direction);
-	if (is_write)
+	if (of_write)
 		dm_remap_write_on_main(&md->schedule);
 	ret = go_on(w);
 	ret = ret ?: send(md, t, t->sector + at * g, n * g, t->data + dm_remap_bytes(at * g));
-	if (is_write)
+	if (of_write)
 		dm_remap_write_off_main(&md->schedule, md->ops->uptime(md->ctx));
 	if (!of_main(w))
 		return ret;

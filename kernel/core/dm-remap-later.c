@@ -90,39 +90,50 @@ static u32 sooner(u32 a, u32 b)
 }
 
 /* -EBUSY: somebody works on the range, or commits. */
-static int pending_now(struct dm_remap_metadata *md, const struct dm_remap_later *r)
+static int record_now(struct dm_remap_metadata *md, const struct dm_remap_unrecorded *u)
 {
+	u64 length = u->end - u->start;
 	struct dm_remap_job claim;
 	int ret;
 
-	if (!dm_remap_job_claim_now(&md->schedule, &claim, r->start, r->end - r->start))
+	if (!dm_remap_job_claim_now(&md->schedule, &claim, u->start, length))
 		return -EBUSY;
-	ret = dm_remap_pending_try(md, r->start, r->end - r->start, DM_REMAP_REASON_READ_ERROR);
+	/* Main may have become shorter. */
+	ret = dm_remap_main_reaches(md, u->start, length) ?:
+	      dm_remap_pending_try(md, u->start, length, DM_REMAP_REASON_READ_ERROR);
 	dm_remap_job_done(&md->schedule, &claim);
 	return ret;
 }
 
-u32 dm_remap_pending_again(struct dm_remap_metadata *md)
+u32 dm_remap_record_unread(struct dm_remap_metadata *md)
 {
-	struct dm_remap_later r;
+	struct dm_remap_unrecorded u;
+	unsigned int i = 0;
 
+	if (!READ_ONCE(md->schedule.n_unrecorded))
+		return 0;
 	/* Nobody waits for a range meanwhile. */
-	if (READ_ONCE(md->pendings.n) && dm_remap_soft_full(md) && dm_remap_soft_commit(md))
-		return 1;
-	while (!md->ops->stop(md->ctx) && dm_remap_later_take(md, &md->pendings, &r))
-		if (pending_now(md, &r) == -EBUSY)
-			dm_remap_later_add(md, &md->pendings, r.start, r.end, 1);
-	return dm_remap_later_wait(md, &md->pendings);
+	if (dm_remap_soft_full(md) && !dm_remap_may_move(md))
+		dm_remap_soft_commit(md);
+	while (dm_remap_unrecorded_get(&md->schedule, i, &u))
+		if (record_now(md, &u) == -EBUSY)
+			i++;
+		else
+			dm_remap_unrecorded_drop(&md->schedule, &u);
+	return i ? 1 : 0;
 }
 
 u32 dm_remap_do_later(struct dm_remap_mover *m)
 {
-	return sooner(sooner(dm_remap_pending_again(m->md), dm_remap_recheck(m)),
-		      sooner(dm_remap_rescue_again(m), dm_remap_breaker_probe(m)));
+	u32 wait = dm_remap_record_unread(m->md);
+
+	wait = sooner(wait, dm_remap_recheck(m));
+	wait = sooner(wait, dm_remap_rescue_again(m));
+	return sooner(wait, dm_remap_breaker_probe(m));
 }
 
 bool dm_remap_later_any(const struct dm_remap_metadata *md)
 {
-	return READ_ONCE(md->pendings.n) || READ_ONCE(md->rechecks.n) ||
+	return READ_ONCE(md->schedule.n_unrecorded) || READ_ONCE(md->rechecks.n) ||
 	       READ_ONCE(md->rescues.n) || READ_ONCE(md->breaker[DM_REMAP_READ].open);
 }

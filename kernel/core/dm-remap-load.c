@@ -56,31 +56,47 @@ static int load_stop(struct loader *l)
 	return ret ? refuse(l, ret, "loading was interrupted") : 0;
 }
 
+/* Reads @n blocks. 1: they, or some of them, cannot be read; or an error that is not the spare's. */
+static int read_once(struct loader *l, u64 block, u32 n, void *buf)
+{
+	int ret = load_stop(l);
+
+	if (ret)
+		return ret;
+	ret = dm_remap_blocks_read(l->md, block, n, buf);
+	if (dm_remap_may_try_again(ret))
+		return refuse(l, ret, "loading was interrupted");
+	return !!ret;
+}
+
 /* Reads @n blocks; where that fails, one by one, so that one bad block costs only itself. */
 static int read_blocks(struct loader *l, u64 block, u32 n, void *buf, u8 *unreadable)
 {
-	int ret = load_stop(l);
+	int ret = read_once(l, block, n, buf);
 	u32 i;
 
 	memset(unreadable, 0, n);
-	if (ret || !dm_remap_blocks_read(l->md, block, n, buf))
-		return ret;
-	for (i = 0; !ret && i < n; i++) {
-		unreadable[i] = !!dm_remap_blocks_read(l->md, block + i, 1,
-						       (u8 *)buf + (size_t)i * DM_REMAP_BLOCK_SIZE);
-		ret = load_stop(l);
+	for (i = 0; ret > 0 && i < n; i++) {
+		int one = read_once(l, block + i, 1, (u8 *)buf + (size_t)i * DM_REMAP_BLOCK_SIZE);
+
+		unreadable[i] = one > 0;
+		ret = one < 0 ? one : ret;
 	}
-	return ret;
+	return min_t(int, ret, 0);
 }
 
 /* ---- superblocks ---- */
 
-static enum dm_remap_verdict read_super(struct loader *l, int replica, u64 at)
+/* Its verdict is in the report. 0 or an error that is not the spare's. */
+static int read_super(struct loader *l, int replica, u64 at)
 {
-	l->report->replica[replica].superblock_at = at;
-	if (at >= l->spare_blocks || dm_remap_blocks_read(l->md, at, 1, l->block))
-		return DM_REMAP_UNREADABLE;
-	return dm_remap_super_decode(&l->sb[replica], l->block, at);
+	struct dm_remap_replica_report *r = &l->report->replica[replica];
+	int ret = at < l->spare_blocks ? read_once(l, at, 1, l->block) : 1;
+
+	r->superblock_at = at;
+	r->superblock = ret ? DM_REMAP_UNREADABLE :
+			      dm_remap_super_decode(&l->sb[replica], l->block, at);
+	return min_t(int, ret, 0);
 }
 
 static bool is_head_journal(const struct dm_remap_disk_block *block, u64 at)
@@ -92,30 +108,40 @@ static bool is_head_journal(const struct dm_remap_disk_block *block, u64 at)
 
 /*
  * Where the spare ended when it was formatted, if superblock 0 can't tell: every
- * journal block says it, and the first ones are next to the superblock. 0: unknown.
+ * journal block says it, and the first ones are next to the superblock. *end becomes 0 if
+ * none does. 0 or an error that is not the spare's.
  */
-static u64 end_from_journal(struct loader *l)
+static int end_from_journal(struct loader *l, u64 *end)
 {
 	const struct dm_remap_disk_block *block = l->block;
-	u64 end = min_t(u64, 1 + DM_REMAP_MIN_JOURNAL_BLOCKS, l->spare_blocks), at;
+	u64 last = min_t(u64, 1 + DM_REMAP_MIN_JOURNAL_BLOCKS, l->spare_blocks), at;
+	int ret = 0;
 
-	for (at = 1; at < end; at++)
-		if (!dm_remap_blocks_read(l->md, at, 1, l->block) && is_head_journal(block, at))
-			return le64_to_cpu(block->header.device_blocks);
-	return 0;
+	*end = 0;
+	for (at = 1; ret >= 0 && !*end && at < last; at++) {
+		ret = read_once(l, at, 1, l->block);
+		if (!ret && is_head_journal(block, at))
+			*end = le64_to_cpu(block->header.device_blocks);
+	}
+	return min_t(int, ret, 0);
 }
 
 /*
  * The device's own end is the last to be asked. If its size has changed, what is there
  * may be the tail of an earlier format.
  */
-static void read_supers(struct loader *l)
+static int read_supers(struct loader *l)
 {
-	enum dm_remap_verdict head = read_super(l, 0, 0);
-	u64 end = head == DM_REMAP_VALID ? l->sb[0].layout.device_blocks : end_from_journal(l);
+	int ret = read_super(l, 0, 0);
+	u64 end = 0;
 
-	l->report->replica[0].superblock = head;
-	l->report->replica[1].superblock = read_super(l, 1, (end ?: l->spare_blocks) - 1);
+	if (ret)
+		return ret;
+	if (l->report->replica[0].superblock == DM_REMAP_VALID)
+		end = l->sb[0].layout.device_blocks;
+	else
+		ret = end_from_journal(l, &end);
+	return ret ?: read_super(l, 1, (end ?: l->spare_blocks) - 1);
 }
 
 /* Neither superblock is valid. */
@@ -906,8 +932,7 @@ static int load_all(struct loader *l, u64 main_sectors)
 	l->block = dm_remap_zalloc(DM_REMAP_BLOCK_SIZE);
 	if (!l->block)
 		return -ENOMEM;
-	read_supers(l);
-	ret = choose_super(l);
+	ret = read_supers(l) ?: choose_super(l);
 	if (ret)
 		return ret;
 	md->main_sectors = main_sectors ?: min_t(u64, md->sb.main.sectors - md->sb.main.start,

@@ -304,7 +304,6 @@ struct dm_remap_metadata {
 	struct dm_remap_schedule schedule;
 	enum dm_remap_give_up give_up;	/* of what is redone; any context */
 	struct mutex later_lock;	/* innermost */
-	struct dm_remap_laters pendings;	/* main cannot read them; there is no record yet */
 	struct dm_remap_laters rechecks;	/* pending, in parts, and main reads them again */
 	struct dm_remap_laters rescues;	/* they came back late */
 	struct mutex breaker_lock;	/* innermost */

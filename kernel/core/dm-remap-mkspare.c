@@ -95,8 +95,12 @@ static int check_blank(struct formatter *f, u64 block, u64 blocks)
 {
 	while (blocks) {
 		u32 n = min_t(u64, blocks, DM_REMAP_BATCH_BLOCKS);
+		int ret;
 
-		if (fmt_read(f, block, n, f->buf))
+		ret = fmt_read(f, block, n, f->buf);
+		if (dm_remap_may_try_again(ret))
+			return refuse(f, ret, "the spare was not read to its end: try again");
+		if (ret)
 			return refuse(f, -EIO, "spare cannot be read where its metadata would be");
 		if (!dm_remap_is_zero(f->buf, (size_t)n * DM_REMAP_BLOCK_SIZE))
 			return refuse_content(f, block);

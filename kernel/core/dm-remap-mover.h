@@ -140,7 +140,8 @@ struct dm_remap_transfer {
 	u64 unproved;			/* one does: see struct dm_remap_entries; else 0 */
 	struct dm_remap_tried *tried;	/* the request of which it is a part; NULL: none failed */
 	bool stoppable;			/* ask ops->stop between the steps */
-	bool gives_way;			/* before each command, to writes that are redone */
+	bool of_write;			/* that is redone: reads of pending ranges give way */
+	bool gives_way;			/* before each command, to those */
 	u64 waited;			/* seconds for that */
 	bool read_from_above;		/* if main fails it, a suspend with a flush ends it */
 	bool whole;			/* tried once as a whole: a failure is returned */

@@ -134,7 +134,7 @@ static int read_back(struct dm_remap_mover *m, struct dm_remap_transfer *t)
 	struct dm_remap_transfer back = {
 		.dev = t->dev, .direction = DM_REMAP_READ, .sector = t->sector,
 		.sectors = t->sectors, .data = m->check, .fate = m->fate[1],
-		.pending = t->pending,
+		.pending = t->pending, .of_write = t->of_write,
 	};
 	u32 g = dm_remap_granularity(m->md), n = t->sectors / g, i;
 	size_t size = dm_remap_bytes(g);
@@ -161,14 +161,14 @@ static int write_main(struct dm_remap_mover *m, u64 start, u32 length, u8 *data,
 	struct dm_remap_transfer t = {
 		.dev = DM_REMAP_MAIN, .direction = DM_REMAP_WRITE, .sector = start,
 		.sectors = length, .data = data, .fate = m->fate[0], .flags = DM_REMAP_FUA,
-		.tried = tried, .pending = pending,
+		.tried = tried, .pending = pending, .of_write = true,
 		.proved_later = !pending && !READ_ONCE(m->md->policy.no_auto_remap),
 	};
 	u32 g = dm_remap_granularity(m->md), n = length / g, i, run;
 	int ret = dm_remap_transfer(m, &t);
 
 	/* A read that failed there says nothing of the new data. */
-	dm_remap_later_forget(m->md, &m->md->pendings, start, length);
+	dm_remap_unread_forget(&m->md->schedule, start, length);
 	if (!ret && pending)
 		ret = read_back(m, &t);
 	m->now->unproved = max_t(u64, m->now->unproved, ret ? 0 : t.unproved);
@@ -293,7 +293,7 @@ static void unreadable(struct dm_remap_mover *m, unsigned int number, u64 start,
 
 	dm_remap_note(md, DM_REMAP_NOTE_BAD, start, length, 0);
 	if (dm_remap_pending_try(md, start, length, DM_REMAP_REASON_READ_ERROR) == -EBUSY)
-		dm_remap_later_add(md, &md->pendings, start, start + length, 0);
+		dm_remap_unrecorded_add(&md->schedule, start, length);
 	dm_remap_unread_add(&md->schedule, number, start, length, took,
 			    md->ops->uptime(md->ctx));
 }

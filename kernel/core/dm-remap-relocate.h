@@ -144,7 +144,7 @@ u32 dm_remap_do_later(struct dm_remap_mover *m);
 bool dm_remap_later_any(const struct dm_remap_metadata *md);
 
 /* Its parts, in this order. Each returns the same. */
-u32 dm_remap_pending_again(struct dm_remap_metadata *md);
+u32 dm_remap_record_unread(struct dm_remap_metadata *md);
 u32 dm_remap_recheck(struct dm_remap_mover *m);
 u32 dm_remap_rescue_again(struct dm_remap_mover *m);
 /*

@@ -10,6 +10,9 @@
 #define DRAIN_NOW	100
 #define DRAIN_LATER	2000
 
+/* Seconds after which others have their turn. */
+#define ENOUGH		2
+
 /* Seconds to the next try, at first and at most. */
 #define PAUSE		1
 #define LONGEST_PAUSE	64
@@ -102,9 +105,12 @@ static int rescue_claimed(struct dm_remap_mover *m, const struct dm_remap_later 
 u32 dm_remap_rescue_again(struct dm_remap_mover *m)
 {
 	struct dm_remap_metadata *md = m->md;
+	u64 end = md->ops->uptime(md->ctx) + ENOUGH;
 	struct dm_remap_later r;
 
-	while (!forbidden(md) && !md->ops->stop(md->ctx) &&
+	if (forbidden(md))
+		return 0;
+	while (!md->ops->stop(md->ctx) && md->ops->uptime(md->ctx) < end &&
 	       dm_remap_later_take(md, &md->rescues, &r)) {
 		struct dm_remap_job claim;
 		int ret = -EBUSY;

@@ -16,10 +16,12 @@ struct state {
 	u32 chain;		/* of those before */
 };
 
+/* checkpoint_lock held: a save is whole, or has not begun. */
 static struct state state_of(struct dm_remap_metadata *md)
 {
 	struct state s;
 
+	lockdep_assert_held(&md->checkpoint_lock);
 	mutex_lock(&md->commit_lock);
 	s.generation = READ_ONCE(md->sb.generation);
 	s.sequence = md->next_sequence;
@@ -38,7 +40,6 @@ static int judge(struct dm_remap_metadata *md, const struct dm_remap_metadata *d
 {
 	const struct state now = state_of(md);
 
-	lockdep_assert_held(&md->checkpoint_lock);
 	if (dm_remap_may_try_again(error))
 		return error;
 	if (now.generation != before->generation)
@@ -67,13 +68,16 @@ static int judge(struct dm_remap_metadata *md, const struct dm_remap_metadata *d
 static int verify(struct dm_remap_metadata *md, u64 spare_sectors, bool *heal)
 {
 	struct dm_remap_metadata *disk = dm_remap_beside(md);
-	const struct state before = state_of(md);
 	struct dm_remap_report report;
+	struct state before;
 	u64 end = 0;
 	int ret;
 
 	if (!disk)
 		return -ENOMEM;
+	mutex_lock(&md->checkpoint_lock);
+	before = state_of(md);
+	mutex_unlock(&md->checkpoint_lock);
 	ret = dm_remap_load_until(disk, spare_sectors, md->table.sectors, &report, before.sequence,
 				  &end);
 	mutex_lock(&md->checkpoint_lock);

@@ -153,7 +153,7 @@ bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s)
 	bool idle;
 
 	spin_lock_irqsave(&s->lock, flags);
-	idle = !s->first;
+	idle = !s->first && !s->n_unrecorded;
 	spin_unlock_irqrestore(&s->lock, flags);
 	return idle;
 }
@@ -268,6 +268,13 @@ void dm_remap_unread_end(struct dm_remap_schedule *s, unsigned int number)
 	spin_unlock_irqrestore(&s->lock, flags);
 }
 
+static void remove_unrecorded(struct dm_remap_schedule *s, unsigned int i)
+{
+	lockdep_assert_held(&s->lock);
+	s->unrecorded[i] = s->unrecorded[s->n_unrecorded - 1];
+	WRITE_ONCE(s->n_unrecorded, s->n_unrecorded - 1);
+}
+
 static bool touches(const struct dm_remap_unread *u, u64 start, u64 length)
 {
 	return u->start < start + length && start < u->end;
@@ -285,6 +292,9 @@ void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length)
 	for (i = 0; i < DM_REMAP_MOVERS; i++)
 		if (touches(&s->reading[i], start, length))
 			s->reading[i].being_read = false;
+	for (i = s->n_unrecorded; i--;)
+		if (s->unrecorded[i].start < start + length && start < s->unrecorded[i].end)
+			remove_unrecorded(s, i);
 	spin_unlock_irqrestore(&s->lock, flags);
 }
 
@@ -310,4 +320,61 @@ bool dm_remap_unread(struct dm_remap_schedule *s, u64 start, u64 *length, u64 no
 	}
 	spin_unlock_irqrestore(&s->lock, flags);
 	return unread;
+}
+
+/* ---- what has no record yet ---- */
+
+static unsigned int find_unrecorded(const struct dm_remap_schedule *s, u64 start, u64 end)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->n_unrecorded; i++)
+		if (s->unrecorded[i].start == start && s->unrecorded[i].end == end)
+			break;
+	return i;
+}
+
+void dm_remap_unrecorded_add(struct dm_remap_schedule *s, u64 start, u64 length)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	spin_lock_irqsave(&s->lock, flags);
+	i = find_unrecorded(s, start, start + length);
+	if (i == s->n_unrecorded && i < DM_REMAP_UNRECORDED) {
+		s->unrecorded[i] = (struct dm_remap_unrecorded) {
+			.start = start, .end = start + length,
+		};
+		WRITE_ONCE(s->n_unrecorded, i + 1);
+	}
+	spin_unlock_irqrestore(&s->lock, flags);
+}
+
+bool dm_remap_unrecorded_get(struct dm_remap_schedule *s, unsigned int i,
+			     struct dm_remap_unrecorded *u)
+{
+	unsigned long flags;
+	bool there;
+
+	spin_lock_irqsave(&s->lock, flags);
+	there = i < s->n_unrecorded;
+	if (there)
+		*u = s->unrecorded[i];
+	spin_unlock_irqrestore(&s->lock, flags);
+	return there;
+}
+
+bool dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u)
+{
+	unsigned long flags;
+	unsigned int i;
+	bool there;
+
+	spin_lock_irqsave(&s->lock, flags);
+	i = find_unrecorded(s, u->start, u->end);
+	there = i < s->n_unrecorded;
+	if (there)
+		remove_unrecorded(s, i);
+	spin_unlock_irqrestore(&s->lock, flags);
+	return there;
 }

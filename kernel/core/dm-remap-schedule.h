@@ -72,6 +72,14 @@ struct dm_remap_unread {
 
 #define DM_REMAP_UNREAD 16
 
+/* A range that main could not read, and no record says so yet: a commit was under way. */
+struct dm_remap_unrecorded {
+	u64 start;
+	u64 end;
+};
+
+#define DM_REMAP_UNRECORDED 64
+
 /* Seconds for which the answer of a read of a pending range serves others, at most. */
 #define DM_REMAP_UNREAD_PAUSE 5u
 
@@ -90,6 +98,8 @@ struct dm_remap_schedule {
 	unsigned int next_unread;
 	struct dm_remap_unread reading[DM_REMAP_MOVERS];	/* what is being read now */
 	unsigned int next_reading;
+	struct dm_remap_unrecorded unrecorded[DM_REMAP_UNRECORDED];	/* in no order */
+	unsigned int n_unrecorded;
 
 	/* Somebody's turn may have come. Called with the lock held. */
 	void (*kick)(void *ctx);
@@ -114,7 +124,7 @@ void dm_remap_job_claim(struct dm_remap_schedule *s, struct dm_remap_job *job, u
 			u64 length);
 bool dm_remap_job_claimed(struct dm_remap_schedule *s, const struct dm_remap_job *job);
 
-/* There is no job, and nobody has a claim. */
+/* There is no job, nobody has a claim, and no range waits for its record. */
 bool dm_remap_schedule_is_idle(struct dm_remap_schedule *s);
 /*
  * A command of a write that is redone begins on main, and it has ended. @now: as ops->uptime().
@@ -136,12 +146,20 @@ unsigned int dm_remap_unread_begin(struct dm_remap_schedule *s, u64 start, u64 l
 void dm_remap_unread_add(struct dm_remap_schedule *s, unsigned int number, u64 start, u64 length,
 			 u64 took, u64 now);
 void dm_remap_unread_end(struct dm_remap_schedule *s, unsigned int number);
-/* Something was written there. */
+/* Something was written there: neither an answer serves, nor is a record made. */
 void dm_remap_unread_forget(struct dm_remap_schedule *s, u64 start, u64 length);
 /*
  * Has main failed to read @start just now? The answer is for the first @length sectors, which may
  * become fewer.
  */
 bool dm_remap_unread(struct dm_remap_schedule *s, u64 start, u64 *length, u64 now);
+
+/* The range waits for its record, if there is room. */
+void dm_remap_unrecorded_add(struct dm_remap_schedule *s, u64 start, u64 length);
+/* Number @i of those that wait. False: there are not so many. */
+bool dm_remap_unrecorded_get(struct dm_remap_schedule *s, unsigned int i,
+			     struct dm_remap_unrecorded *u);
+/* It waits no longer. False: it did not. */
+bool dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u);
 
 #endif /* DM_REMAP_SCHEDULE_H */

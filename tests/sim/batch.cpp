@@ -174,8 +174,10 @@ bool Batch::block_must_succeed(const Piece& piece, std::uint32_t sector) {
     if (piece.request->is_write) {
         return true;
     }
-    // The answer of another may serve.
-    if (e.kind == DM_REMAP_PENDING && machine_.slow) {
+    // The answer of another serves, or may do so once others have had their turns.
+    std::uint64_t length = g_;
+    if (e.kind == DM_REMAP_PENDING &&
+        (machine_.slow || dm_remap_unread(&md_->schedule, sector, &length, machine_.time))) {
         return false;
     }
     const dm_remap_dev dev = e.kind == DM_REMAP_MAPPED ? DM_REMAP_SPARE : DM_REMAP_MAIN;
@@ -257,6 +259,7 @@ bool Batch::run() {
         number_[i] = pieces_[i].request->is_write ? dm_remap_redo_next(mover_) : 0;
         error_[i] = redo_piece(pieces_[i]);
         trace("    redone: %d", error_[i]);
+        silent_ += error_[i] != 0;
     }
     const int error = dm_remap_redo_end(mover_);
     trace("    batch ends: %d", error);
@@ -444,7 +447,8 @@ void Batch::check_breaker() {
             return;
         }
     }
-    l_.hopeless += static_cast<unsigned>(pieces_.size());
+    // Those that share the evidence, and have none, are told by one question.
+    l_.hopeless += std::max(silent_, 1U);
     if (l_.hopeless >= DM_REMAP_BREAKER_LIMIT && !md_->breaker[DM_REMAP_WRITE].open) {
         violated(kMediaOnly, "%u requests in a row found main dead, and the breaker is closed",
                  l_.hopeless);

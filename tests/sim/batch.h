@@ -63,6 +63,7 @@ class Batch {
     std::uint32_t g_;
     std::vector<Piece> pieces_;
     std::vector<int> error_;
+    unsigned silent_ = 0;  // of which it was known before the commit that main does nothing
     std::vector<unsigned> number_;  // of each write in the core's batch
     std::vector<bool> no_record_;   // a write that needs none
     std::vector<bool> must_;

@@ -535,7 +535,7 @@ void Layer::redo() {
         });
         redoes_ = false;
         // The worker's last act, when nothing waits for it.
-        if (md_ && machine_.on() && waiting_.empty()) {
+        if (md_ && machine_.on() && dm_remap_schedule_is_idle(&md_->schedule)) {
             dm_remap_breaker_look(&*md_);
             dm_remap_watch_ends(&*md_);
         }

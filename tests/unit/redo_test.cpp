@@ -1548,23 +1548,48 @@ TEST_P(Redo, ReadThatFailsDoesNotWaitForTheSpare) {
         EXPECT_EQ(kind(bad), DM_REMAP_NONE);
     };
     got.assign(std::size_t{kLength} * kSector, 0);
+    // A write from above comes first, which is watched for that.
     fail();
-    // A write there comes first.
+    EXPECT_FALSE(dm_remap_schedule_is_idle(&(*md)->schedule));
+    dm_remap_unread_forget(&(*md)->schedule, bad, g);
+    EXPECT_TRUE(dm_remap_schedule_is_idle(&(*md)->schedule));
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    // Or one that is done over.
+    fail();
     world->main.bad_read.clear();
     EXPECT_EQ(write(kAt, pattern(7, kLength)), 0);
-    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 0U);
     EXPECT_EQ(kind(bad), DM_REMAP_NONE);
     // Or somebody works on it.
     bad_block(world->main.bad_read, bad);
     fail();
     dm_remap_job job{};
     dm_remap_job_claim(&(*md)->schedule, &job, bad, g);
-    EXPECT_EQ(dm_remap_pending_again(md->get()), 1U);
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 1U);
     EXPECT_EQ(kind(bad), DM_REMAP_NONE);
     dm_remap_job_done(&(*md)->schedule, &job);
-    world->uptime += 1;
-    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    // Or main becomes shorter.
+    world->main_end = bad;
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 0U);
+    EXPECT_EQ(kind(bad), DM_REMAP_NONE);
+    world->main_end = UINT64_MAX;
+    fail();
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 0U);
     EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
+}
+
+TEST_P(Redo, RecordsThatWaitAreMadeByAnOrderlyStop) {
+    bad_block(world->main.bad_read, bad);
+    mutex_lock(&(*md)->commit_lock);
+    EXPECT_EQ(read(kAt, kLength), -EIO);
+    mutex_unlock(&(*md)->commit_lock);
+    ASSERT_EQ(kind(bad), DM_REMAP_NONE);
+    ASSERT_EQ(dm_remap_deactivate(md->get()), 0);
+    const Loaded loaded = try_load(*world);
+    ASSERT_EQ(loaded.records.size(), 1U);
+    EXPECT_EQ(loaded.records[0].kind, DM_REMAP_PENDING);
+    ASSERT_EQ(md->activate(), 0);
 }
 
 // There is room for one more when a commit has carried the others.
@@ -1577,7 +1602,7 @@ TEST_P(Redo, ReadThatFailsDoesNotWaitForRoomForItsRecord) {
     const std::uint64_t writes = world->spare.writes();
     EXPECT_EQ(read(kAt, kLength), -EIO);
     EXPECT_EQ(world->spare.writes(), writes);
-    EXPECT_EQ(dm_remap_pending_again(md->get()), 0U);
+    EXPECT_EQ(dm_remap_record_unread(md->get()), 0U);
     EXPECT_EQ(kind(bad), DM_REMAP_PENDING);
     EXPECT_GT(world->spare.writes(), writes);
 }
