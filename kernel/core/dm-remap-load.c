@@ -56,7 +56,7 @@ static int load_stop(struct loader *l)
 	return ret ? refuse(l, ret, "loading was interrupted") : 0;
 }
 
-/* Reads @n blocks. 1: they, or some of them, cannot be read; or an error that is not the spare's. */
+/* Reads @n blocks. 1: some of them cannot be read; or an error that is not the spare's. */
 static int read_once(struct loader *l, u64 block, u32 n, void *buf)
 {
 	int ret = load_stop(l);
