@@ -409,8 +409,8 @@ static int device_load_killable(struct dm_remap_target *t, char **error)
 	}
 	t->device->reader = reader;
 	ret = device_load(t, error);
+	dm_remap_reader_close(t->device->reader);
 	t->device->reader = NULL;
-	dm_remap_reader_put(reader);
 	return ret;
 }
 

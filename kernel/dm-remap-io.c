@@ -278,7 +278,7 @@ static int op_read(void *ctx, enum dm_remap_dev dev, u64 sector, u32 sectors, vo
 	struct dm_remap_device *d = ctx;
 
 	if (dev == DM_REMAP_SPARE && d->reader)
-		return dm_remap_reader_read(d->reader, sector, sectors, buf);
+		return dm_remap_reader_read(&d->reader, sector, sectors, buf);
 	if (dev == DM_REMAP_SPARE)
 		return dm_remap_metadata_read(d, sector, sectors, buf);
 	return sync_io(d, d->main_bdev, d->main_start + sector, sectors, buf,

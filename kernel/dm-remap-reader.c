@@ -3,180 +3,195 @@
  * Reads of a spare that a fatal signal ends. While a table is loaded its spare may never answer. It
  * may lie on a device that is suspended, or behind paths that are all down.
  *
- * So a read owns what it needs: the pages, the bio, and the block device, which is opened once
- * more. Nobody else need be there any more when it ends.
+ * So the reader owns what a read needs: the pages, the bio, and the block device, which is opened
+ * once more. Nobody else need be there any more when the read ends.
  */
 #include "dm-remap.h"
 
+#include <linux/atomic.h>
 #include <linux/completion.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
-#include <linux/refcount.h>
 
-/* Pages of one bio. */
-#define MOST_PAGES 64u
+/* Of one read. */
+#define PAGES 64u
 
-/* Submits, and closes what is read yet when the loader has gone. Each may block. */
+/* Submits; and closes when a read ends that nobody waits for. Either may block. */
 static struct workqueue_struct *queue;
 
+/* Of a read. The later one of the last two has the reader from then on. */
+enum { UNDERWAY, ENDED, LEFT };
+
 struct dm_remap_reader {
-	refcount_t users;		/* who loads, and each read */
 	void *opened;			/* dm_remap_open_bdev() */
+	atomic_t state;
+	struct bio bio;
+	struct bio_vec vec[PAGES];
+	struct page *page[PAGES];
+	struct completion done;
+	struct work_struct submit;
 	struct work_struct close;
 };
 
-struct reading {
-	refcount_t users;		/* who waits, and the device */
-	struct dm_remap_reader *reader;
-	struct work_struct submit;
-	struct completion done;
-	struct bio *bio;
-};
+/* ---- coming and going ---- */
 
-/* ---- the device ---- */
+static void reader_free(struct dm_remap_reader *r)
+{
+	unsigned int i;
 
-static void close_reader(struct dm_remap_reader *r)
+	for (i = 0; i < PAGES && r->page[i]; i++)
+		__free_page(r->page[i]);
+	kfree(r);
+}
+
+static void reader_close(struct dm_remap_reader *r)
 {
 	dm_remap_close_bdev(r->opened);
-	kfree(r);
+	reader_free(r);
 	/* dm_remap_reader_exit() waits for the end of this function yet. */
 	module_put(THIS_MODULE);
 }
 
 static void do_close(struct work_struct *work)
 {
-	close_reader(container_of(work, struct dm_remap_reader, close));
+	struct dm_remap_reader *r = container_of(work, struct dm_remap_reader, close);
+
+	bio_uninit(&r->bio);
+	reader_close(r);
+}
+
+static void do_submit(struct work_struct *work)
+{
+	submit_bio(&container_of(work, struct dm_remap_reader, submit)->bio);
+}
+
+static struct dm_remap_reader *reader_alloc(void)
+{
+	struct dm_remap_reader *r = kzalloc(sizeof(*r), GFP_KERNEL);
+	unsigned int i;
+
+	if (!r)
+		return NULL;
+	for (i = 0; i < PAGES; i++) {
+		r->page[i] = alloc_page(GFP_KERNEL);
+		if (!r->page[i]) {
+			reader_free(r);
+			return NULL;
+		}
+	}
+	init_completion(&r->done);
+	INIT_WORK(&r->submit, do_submit);
+	INIT_WORK(&r->close, do_close);
+	return r;
 }
 
 struct dm_remap_reader *dm_remap_reader_open(struct block_device *bdev)
 {
-	struct dm_remap_reader *r = kzalloc(sizeof(*r), GFP_KERNEL);
+	struct dm_remap_reader *r = reader_alloc();
 	void *opened;
 
 	if (!r)
 		return ERR_PTR(-ENOMEM);
 	opened = dm_remap_open_bdev(bdev->bd_dev);
 	if (IS_ERR(opened)) {
-		kfree(r);
+		reader_free(r);
 		return opened;
 	}
 	r->opened = opened;
-	refcount_set(&r->users, 1);
-	INIT_WORK(&r->close, do_close);
 	__module_get(THIS_MODULE);
 	return r;
 }
 
-void dm_remap_reader_put(struct dm_remap_reader *r)
+void dm_remap_reader_close(struct dm_remap_reader *r)
 {
-	if (refcount_dec_and_test(&r->users))
-		close_reader(r);
+	if (!IS_ERR(r))
+		reader_close(r);
 }
 
 /* ---- one read ---- */
 
 /* Context: any. */
-static void reading_put(struct reading *x)
+static void read_ended(struct bio *bio)
 {
-	struct dm_remap_reader *r = x->reader;
+	struct dm_remap_reader *r = bio->bi_private;
 
-	if (!refcount_dec_and_test(&x->users))
-		return;
-	bio_free_pages(x->bio);
-	bio_put(x->bio);
-	kfree(x);
-	if (refcount_dec_and_test(&r->users))
+	if (atomic_xchg(&r->state, ENDED) == LEFT)
 		queue_work(queue, &r->close);
+	else
+		complete(&r->done);
 }
 
-static void reading_ended(struct bio *bio)
+static void prepare_bio(struct dm_remap_reader *r, u64 sector, unsigned int size)
 {
-	struct reading *x = bio->bi_private;
+	unsigned int i;
 
-	complete(&x->done);
-	reading_put(x);
-}
+	bio_init(&r->bio, dm_remap_opened_bdev(r->opened), r->vec, PAGES, REQ_OP_READ | REQ_SYNC);
+	r->bio.bi_iter.bi_sector = sector;
+	r->bio.bi_end_io = read_ended;
+	r->bio.bi_private = r;
+	for (i = 0; size; i++) {
+		unsigned int n = min_t(unsigned int, size, PAGE_SIZE);
 
-static void do_submit(struct work_struct *work)
-{
-	submit_bio(container_of(work, struct reading, submit)->bio);
-}
-
-static int add_pages(struct bio *bio, unsigned int size)
-{
-	while (bio->bi_iter.bi_size < size) {
-		unsigned int n = min_t(unsigned int, size - bio->bi_iter.bi_size, PAGE_SIZE);
-		struct page *page = alloc_page(GFP_KERNEL);
-
-		if (!page)
-			return -ENOMEM;
-		__bio_add_page(bio, page, n, 0);
+		__bio_add_page(&r->bio, r->page[i], n, 0);
+		size -= n;
 	}
-	return 0;
 }
 
-/* It is the caller's. NULL: no memory. */
-static struct reading *reading_alloc(struct dm_remap_reader *r, u64 sector, unsigned int size)
+static void copy_out(const struct dm_remap_reader *r, void *to, unsigned int size)
 {
-	struct reading *x = kzalloc(sizeof(*x), GFP_KERNEL);
+	unsigned int i;
 
-	if (!x)
-		return NULL;
-	x->bio = bio_alloc(dm_remap_opened_bdev(r->opened), MOST_PAGES, REQ_OP_READ | REQ_SYNC,
-			   GFP_KERNEL);
-	x->bio->bi_iter.bi_sector = sector;
-	x->bio->bi_end_io = reading_ended;
-	x->bio->bi_private = x;
-	x->reader = r;
-	refcount_inc(&r->users);
-	refcount_set(&x->users, 1);
-	init_completion(&x->done);
-	INIT_WORK(&x->submit, do_submit);
-	if (!add_pages(x->bio, size))
-		return x;
-	reading_put(x);
-	return NULL;
-}
+	for (i = 0; size; i++) {
+		unsigned int n = min_t(unsigned int, size, PAGE_SIZE);
 
-static void copy_out(struct bio *bio, void *to)
-{
-	struct bvec_iter_all iter;
-	struct bio_vec *bv;
-
-	bio_for_each_segment_all(bv, bio, iter) {
-		memcpy_from_bvec(to, bv);
-		to += bv->bv_len;
+		memcpy_from_page(to, r->page[i], 0, n);
+		to += n;
+		size -= n;
 	}
+}
+
+/* False: a signal came first, and the reader is not ours any more. */
+static bool wait_for_end(struct dm_remap_reader *r)
+{
+	if (!wait_for_completion_killable(&r->done))
+		return true;
+	if (atomic_xchg(&r->state, LEFT) != ENDED)
+		return false;
+	wait_for_completion(&r->done);
+	return true;
 }
 
 static int read_once(struct dm_remap_reader *r, u64 sector, unsigned int size, void *buf)
 {
-	struct reading *x = reading_alloc(r, sector, size);
 	int ret;
 
-	if (!x)
-		return -ENOMEM;
-	refcount_inc(&x->users);
-	queue_work(queue, &x->submit);
-	ret = wait_for_completion_killable(&x->done) ? -EINTR :
-						       dm_remap_errno_of(x->bio->bi_status);
+	prepare_bio(r, sector, size);
+	atomic_set(&r->state, UNDERWAY);
+	reinit_completion(&r->done);
+	queue_work(queue, &r->submit);
+	if (!wait_for_end(r))
+		return -EINTR;
+	ret = dm_remap_errno_of(r->bio.bi_status);
+	bio_uninit(&r->bio);
 	if (!ret)
-		copy_out(x->bio, buf);
-	reading_put(x);
+		copy_out(r, buf, size);
 	return ret;
 }
 
-int dm_remap_reader_read(struct dm_remap_reader *r, u64 sector, u32 sectors, void *buf)
+int dm_remap_reader_read(struct dm_remap_reader **r, u64 sector, u32 sectors, void *buf)
 {
+	int ret = PTR_ERR_OR_ZERO(*r);
 	u32 n;
-	int ret = 0;
 
 	for (; !ret && sectors; sectors -= n) {
-		n = min_t(u32, sectors, MOST_PAGES << (PAGE_SHIFT - SECTOR_SHIFT));
-		ret = read_once(r, sector, n << SECTOR_SHIFT, buf);
+		n = min_t(u32, sectors, PAGES << (PAGE_SHIFT - SECTOR_SHIFT));
+		ret = read_once(*r, sector, n << SECTOR_SHIFT, buf);
 		sector += n;
 		buf += n << SECTOR_SHIFT;
 	}
+	/* errno of a bio is never this one. */
+	if (ret == -EINTR)
+		*r = ERR_PTR(-EINTR);
 	return ret;
 }
 

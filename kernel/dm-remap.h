@@ -252,16 +252,16 @@ int dm_remap_metadata_recover(struct dm_remap_device *d, u64 main_sectors);
 struct dm_remap_reader;
 
 /*
- * To read @bdev, which the caller has open. It stays open until the last read has ended, and the
- * module is in use as long. An error pointer: -ENOMEM, or that of the open.
+ * To read @bdev, which the caller has open, one read at a time. It stays open until the last read
+ * has ended, and the module is in use as long. An error pointer: -ENOMEM, or that of the open.
  */
 struct dm_remap_reader *dm_remap_reader_open(struct block_device *bdev);
-void dm_remap_reader_put(struct dm_remap_reader *r);
+void dm_remap_reader_close(struct dm_remap_reader *r);
 /*
- * Context: process, may block. 0 or a negative errno; -EINTR: a fatal signal came, and the read may
- * go on without us.
+ * Context: process, may block. 0 or a negative errno; -EINTR: a fatal signal came. Then the read
+ * goes on without us, and *r becomes an error pointer, by which each further read fails.
  */
-int dm_remap_reader_read(struct dm_remap_reader *r, u64 sector, u32 sectors, void *buf);
+int dm_remap_reader_read(struct dm_remap_reader **r, u64 sector, u32 sectors, void *buf);
 int dm_remap_reader_init(void);
 void dm_remap_reader_exit(void);
 
