@@ -1,6 +1,9 @@
 // Nobody waits for somebody else's bad sector.
 
 #include <gmock/gmock.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +19,7 @@
 #include "backing.h"
 #include "block.h"
 #include "cache_disk.h"
+#include "command.h"
 #include "dm_device.h"
 #include "harness.h"
 #include "remap.h"
@@ -118,6 +122,68 @@ TEST_F(Waiting, SuspendWithoutFlushTakesOneCommand) {
     for (const uint64_t sector : bad) {
         EXPECT_TRUE(verify_pattern(mapped_, sector, kBlock, 1));
     }
+}
+
+// Where the first block of a file is on its device, in sectors.
+uint64_t place_of(const BlockFile& file) {
+    alignas(fiemap) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> memory{};
+    auto* map = new (memory.data()) fiemap{};
+    map->fm_length = kBlock * kSector;
+    map->fm_flags = FIEMAP_FLAG_SYNC;
+    map->fm_extent_count = 1;
+    if (ioctl(file.fd(), FS_IOC_FIEMAP, map) != 0 || map->fm_mapped_extents != 1) {
+        throw std::system_error(errno, std::generic_category(), "fiemap");
+    }
+    return map->fm_extents[0].fe_physical / kSector;
+}
+
+// Dirty pages of a file system whose blocks are bad: a suspend without flush, another table, and no
+// file minds.
+TEST_F(Waiting, PagesOfAFileSystemAreWrittenAfterTheResume) {
+    constexpr unsigned kFiles = 12;
+    run({"modprobe", "-q", "ext4"});
+    if (read_value("/proc/filesystems").find("\text4") == std::string::npos) {
+        GTEST_SKIP() << "this kernel has no ext4";
+    }
+    run_ok({"mkfs.ext4", "-q", "-F", "-b", "4096", device_.path()});
+    run_ok({"mount", "-t", "ext4", device_.path(), "/mnt"});
+    std::vector<BlockFile> files;
+    std::set<uint64_t> bad;
+    for (unsigned i = 0; i < kFiles; i++) {
+        files.emplace_back("/mnt/" + std::to_string(i), O_RDWR | O_CREAT);
+        const Buffer old(kBlock * kSector);
+        ASSERT_EQ(files[i].write(0, old.bytes()), 0);
+        ASSERT_EQ(files[i].flush(), 0);
+        bad.insert(place_of(files[i]));
+    }
+    ASSERT_EQ(bad.size(), kFiles);
+    main_.fail_slowly(bad, kSlow / 4);
+    const Buffer data(kBlock * kSector);
+    for (unsigned i = 0; i < kFiles; i++) {
+        fill_pattern(data.bytes(), i, 2);
+        ASSERT_EQ(files[i].write(0, data.bytes()), 0);
+    }
+    auto synced = std::async(std::launch::async, [&] { return syncfs(files[0].fd()); });
+    ASSERT_TRUE(within(30s, [&] { return main_.slow_failures() >= kFiles; }));
+    device_.suspend(DmDevice::Suspend::kNoFlush);
+    device_.load(remap_table(main_.path(), spare_.path()));
+    device_.resume();
+    EXPECT_EQ(synced.get(), 0);
+    for (const BlockFile& file : files) {
+        EXPECT_EQ(file.flush(), 0) << file.path();
+    }
+    EXPECT_EQ(remap_status(device_).number("remapped"), kFiles);
+    write_value("/proc/sys/vm/drop_caches", "3");
+    const Buffer got(kBlock * kSector);
+    for (unsigned i = 0; i < kFiles; i++) {
+        EXPECT_EQ(files[i].read(0, got.bytes()), 0);
+        fill_pattern(data.bytes(), i, 2);
+        EXPECT_TRUE(std::ranges::equal(got.bytes(), data.bytes())) << i;
+    }
+    files.clear();
+    run_ok({"umount", "/mnt"});
+    run_ok({"e2fsck", "-f", "-n", device_.path()});
+    main_.fail_slowly({}, {});
 }
 
 // Reads of what is bad are given up, writes are done.
