@@ -5,8 +5,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <fstream>
+#include <numeric>
+#include <span>
+#include <thread>
+#include <vector>
 
 #include "backing.h"
 #include "block.h"
@@ -15,6 +22,7 @@
 #include "failing.h"
 #include "harness.h"
 #include "remap.h"
+#include "within.h"
 
 namespace remap::vm {
 namespace {
@@ -63,6 +71,9 @@ class Hog {
             if (bite == MAP_FAILED) {
                 _exit(1);
             }
+            // Pages of zeros would be put away without being written.
+            const std::span<uint64_t> words(static_cast<uint64_t*>(bite), kBite / sizeof(uint64_t));
+            std::iota(words.begin(), words.end(), reinterpret_cast<uintptr_t>(bite));
         }
         for (;;) {
             pause();
@@ -88,6 +99,74 @@ TEST(RebootShortOfMemory, WritesThroughThePageCacheGoOn) {
         }
         EXPECT_THAT(remap_list(device), SizeIs(Ge(kBad)));
         EXPECT_TRUE(verify_pattern(BlockFile(device.path()), 0, kSectors, 1));
+    }
+    register_spare(machine_disk("spare"));
+}
+
+// Fills memory twice, and finds in each page what it has put there. Exit
+// status.
+int use_memory(uint64_t bytes) {
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return 1;
+    }
+    constexpr uint64_t kWordsOfPage = 4096 / sizeof(uint64_t);
+    const std::span<uint64_t> words(static_cast<uint64_t*>(memory), bytes / sizeof(uint64_t));
+    for (const uint64_t round : {1, 2}) {
+        for (uint64_t i = 0; i < words.size(); i += kWordsOfPage) {
+            if (words[i] != (round == 1 ? 0 : i + 1)) {
+                return 2;
+            }
+            words[i] = i + round;
+        }
+    }
+    return 0;
+}
+
+// Pages go out to sectors that fail. Meanwhile others read one that main cannot read.
+TEST(RebootSwapping, OverSectorsThatFailEnds) {
+    using namespace std::chrono_literals;
+    constexpr uint64_t kSwap = 192 * kMiB / kSector;
+    constexpr uint64_t kUnreadable = kSwap + 1024;
+    constexpr unsigned kReaders = 32;
+    FailingDisk main("main", machine_disk("main"));
+    main.fail(scattered_ranges(kSwap, 300, 1, 1, 8), Fails::kWrites);
+    main.fail(kUnreadable, 8, Fails::kReadsUntilWritten);
+    {
+        DmDevice device("remap",
+                        remap_table(main.path(), machine_disk("spare"), {"format"}, kSwap + 4096));
+        run_ok({"mkswap", device.path(), std::to_string(kSwap / 2)});
+        run_ok({"swapon", device.path()});
+        std::atomic<unsigned> reads = 0;
+        std::vector<std::jthread> readers;
+        for (unsigned i = 0; i < kReaders; i++) {
+            readers.emplace_back([&](const std::stop_token& stop) {
+                const BlockFile mapped(device.path(), O_RDONLY | O_DIRECT);
+                const Buffer buffer(8 * kSector);
+                while (!stop.stop_requested()) {
+                    EXPECT_EQ(mapped.read(kUnreadable, buffer.bytes()), EIO);
+                    reads++;
+                    std::this_thread::sleep_for(10ms);
+                }
+            });
+        }
+        const Hog hog(32 * kMiB);
+        const pid_t user = fork();
+        if (user == 0) {
+            _exit(use_memory(112 * kMiB));
+        }
+        int status = -1;
+        const bool ended = within(150s, [&] { return waitpid(user, &status, WNOHANG) == user; });
+        EXPECT_TRUE(ended);
+        if (!ended) {
+            kill(user, SIGKILL);
+            waitpid(user, nullptr, 0);
+        }
+        EXPECT_EQ(status, 0);
+        readers.clear();
+        EXPECT_GE(reads, 2 * kReaders);
+        run_ok({"swapoff", device.path()});
+        EXPECT_THAT(remap_list(device), SizeIs(Ge(32U)));
     }
     register_spare(machine_disk("spare"));
 }
