@@ -651,11 +651,12 @@ void History::must_relocate() {
     if (geometry_.media_block > g_) {
         return;
     }
+    layer_.finish();
+    // One for the sector, one for the copy of a block that main is asked to write.
     if (dm_remap_alloc_free_sectors(&layer_.md()->alloc) < std::uint64_t{g_} * 8 ||
-        table_is_full()) {
+        dm_remap_room(layer_.md()) < 2) {
         return;
     }
-    layer_.finish();
     layer_.md()->policy.no_auto_remap = false;
     machine_.time += DM_REMAP_BREAKER_PAUSE;
     const std::uint64_t block = any_block();

@@ -124,7 +124,7 @@ TEST_F(Waiting, SuspendWithoutFlushTakesOneCommand) {
     }
 }
 
-// Where the first block of a file is on its device, in sectors.
+// The place of a file's first block on its device, in sectors.
 uint64_t place_of(const BlockFile& file) {
     alignas(fiemap) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> memory{};
     auto* map = new (memory.data()) fiemap{};
