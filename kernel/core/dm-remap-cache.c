@@ -143,19 +143,23 @@ int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 s
 		       md->ops->read(md->ctx, dev, sector, sectors, buf));
 }
 
+/* So often a write is repeated, because others were told of a loss. */
+#define OTHERS_TOLD 64
+
 /*
- * Durable when it returns. The flush behind it may fail for other blocks than these. And the device
- * may have told somebody else that it lost these. So both are done once more, before the failure
- * counts against them.
+ * Durable when it returns. The flush behind it may fail for other blocks than these. So both are
+ * done once more, before the failure counts against them. And the device may have told somebody else
+ * that it lost these. Then they are written again, more often: beside workers whose writes fail,
+ * somebody is told all the time.
  */
 static int write_durable(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,
 			 u32 sectors, const void *buf)
 {
 	enum dm_remap_fua fua = md->ops->fua(md->ctx, dev);
 	unsigned int flags = fua == DM_REMAP_FUA_BY_FLUSH ? 0 : DM_REMAP_FUA;
-	int again = 1, ret, told;
+	int again = 1, others = OTHERS_TOLD, ret, told;
 
-	do {
+	for (;;) {
 		told = dm_remap_losses_told(md, dev);
 		ret = md->ops->write(md->ctx, dev, sector, sectors, buf, flags);
 		if (ret && fua == DM_REMAP_FUA_BELOW)
@@ -164,10 +168,13 @@ static int write_durable(struct dm_remap_metadata *md, enum dm_remap_dev dev, u6
 			return ret;
 		if (fua == DM_REMAP_FUA_BY_FLUSH)
 			ret = own_flush(md, dev);
-		if (!ret && told != dm_remap_losses_told(md, dev))
-			ret = -EIO;
-	} while (ret && dm_remap_may_be_media(ret) && again--);
-	return ret;
+		if (!ret && told == dm_remap_losses_told(md, dev))
+			return 0;
+		if (!ret && !others--)
+			return -EIO;
+		if (ret && (!dm_remap_may_be_media(ret) || !again--))
+			return ret;
+	}
 }
 
 /* By checkpoint_lock there is one table at a time. */

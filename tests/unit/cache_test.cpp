@@ -242,6 +242,8 @@ TEST_F(Cache, WhatAnotherFlushMayHaveLostIsWrittenOnceMore) {
         EXPECT_EQ(write_durable(), 0);
         EXPECT_EQ(c_.asked.size(), fua == DM_REMAP_FUA_BY_FLUSH ? 4 : 2);
         others = 9;
+        EXPECT_EQ(write_durable(), 0) << "as beside workers whose writes fail";
+        others = 1000;
         EXPECT_EQ(write_durable(), -EIO) << "each time anew";
     }
     c_.world->main.after_write = nullptr;
