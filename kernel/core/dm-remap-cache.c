@@ -148,9 +148,9 @@ int dm_remap_dev_read(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 s
 
 /*
  * Durable when it returns. The flush behind it may fail for other blocks than these. So both are
- * done once more, before the failure counts against them. And the device may have told somebody else
- * that it lost these. Then they are written again, more often: beside workers whose writes fail,
- * somebody is told all the time.
+ * done once more, before the failure counts against them. And the device may have told somebody
+ * else that it lost these. Then they are written again, more often: beside workers whose writes
+ * fail, somebody is told all the time.
  */
 static int write_durable(struct dm_remap_metadata *md, enum dm_remap_dev dev, u64 sector,
 			 u32 sectors, const void *buf)
