@@ -95,9 +95,8 @@ static int check_blank(struct formatter *f, u64 block, u64 blocks)
 {
 	while (blocks) {
 		u32 n = min_t(u64, blocks, DM_REMAP_BATCH_BLOCKS);
-		int ret;
+		int ret = fmt_read(f, block, n, f->buf);
 
-		ret = fmt_read(f, block, n, f->buf);
 		if (dm_remap_may_try_again(ret))
 			return refuse(f, ret, "the spare was not read to its end: try again");
 		if (ret)

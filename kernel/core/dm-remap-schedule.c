@@ -364,17 +364,14 @@ bool dm_remap_unrecorded_get(struct dm_remap_schedule *s, unsigned int i,
 	return there;
 }
 
-bool dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u)
+void dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u)
 {
 	unsigned long flags;
 	unsigned int i;
-	bool there;
 
 	spin_lock_irqsave(&s->lock, flags);
 	i = find_unrecorded(s, u->start, u->end);
-	there = i < s->n_unrecorded;
-	if (there)
+	if (i < s->n_unrecorded)
 		remove_unrecorded(s, i);
 	spin_unlock_irqrestore(&s->lock, flags);
-	return there;
 }

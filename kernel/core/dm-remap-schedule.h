@@ -159,7 +159,7 @@ void dm_remap_unrecorded_add(struct dm_remap_schedule *s, u64 start, u64 length)
 /* Number @i of those that wait. False: there are not so many. */
 bool dm_remap_unrecorded_get(struct dm_remap_schedule *s, unsigned int i,
 			     struct dm_remap_unrecorded *u);
-/* It waits no longer. False: it did not. */
-bool dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u);
+/* It waits no longer, if it did. */
+void dm_remap_unrecorded_drop(struct dm_remap_schedule *s, const struct dm_remap_unrecorded *u);
 
 #endif /* DM_REMAP_SCHEDULE_H */
